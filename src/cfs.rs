@@ -1,0 +1,1 @@
+//! What the mounted tree and the IPC clients share.

@@ -1,0 +1,1 @@
+//! Assembly: start and stop order, pid file, lock file, signals, readiness.

@@ -1,0 +1,1 @@
+//! The database as the daemon uses it: one writer, many readers, group commit.

@@ -1,0 +1,1 @@
+//! The kernel adapter on fuser.

@@ -1,0 +1,1 @@
+//! The `pve2` service.

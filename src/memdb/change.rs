@@ -1,0 +1,77 @@
+//! What can be asked of the tree and what comes of it: plain values, no rules (those are in
+//! `apply.rs`) and no wire form.
+
+use super::{Inode, Name, TreePath};
+use std::sync::Arc;
+
+/// One change of the tree. Every variant but `Unlock` is also a message of the database group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Makes an empty file.
+    Create { path: TreePath },
+    /// Makes an empty directory; below `priv/lock` this takes a lock.
+    Mkdir { path: TreePath },
+    /// Puts `data` into a file at `at`, zero-filling a gap before it.
+    Write { path: TreePath, at: WriteAt, data: Vec<u8> },
+    /// Cuts or zero-fills a file to `size` bytes.
+    Truncate { path: TreePath, size: u64 },
+    /// Removes a file or an empty directory.
+    Delete { path: TreePath },
+    /// Moves a file or an empty directory, replacing a file or an empty directory at `to`.
+    Rename { from: TreePath, to: TreePath },
+    /// Sets a modification time; on a lock this renews it.
+    SetMtime { path: TreePath, mtime: u32 },
+    /// Removes a lock directory if it still has this checksum.
+    Unlock { path: TreePath, checksum: [u8; 32] },
+}
+
+/// Where a write lands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteAt {
+    /// At this byte offset.
+    Offset(u64),
+    /// At the end the file has when the write is applied.
+    End,
+}
+
+/// Who made a change and when: what the entry's `writer` and `mtime` become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Node id of the sender; 0 in local mode.
+    pub writer: u32,
+    /// Seconds since 1970.
+    pub time: u32,
+}
+
+/// Whether the size of the whole database may refuse a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limits {
+    /// A local caller asks: ENOSPC past the limit.
+    Enforced,
+    /// The cluster agreed on it: it must be applied.
+    Agreed,
+}
+
+/// What an applied change did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The entry that was made, written, moved, touched or removed.
+    pub inode: Inode,
+    /// Byte offset at which a write landed; 0 for all else.
+    pub offset: u64,
+    /// Everything that a cache above may hold and that is no longer true.
+    pub touched: Vec<Touched>,
+}
+
+/// One thing that is no longer as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// In directory `parent`, `name` appeared, vanished, or now means another inode.
+    Name { parent: Inode, name: Name },
+    /// The contents, and with them the attributes, of a file.
+    Data { inode: Inode },
+    /// Attributes only (mtime, mode).
+    Attributes { inode: Inode },
+    /// An inode left the tree. Its last contents (None for a directory), for who has it open.
+    Removed { inode: Inode, content: Option<Arc<Vec<u8>>>, mtime: u32 },
+}

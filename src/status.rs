@@ -1,0 +1,1 @@
+//! The status of the nodes: key/values, members, cluster log.

@@ -7,3 +7,41 @@ pub trait ToErrno {
     /// The positive errno a caller of the file system or of the IPC service sees.
     fn to_errno(&self) -> i32;
 }
+
+impl ToErrno for crate::ipc::server::Refused {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::Stranger => libc::EACCES,
+            Self::TooMany => libc::EAGAIN,
+            Self::Setup(error) => error.raw_os_error().unwrap_or(libc::EIO),
+        }
+    }
+}
+
+impl ToErrno for crate::ipc::server::Unanswered {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::Panicked => libc::EIO,
+            // What libqb's client reports itself for an answer longer than its buffer.
+            Self::TooLong => libc::ENOBUFS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ToErrno;
+    use crate::ipc::server::{Refused, Unanswered};
+
+    #[test]
+    fn ipc() {
+        assert_eq!(Refused::Stranger.to_errno(), libc::EACCES);
+        assert_eq!(Refused::TooMany.to_errno(), libc::EAGAIN);
+        let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
+        assert_eq!(Refused::Setup(full).to_errno(), libc::ENOSPC);
+        let other = std::io::Error::other("text");
+        assert_eq!(Refused::Setup(other).to_errno(), libc::EIO);
+        assert_eq!(Unanswered::Panicked.to_errno(), libc::EIO);
+        assert_eq!(Unanswered::TooLong.to_errno(), libc::ENOBUFS);
+    }
+}

@@ -1,1 +1,4 @@
-//! The `pve2` service.
+//! How local programs ask the daemon: what an IPC service is ([`server`]) and the libqb transport
+//! that carries it. It knows nothing of the requests' meaning.
+
+pub mod server;

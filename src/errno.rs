@@ -8,6 +8,20 @@ pub trait ToErrno {
     fn to_errno(&self) -> i32;
 }
 
+impl ToErrno for crate::ipc::requests::parse::ParseError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::UnknownOp(_) => libc::ECHRNG,
+            Self::Trailing(_)
+            | Self::Short(_)
+            | Self::LogMessage
+            | Self::Vmid(_)
+            | Self::Properties(_)
+            | Self::Token => libc::EINVAL,
+        }
+    }
+}
+
 impl ToErrno for crate::ipc::server::Refused {
     fn to_errno(&self) -> i32 {
         match self {
@@ -31,7 +45,24 @@ impl ToErrno for crate::ipc::server::Unanswered {
 #[cfg(test)]
 mod tests {
     use super::ToErrno;
+    use crate::ipc::ops::Op;
+    use crate::ipc::requests::parse::{Guests, ParseError};
     use crate::ipc::server::{Refused, Unanswered};
+
+    #[test]
+    fn requests() {
+        assert_eq!(ParseError::UnknownOp(9).to_errno(), libc::ECHRNG);
+        for malformed in [
+            ParseError::Trailing(Op::GetFsVersion),
+            ParseError::Short(Op::SetStatus),
+            ParseError::LogMessage,
+            ParseError::Vmid(99),
+            ParseError::Properties(Guests::All),
+            ParseError::Token,
+        ] {
+            assert_eq!(malformed.to_errno(), libc::EINVAL);
+        }
+    }
 
     #[test]
     fn ipc() {

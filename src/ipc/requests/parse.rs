@@ -252,12 +252,12 @@ mod tests {
         assert_eq!(log(b"\x06\x04\x02m\0e\0t\0h\0i\0"), Ok((6, &b"m"[..], &b"t"[..], &b"h"[..])));
         for bad in [
             &b"\x06\x03\x02me\0t\0"[..], // no message
-            b"\x06\x03\x02me\0t\0hi",     // no NUL at the end
-            b"\x06\x02\x02me\0t\0hi\0",   // none after ident
-            b"\x06\x03\x01me\0t\0hi\0",   // none after tag
-            b"\x06\x00\x02t\0hi\0",       // no ident
-            b"\x06\x03\x00me\0hi\0",      // no tag
-            b"\x06\xc8\x02me\0t\0hi\0",   // longer than there is
+            b"\x06\x03\x02me\0t\0hi",    // no NUL at the end
+            b"\x06\x02\x02me\0t\0hi\0",  // none after ident
+            b"\x06\x03\x01me\0t\0hi\0",  // none after tag
+            b"\x06\x00\x02t\0hi\0",      // no ident
+            b"\x06\x03\x00me\0hi\0",     // no tag
+            b"\x06\xc8\x02me\0t\0hi\0",  // longer than there is
             b"\x06\xff\xff\0",
             b"\x06\x00\x00",
         ] {

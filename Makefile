@@ -1,0 +1,69 @@
+# The verbs of the project. `make check` is the one gate; everything it needs it installs.
+CARGO ?= cargo
+RUN_DIR ?= run
+RUN_NODE ?= demo
+
+.PHONY: all build setup run check fmt fmt-check lint doc test smoke bench fuzz clean
+
+all: build
+
+setup:
+	@tools/setup.sh
+
+build: setup
+	$(CARGO) build --release --locked
+
+## Serves a tree below ./run until Ctrl-C; nothing outside of it is touched.
+run: build
+	@mkdir -p $(RUN_DIR)
+	@echo
+	@echo "  tree       $(RUN_DIR)/etc/pve"
+	@echo "  database   $(RUN_DIR)/var/lib/pve-cluster/config.db"
+	@echo "  service    pve2-$(RUN_NODE)"
+	@echo
+	@echo "  In another terminal, try:"
+	@echo "    cat $(RUN_DIR)/etc/pve/.version"
+	@echo "    mkdir -p $(RUN_DIR)/etc/pve/nodes/$(RUN_NODE)/qemu-server"
+	@echo "    echo 'name: first' > $(RUN_DIR)/etc/pve/nodes/$(RUN_NODE)/qemu-server/100.conf"
+	@echo "    cat $(RUN_DIR)/etc/pve/.vmlist"
+	@echo "    sqlite3 $(RUN_DIR)/var/lib/pve-cluster/config.db 'select inode, name from tree'"
+	@echo "  Ctrl-C ends it."
+	@echo
+	@exec target/release/pmxcfs --foreground --local --root $(RUN_DIR) \
+		--node $(RUN_NODE) --ip 192.0.2.1 --service pve2-$(RUN_NODE)
+
+check: setup fmt-check lint doc test smoke
+
+fmt:
+	$(CARGO) fmt
+
+fmt-check:
+	@if $(CARGO) fmt --version >/dev/null 2>&1; then $(CARGO) fmt --check; else echo "no rustfmt: format not checked"; fi
+
+lint:
+	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
+		$(CARGO) clippy --locked --all-targets -- -D warnings; \
+	else echo "no clippy: lints not checked"; fi
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+test:
+	$(CARGO) test --locked
+
+## Each load once, so that the benchmark itself stays whole.
+smoke: build
+	$(CARGO) bench --locked --bench pmxcfs -- --quick
+
+## A table of medians; with STOCK=/path/to/a/stock/pmxcfs the same loads on it, and the ratio.
+bench: build
+	$(CARGO) bench --locked --bench pmxcfs
+
+## Coverage-guided, with a nightly toolchain and cargo-fuzz: make fuzz TARGET=ring SECONDS=600
+TARGET ?= all
+SECONDS ?= 60
+fuzz: setup
+	fuzz/run.sh $(TARGET) $(SECONDS)
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,291 @@
+//! Reads the source tree and enforces the walls of docs/ARCHITECTURE.md: what may stand where.
+//! Every rule is a function from a file to complaints, and is shown to fire below.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules without I/O, threads, locks, clocks or randomness.
+const CORE: &[&str] = &["memdb", "status"];
+
+/// The only files with unsafe code: where another language's memory or calls begin.
+const UNSAFE_CORNERS: &[&str] = &["src/ipc/qb/", "src/rrd/librrd.rs"];
+
+/// Longest file and longest function, in lines.
+const FILE_LINES_MAX: usize = 800;
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// A module may use those of a lower rank, and itself.
+const RANKS: &[(&str, u32)] = &[
+    ("clock", 0),
+    ("logging", 1),
+    ("memdb", 1),
+    ("status", 2),
+    ("store", 3),
+    ("db", 4),
+    ("rrd", 4),
+    ("guest_props", 5),
+    ("cfs", 6),
+    ("fs", 7),
+    ("options", 8),
+    // Names every error type of the layers below; those only implement its trait.
+    ("errno", 9),
+    ("fuse", 10),
+    ("ipc", 10),
+    ("daemon", 11),
+];
+
+/// One source file: its path from the project's root, and its lines up to its unit tests.
+struct Source {
+    path: String,
+    lines: Vec<String>,
+}
+
+impl Source {
+    fn new(path: &str, text: &str) -> Self {
+        let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+        Self { path: path.to_owned(), lines: lines.map(str::to_owned).collect() }
+    }
+
+    /// Lines with their numbers, without comments.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let numbered = self.lines.iter().enumerate().map(|(index, line)| (index + 1, line.trim_start()));
+        numbered.filter(|(_, line)| !line.starts_with("//"))
+    }
+
+    /// The top module that the file belongs to; None for programs.
+    fn module(&self) -> Option<&str> {
+        let inner = self.path.strip_prefix("src/")?;
+        if inner.starts_with("bin/") || inner == "main.rs" || inner == "lib.rs" {
+            return None;
+        }
+        inner.split(['/', '.']).next()
+    }
+
+    fn is_corner(&self) -> bool {
+        UNSAFE_CORNERS.iter().any(|corner| self.path.starts_with(corner))
+    }
+
+    fn complain(&self, line: usize, what: &str) -> String {
+        format!("{}:{line}: {what}", self.path)
+    }
+
+    /// Complaints about each line of code that contains any of `words`.
+    fn ban(&self, words: &[&str], why: &str) -> Vec<String> {
+        let hit = |line: &str| words.iter().find(|word| line.contains(**word)).copied();
+        let found = self.code().filter_map(|(number, line)| Some((number, hit(line)?)));
+        found.map(|(number, word)| self.complain(number, &format!("`{word}`: {why}"))).collect()
+    }
+}
+
+fn core_does_no_io(file: &Source) -> Vec<String> {
+    if !file.module().is_some_and(|module| CORE.contains(&module)) {
+        return Vec::new();
+    }
+    let words = [
+        "std::fs",
+        "std::io",
+        "std::net::Tcp",
+        "std::net::Udp",
+        "std::os",
+        "std::process",
+        "std::env",
+        "std::thread",
+        "Mutex",
+        "RwLock",
+        "Condvar",
+        "mpsc",
+        "atomic",
+        "Instant",
+        "SystemTime",
+        "nix::",
+        "libc::",
+        "rand::",
+        "log::",
+    ];
+    file.ban(&words, "the core has no I/O, threads, locks, clocks, randomness or log")
+}
+
+fn clocks_are_in_clock(file: &Source) -> Vec<String> {
+    if file.path == "src/clock.rs" {
+        return Vec::new();
+    }
+    let words = ["Instant::now", "SystemTime::now", "UNIX_EPOCH", "clock_gettime"];
+    file.ban(&words, "only src/clock.rs reads a clock")
+}
+
+fn errnos_are_in_errno(file: &Source) -> Vec<String> {
+    if file.path == "src/errno.rs" || file.is_corner() {
+        return Vec::new();
+    }
+    let named = |line: &str, prefix: &str| {
+        let second = |at: usize| line.as_bytes().get(at + prefix.len()).copied();
+        line.match_indices(prefix).any(|(at, _)| second(at).is_some_and(|b| b.is_ascii_uppercase()))
+    };
+    let hits = file.code().filter(|(_, line)| named(line, "libc::E") || named(line, "Errno::E"));
+    hits.map(|(number, _)| file.complain(number, "an errno by name: only src/errno.rs has them")).collect()
+}
+
+fn unsafe_is_in_corners(file: &Source) -> Vec<String> {
+    let is_unsafe =
+        |line: &str| line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe");
+    let mut complaints = Vec::new();
+    for (number, _) in file.code().filter(|(_, line)| is_unsafe(line)) {
+        if !file.is_corner() {
+            complaints.push(file.complain(number, "unsafe code outside of the FFI corners"));
+            continue;
+        }
+        let above = &file.lines[number.saturating_sub(9)..number];
+        if !above.iter().any(|line| line.contains("SAFETY:") || line.contains("# Safety")) {
+            complaints.push(file.complain(number, "unsafe code without a SAFETY comment"));
+        }
+    }
+    complaints
+}
+
+fn libraries_stay_behind_their_adapter(file: &Source) -> Vec<String> {
+    let owners = [("rusqlite", "store"), ("fuser::", "fuse"), ("syslog", "logging")];
+    let foreign = owners.iter().filter(|(_, module)| file.module() != Some(module));
+    foreign.flat_map(|(library, _)| file.ban(&[library], "used outside of the module that owns it")).collect()
+}
+
+fn arrows_point_down(file: &Source) -> Vec<String> {
+    let rank = |name: &str| RANKS.iter().find(|(module, _)| *module == name).map(|(_, rank)| *rank);
+    let Some(module) = file.module() else { return Vec::new() };
+    let Some(own) = rank(module) else {
+        return vec![file.complain(1, "a module without a rank in tests/tidy.rs")];
+    };
+    let mut complaints = Vec::new();
+    for (number, line) in file.code() {
+        for (at, prefix) in line.match_indices("crate::") {
+            let rest = line[at + prefix.len()..].chars();
+            let used: String = rest.take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            let allowed = used == module || used == "errno" || module == "errno";
+            if !allowed && rank(&used).is_some_and(|other| other >= own) {
+                complaints.push(file.complain(number, &format!("`{module}` may not use `{used}`")));
+            }
+        }
+    }
+    complaints
+}
+
+fn nothing_is_left_undone(file: &Source) -> Vec<String> {
+    let words = ["todo!(", "unimplemented!(", "dbg!(", "#[ignore", "FIXME", "XXX"];
+    let mut complaints = file.ban(&words, "left over");
+    // Before there is a log, standard error is the only place to complain; programs print.
+    if file.module().is_some() && file.path != "src/logging.rs" {
+        complaints.extend(file.ban(&["println!(", "print!("], "the library does not print"));
+    }
+    complaints
+}
+
+fn files_say_what_they_own(file: &Source) -> Vec<String> {
+    let says = file.lines.first().is_some_and(|line| line.starts_with("//! "));
+    if says { Vec::new() } else { vec![file.complain(1, "does not begin with a `//!` paragraph")] }
+}
+
+fn files_and_functions_fit(file: &Source) -> Vec<String> {
+    let mut complaints = Vec::new();
+    if file.lines.len() > FILE_LINES_MAX {
+        complaints.push(file.complain(1, "is too long: is there a second noun in it?"));
+    }
+    for (index, line) in file.lines.iter().enumerate() {
+        let code = line.trim_start();
+        let starts = !code.starts_with("//") && code.split(' ').take(4).any(|word| word == "fn");
+        if !starts || code.ends_with(';') {
+            continue;
+        }
+        let close = format!("{}}}", " ".repeat(line.len() - code.len()));
+        let length = file.lines[index..].iter().position(|other| *other == close).unwrap_or(0);
+        if length > FUNCTION_LINES_MAX {
+            complaints.push(file.complain(index + 1, &format!("a function of {length} lines")));
+        }
+    }
+    complaints
+}
+
+const RULES: &[fn(&Source) -> Vec<String>] = &[
+    core_does_no_io,
+    clocks_are_in_clock,
+    errnos_are_in_errno,
+    unsafe_is_in_corners,
+    libraries_stay_behind_their_adapter,
+    arrows_point_down,
+    nothing_is_left_undone,
+    files_say_what_they_own,
+    files_and_functions_fit,
+];
+
+fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("readable directory") {
+        let path = entry.expect("readable entry").path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = Vec::new();
+    rust_files(&root.join("src"), &mut paths);
+    paths.sort();
+    let read = |path: &PathBuf| {
+        let relative = path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
+        Source::new(&relative, &fs::read_to_string(path).expect("UTF-8 source"))
+    };
+    paths.iter().map(read).collect()
+}
+
+#[test]
+fn the_walls_stand() {
+    let sources = sources();
+    assert!(sources.len() > 15, "the source tree was not found");
+    let complaints: Vec<String> =
+        sources.iter().flat_map(|file| RULES.iter().flat_map(move |rule| rule(file))).collect();
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn every_file_belongs_to_a_module() {
+    let sources = sources();
+    let declared = |parent: &str, name: &str| {
+        let wanted = format!("mod {name};");
+        let file = sources.iter().find(|file| file.path == parent);
+        file.is_some_and(|file| file.lines.iter().any(|line| line.trim_start().ends_with(&wanted)))
+    };
+    for file in sources.iter().filter(|file| file.module().is_some()) {
+        let path = Path::new(&file.path);
+        let name = path.file_stem().expect("named").to_string_lossy();
+        let dir = path.parent().expect("in src");
+        let parent =
+            if dir == Path::new("src") { "src/lib.rs".to_owned() } else { format!("{}.rs", dir.display()) };
+        assert!(declared(&parent, &name), "{} is in no module: {parent} does not have it", file.path);
+    }
+}
+
+/// A rule that never fires proves nothing: each must complain about a text made to break it.
+#[test]
+fn every_rule_fires() {
+    let long = format!("//! a\nfn f() {{\n{}}}\n", "    x();\n".repeat(FUNCTION_LINES_MAX + 1));
+    let broken: [(&str, &str); 9] = [
+        ("src/memdb/x.rs", "//! a\nuse std::fs;\n"),
+        ("src/db.rs", "//! a\nlet now = Instant::now();\n"),
+        ("src/fs.rs", "//! a\nreturn libc::EACCES;\n"),
+        ("src/fs.rs", "//! a\nlet x = unsafe { *p };\n"),
+        ("src/db.rs", "//! a\nuse rusqlite::Connection;\n"),
+        ("src/memdb.rs", "//! a\nuse crate::db::Db;\n"),
+        ("src/db.rs", "//! a\ntodo!();\n"),
+        ("src/db.rs", "use x;\n"),
+        ("src/db.rs", &long),
+    ];
+    assert_eq!(broken.len(), RULES.len());
+    for ((path, text), rule) in broken.iter().zip(RULES) {
+        assert_eq!(rule(&Source::new(path, text)).len(), 1, "{path}: {text}");
+    }
+    let corner = Source::new("src/ipc/qb/x.rs", "//! a\nlet x = unsafe { *p };\n");
+    assert_eq!(unsafe_is_in_corners(&corner).len(), 1, "a corner needs reasons");
+    let reasoned = Source::new("src/ipc/qb/x.rs", "//! a\n// SAFETY: p is ours.\nlet x = unsafe { *p };\n");
+    assert!(unsafe_is_in_corners(&reasoned).is_empty());
+}

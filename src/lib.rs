@@ -21,6 +21,7 @@ pub mod db;
 pub mod errno;
 pub mod fs;
 pub mod fuse;
+pub mod guest_props;
 pub mod ipc;
 pub mod logging;
 pub mod memdb;

@@ -1,1 +1,276 @@
-//! The status of the nodes: key/values, members, cluster log.
+//! The status of the nodes: key/values, members, addresses, the cluster log, and what is kept of RRD
+//! values for the dump. The contract is the stock daemon's status, byte for byte where bytes travel.
+//!
+//! It never does I/O: no file, socket, clock, lock or thread. Times come in as values; what has to
+//! be written to a round-robin file leaves as an [`RrdUpdate`].
+
+pub mod clusterlog;
+mod json;
+mod members;
+mod rrddump;
+mod rrdkey;
+pub mod text;
+mod values;
+
+pub use members::{ClusterInfo, ClusterNode};
+pub use rrdkey::{RrdKeyError, RrdSchema, RrdUpdate, map_rrd};
+
+use crate::clock::UnixTime;
+use clusterlog::{ClusterLog, NewEntry};
+use members::Members;
+use rrddump::RrdDump;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use values::KeyValues;
+
+/// Bytes of a name field on the wire; the name in it ends with a NUL.
+pub const NAME_FIELD: usize = 256;
+/// Bytes a value may have.
+pub const VALUE_MAX: usize = 32768;
+/// An address, with its NUL, is shorter than this.
+const ADDRESS_LIMIT: usize = 256;
+/// An RRD value, with its NUL, is shorter than this.
+const RRD_LIMIT: usize = 4096;
+
+/// The status of this node and what it knows of the others.
+#[derive(Debug)]
+pub struct Status {
+    node: String,
+    start_time: UnixTime,
+    quorate: bool,
+    /// `clinfo`: counts changes of the node list, of who is online, and of addresses.
+    cluster_info_version: u32,
+    own: KeyValues,
+    members: Option<Members>,
+    /// Node name to its address. A name stays when its node leaves the list, as in stock.
+    addresses: BTreeMap<String, Vec<u8>>,
+    rrd: RrdDump,
+    log: ClusterLog,
+}
+
+/// Where a value went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// Into the node's key/values (or out of them, by an empty value).
+    Value,
+    /// It is the node's address.
+    Address { changed: bool },
+    /// Into the RRD dump; and what is to be written to a file, unless the key is of no known kind
+    /// (to be logged, the request succeeds).
+    Rrd(Result<RrdUpdate, RrdKeyError>),
+}
+
+/// A value that is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SetError {
+    #[error("a status name of {0} bytes: the limit is {max}", max = NAME_FIELD - 1)]
+    NameTooLong(usize),
+    #[error("a status value of {0} bytes: the limit is {VALUE_MAX}")]
+    ValueTooLong(usize),
+    #[error("an address must be text with its NUL, shorter than {ADDRESS_LIMIT} bytes")]
+    NotAnAddress,
+    #[error("an RRD value must be text with its NUL, shorter than {RRD_LIMIT} bytes")]
+    NotAnRrdValue,
+}
+
+/// A value of a peer that is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PeerSetError {
+    #[error("node {0} is not in the node list")]
+    UnknownNode(u32),
+    #[error(transparent)]
+    Value(#[from] SetError),
+}
+
+impl Status {
+    /// The status of a node that starts now: empty, without a node list, its log begun.
+    pub fn new(node: &str, start_time: UnixTime, pid: u32) -> Status {
+        let mut log = ClusterLog::new();
+        log.add(&NewEntry {
+            node: node.as_bytes(),
+            ident: b"root",
+            tag: b"cluster",
+            pid,
+            time: start_time,
+            priority: 6,
+            message: b"starting cluster log",
+        });
+        Status {
+            node: node.to_owned(),
+            start_time,
+            quorate: false,
+            cluster_info_version: 0,
+            own: KeyValues::default(),
+            members: None,
+            addresses: BTreeMap::new(),
+            rrd: RrdDump::default(),
+            log,
+        }
+    }
+
+    /// The name of this node.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Sets (or, by an empty value, removes) a value of this node. `now` is the uptime.
+    pub fn set(&mut self, key: &[u8], value: &[u8], now: Duration) -> Result<Stored, SetError> {
+        match Kind::of(key, value)? {
+            Kind::Rrd { key, data } => Ok(Stored::Rrd(self.rrd.set(key, data, now))),
+            Kind::Address(address) => {
+                let changed = self.set_address(&self.node.clone(), address);
+                Ok(Stored::Address { changed })
+            }
+            Kind::Value => {
+                self.own.set(key, value);
+                Ok(Stored::Value)
+            }
+        }
+    }
+
+    /// Sets a value of another node of the node list.
+    pub fn set_peer(
+        &mut self,
+        node_id: u32,
+        key: &[u8],
+        value: &[u8],
+        now: Duration,
+    ) -> Result<Stored, PeerSetError> {
+        let member = self.members.as_mut().and_then(|members| members.get_mut(node_id));
+        let member = member.ok_or(PeerSetError::UnknownNode(node_id))?;
+        match Kind::of(key, value)? {
+            Kind::Rrd { key, data } => Ok(Stored::Rrd(self.rrd.set(key, data, now))),
+            Kind::Address(address) => {
+                let name = member.node.name.clone();
+                Ok(Stored::Address { changed: self.set_address(&name, address) })
+            }
+            Kind::Value => {
+                member.values.get_or_insert_default().set(key, value);
+                Ok(Stored::Value)
+            }
+        }
+    }
+
+    /// A value of a node; an empty name means this node.
+    pub fn get(&self, node: &[u8], key: &[u8]) -> Option<&Arc<[u8]>> {
+        if node.is_empty() || node == self.node.as_bytes() {
+            return self.own.get(key);
+        }
+        self.members.as_ref()?.by_name(node)?.values.as_ref()?.get(key)
+    }
+
+    /// The key/values of this node, as they are sent again at sync.
+    pub fn own_values(&self) -> impl Iterator<Item = (&[u8], &Arc<[u8]>)> {
+        self.own.iter()
+    }
+
+    /// The address of a node, without a NUL, when one was set.
+    pub fn address(&self, node: &str) -> Option<&[u8]> {
+        self.addresses.get(node).map(Vec::as_slice)
+    }
+
+    fn set_address(&mut self, node: &str, address: &[u8]) -> bool {
+        if self.address(node) == Some(address) {
+            return false;
+        }
+        self.addresses.insert(node.to_owned(), address.to_vec());
+        self.count_cluster_info();
+        true
+    }
+
+    /// Takes a new node list. Nodes that were in the last one keep their values and whether they
+    /// are online.
+    pub fn set_cluster(&mut self, info: ClusterInfo) {
+        let old = self.members.take();
+        self.members = Some(Members::new(info, old));
+        self.count_cluster_info();
+    }
+
+    /// Who is in the status group: the nodes with these ids are online, all others are not.
+    pub fn set_online(&mut self, node_ids: &[u32]) {
+        if let Some(members) = &mut self.members {
+            members.set_online(node_ids);
+            self.count_cluster_info();
+        }
+    }
+
+    fn count_cluster_info(&mut self) {
+        self.cluster_info_version = self.cluster_info_version.wrapping_add(1);
+    }
+
+    /// The `clinfo` counter.
+    pub fn cluster_info_version(&self) -> u32 {
+        self.cluster_info_version
+    }
+
+    /// Sets whether this node has quorum; true when that is news.
+    pub fn set_quorate(&mut self, quorate: bool) -> bool {
+        std::mem::replace(&mut self.quorate, quorate) != quorate
+    }
+
+    pub fn is_quorate(&self) -> bool {
+        self.quorate
+    }
+
+    /// The cluster log as this node has it.
+    pub fn log(&self) -> &ClusterLog {
+        &self.log
+    }
+
+    pub fn log_mut(&mut self) -> &mut ClusterLog {
+        &mut self.log
+    }
+
+    /// The `.rrd` text, without a NUL. What was not set again for five minutes is dropped. Costly
+    /// with many guests; the contract allows to serve one text for two seconds.
+    pub fn rrd_text(&mut self, now: Duration) -> Vec<u8> {
+        self.rrd.text(now)
+    }
+}
+
+/// The name in a fixed field of the wire: what is before its first NUL. The last byte counts as a
+/// NUL whatever it is.
+pub fn name_in_field(field: &[u8; NAME_FIELD]) -> &[u8] {
+    let (_, name) = field.split_last().unwrap_or((&0, &[]));
+    until_nul(name)
+}
+
+/// What is before the first NUL.
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|&byte| byte == 0).next().unwrap_or(bytes)
+}
+
+/// What a key says about its value.
+enum Kind<'a> {
+    Value,
+    Address(&'a [u8]),
+    Rrd { key: &'a [u8], data: &'a [u8] },
+}
+
+impl<'a> Kind<'a> {
+    fn of(key: &'a [u8], value: &'a [u8]) -> Result<Kind<'a>, SetError> {
+        if key.len() >= NAME_FIELD {
+            return Err(SetError::NameTooLong(key.len()));
+        }
+        if value.len() > VALUE_MAX {
+            return Err(SetError::ValueTooLong(value.len()));
+        }
+        if let Some(key) = key.strip_prefix(b"rrd/") {
+            let data = c_text(value, RRD_LIMIT).ok_or(SetError::NotAnRrdValue)?;
+            return Ok(Kind::Rrd { key, data });
+        }
+        if key == b"nodeip" {
+            return c_text(value, ADDRESS_LIMIT).map(Kind::Address).ok_or(SetError::NotAnAddress);
+        }
+        Ok(Kind::Value)
+    }
+}
+
+/// The text of a value that must end in a NUL and be shorter than `limit` with it.
+fn c_text(value: &[u8], limit: usize) -> Option<&[u8]> {
+    match value.split_last() {
+        Some((0, text)) if value.len() < limit => Some(until_nul(text)),
+        _ => None,
+    }
+}

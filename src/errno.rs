@@ -42,12 +42,39 @@ impl ToErrno for crate::ipc::server::Unanswered {
     }
 }
 
+impl ToErrno for crate::status::SetError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::NameTooLong(_) => libc::EINVAL,
+            Self::ValueTooLong(_) => libc::EFBIG,
+            // Stock has one answer for whatever it did not take.
+            Self::NotAnAddress | Self::NotAnRrdValue => libc::ENOMEM,
+        }
+    }
+}
+
+impl ToErrno for crate::status::NoSuchValue {
+    fn to_errno(&self) -> i32 {
+        libc::ENOENT
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::ToErrno;
     use crate::ipc::ops::Op;
     use crate::ipc::requests::parse::{Guests, ParseError};
     use crate::ipc::server::{Refused, Unanswered};
+
+    #[test]
+    fn status() {
+        use crate::status::{NoSuchValue, SetError};
+        assert_eq!(SetError::NameTooLong(256).to_errno(), libc::EINVAL);
+        assert_eq!(SetError::ValueTooLong(32769).to_errno(), libc::EFBIG);
+        assert_eq!(SetError::NotAnAddress.to_errno(), libc::ENOMEM);
+        assert_eq!(SetError::NotAnRrdValue.to_errno(), libc::ENOMEM);
+        assert_eq!(NoSuchValue.to_errno(), libc::ENOENT);
+    }
 
     #[test]
     fn requests() {

@@ -83,6 +83,11 @@ pub enum PeerSetError {
     Value(#[from] SetError),
 }
 
+/// The node is unknown, or has no value for the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no such node or status key")]
+pub struct NoSuchValue;
+
 impl Status {
     /// The status of a node that starts now: empty, without a node list, its log begun.
     pub fn new(node: &str, start_time: UnixTime, pid: u32) -> Status {
@@ -153,11 +158,14 @@ impl Status {
     }
 
     /// A value of a node; an empty name means this node.
-    pub fn get(&self, node: &[u8], key: &[u8]) -> Option<&Arc<[u8]>> {
-        if node.is_empty() || node == self.node.as_bytes() {
-            return self.own.get(key);
-        }
-        self.members.as_ref()?.by_name(node)?.values.as_ref()?.get(key)
+    pub fn get(&self, node: &[u8], key: &[u8]) -> Result<&Arc<[u8]>, NoSuchValue> {
+        let values = if node.is_empty() || node == self.node.as_bytes() {
+            Some(&self.own)
+        } else {
+            let member = self.members.as_ref().and_then(|members| members.by_name(node));
+            member.and_then(|member| member.values.as_ref())
+        };
+        values.and_then(|values| values.get(key)).ok_or(NoSuchValue)
     }
 
     /// The key/values of this node, as they are sent again at sync.

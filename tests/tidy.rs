@@ -71,7 +71,11 @@ impl Source {
 
     /// Complaints about each line of code that contains any of `words`.
     fn ban(&self, words: &[&str], why: &str) -> Vec<String> {
-        let hit = |line: &str| words.iter().find(|word| line.contains(**word)).copied();
+        // `log::` is not in `clusterlog::`.
+        let starts_word =
+            |line: &str, at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let contains = |line: &str, word: &str| line.match_indices(word).any(|(at, _)| starts_word(line, at));
+        let hit = |line: &str| words.iter().find(|word| contains(line, word)).copied();
         let found = self.code().filter_map(|(number, line)| Some((number, hit(line)?)));
         found.map(|(number, word)| self.complain(number, &format!("`{word}`: {why}"))).collect()
     }

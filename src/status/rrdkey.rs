@@ -148,6 +148,6 @@ fn after_columns(value: &[u8], count: usize) -> &[u8] {
 }
 
 fn is_file_name(name: &[u8]) -> bool {
-    !(name.is_empty() || name.len() > NAME_MAX || name == b"." || name == b"..")
-        && !name.iter().any(u8::is_ascii_control)
+    let fits = (1..=NAME_MAX).contains(&name.len());
+    fits && name != b"." && name != b".." && !name.iter().any(u8::is_ascii_control)
 }

@@ -42,6 +42,28 @@ impl ToErrno for crate::ipc::server::Unanswered {
     }
 }
 
+impl ToErrno for crate::memdb::ChangeError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::NotFound { .. } => libc::ENOENT,
+            // Stock says ENOTDIR for a write to a directory; the kernel never lets it get that far.
+            Self::NotDirectory { .. } | Self::IsDirectory { .. } => libc::ENOTDIR,
+            Self::Exists { .. } | Self::GuestExists { .. } => libc::EEXIST,
+            Self::NotEmpty { .. } => libc::ENOTEMPTY,
+            Self::BadName { .. }
+            | Self::Root
+            | Self::LockMoved { .. }
+            | Self::LockHeld { .. }
+            | Self::LockForeign { .. }
+            | Self::LockChanged { .. } => libc::EACCES,
+            Self::IntoItself { .. } => libc::EINVAL,
+            Self::TooLarge { .. } => libc::EFBIG,
+            Self::NoSpace { .. } | Self::NoInodes { .. } => libc::ENOSPC,
+            Self::VersionInUse { .. } => libc::EIO,
+        }
+    }
+}
+
 impl ToErrno for crate::status::SetError {
     fn to_errno(&self) -> i32 {
         match self {
@@ -65,6 +87,37 @@ mod tests {
     use crate::ipc::ops::Op;
     use crate::ipc::requests::parse::{Guests, ParseError};
     use crate::ipc::server::{Refused, Unanswered};
+
+    #[test]
+    fn refused_changes() {
+        use crate::memdb::{ChangeError, GuestKind};
+        let path = || "a".into();
+        let table = [
+            (ChangeError::NotFound { path: path() }, libc::ENOENT),
+            (ChangeError::NotDirectory { path: path() }, libc::ENOTDIR),
+            (ChangeError::IsDirectory { path: path() }, libc::ENOTDIR),
+            (ChangeError::BadName { path: path() }, libc::EACCES),
+            (ChangeError::Exists { path: path() }, libc::EEXIST),
+            (
+                ChangeError::GuestExists { path: path(), vmid: 1, kind: GuestKind::Lxc, node: "n".into() },
+                libc::EEXIST,
+            ),
+            (ChangeError::NotEmpty { path: path() }, libc::ENOTEMPTY),
+            (ChangeError::Root, libc::EACCES),
+            (ChangeError::LockMoved { path: path() }, libc::EACCES),
+            (ChangeError::LockHeld { path: path() }, libc::EACCES),
+            (ChangeError::LockForeign { path: path(), holder: 1 }, libc::EACCES),
+            (ChangeError::LockChanged { path: path() }, libc::EACCES),
+            (ChangeError::IntoItself { from: path(), to: path() }, libc::EINVAL),
+            (ChangeError::TooLarge { path: path(), end: 1 }, libc::EFBIG),
+            (ChangeError::NoSpace { path: path() }, libc::ENOSPC),
+            (ChangeError::NoInodes { path: path() }, libc::ENOSPC),
+            (ChangeError::VersionInUse { version: 1, inode: 2 }, libc::EIO),
+        ];
+        for (error, errno) in table {
+            assert_eq!(error.to_errno(), errno, "{error}");
+        }
+    }
 
     #[test]
     fn status() {

@@ -1,0 +1,140 @@
+//! What has to reach the disk: the rows of entries that changed since the last batch was taken.
+//! A batch is always the complete step from one version to a later one.
+
+use super::entry::KIND_FILE;
+use super::{Entry, Inode, MemDb, Node, ROOT};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The name of the version row, which stands for the root.
+pub(super) const VERSION_ROW_NAME: &[u8] = b"__version__";
+
+/// One row of the table, as it is read or written. Nothing in it is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub inode: Inode,
+    pub parent: Inode,
+    pub version: u64,
+    pub writer: u32,
+    pub mtime: u32,
+    /// 4 for a directory, 8 for a file and for the version row.
+    pub kind: u8,
+    pub name: Arc<[u8]>,
+    /// The contents of a file; `None` when there are none.
+    pub data: Option<Arc<Vec<u8>>>,
+}
+
+/// One transaction: first the deletions, then the rows, each inserted or replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The version of the database once this is on disk.
+    pub version: u64,
+    /// Inodes that are gone. Some may never have been on disk.
+    pub deleted: Vec<Inode>,
+    /// Entries as they are at `version`; the first is the version row.
+    pub rows: Vec<Row>,
+}
+
+/// Which rows on disk are no longer true.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Dirty {
+    /// Whether anything changed at all, the version row for one.
+    version: bool,
+    changed: BTreeSet<Inode>,
+    deleted: BTreeSet<Inode>,
+}
+
+impl Row {
+    pub(super) fn of(entry: &Entry) -> Self {
+        let is_root = entry.inode == ROOT;
+        Self {
+            inode: entry.inode,
+            parent: entry.parent,
+            version: entry.version,
+            writer: entry.writer,
+            mtime: entry.mtime,
+            kind: if is_root { KIND_FILE } else { entry.kind() },
+            name: if is_root { VERSION_ROW_NAME.into() } else { entry.name.to_arc() },
+            data: entry.content().filter(|content| !content.is_empty()).cloned(),
+        }
+    }
+}
+
+impl Dirty {
+    /// Of a database that is not on disk yet.
+    pub(super) fn fresh() -> Self {
+        Self { version: true, ..Self::default() }
+    }
+
+    /// The database has a new version.
+    pub(super) fn new_version(&mut self) {
+        self.version = true;
+    }
+
+    /// The row of this entry changed.
+    pub(super) fn change(&mut self, inode: Inode) {
+        self.changed.insert(inode);
+    }
+
+    /// The row of this entry is gone.
+    pub(super) fn delete(&mut self, inode: Inode) {
+        self.changed.remove(&inode);
+        self.deleted.insert(inode);
+    }
+
+    pub(super) fn changed(&self) -> impl Iterator<Item = Inode> {
+        self.changed.iter().copied()
+    }
+
+    pub(super) fn deleted(&self) -> impl Iterator<Item = Inode> {
+        self.deleted.iter().copied()
+    }
+}
+
+impl MemDb {
+    /// Whether everything was taken for the disk.
+    pub fn is_clean(&self) -> bool {
+        !self.dirty.version
+    }
+
+    /// Everything that changed since the last batch; `None` when nothing did. File contents are
+    /// shared, not copied.
+    pub fn take_batch(&mut self) -> Option<Batch> {
+        if self.is_clean() {
+            return None;
+        }
+        let dirty = std::mem::take(&mut self.dirty);
+        let mut rows = Vec::with_capacity(dirty.changed.len() + 1);
+        rows.push(Row::of(&self.root));
+        for inode in dirty.changed {
+            if let Some(entry) = self.entries.get_mut(&inode) {
+                drop_slack(entry);
+                rows.push(Row::of(entry));
+            }
+        }
+        Some(Batch { version: self.root.version, deleted: dirty.deleted.into_iter().collect(), rows })
+    }
+
+    /// Takes a batch back that did not reach the disk; the next one will hold its rows, as they
+    /// are by then.
+    pub fn put_back(&mut self, batch: Batch) {
+        self.dirty.version = true;
+        // Numbers are never reused: what is deleted stays so, and what is gone by now was noted.
+        self.dirty.deleted.extend(batch.deleted);
+        let alive = batch.rows.iter().map(|row| row.inode).filter(|inode| self.entries.contains_key(inode));
+        self.dirty.changed.extend(alive);
+    }
+}
+
+/// Gives back what a file's buffer has over its length after it grew in steps. While others still
+/// hold the bytes they keep the old buffer.
+fn drop_slack(entry: &mut Entry) {
+    let Node::File(content) = &mut entry.node else { return };
+    if content.capacity() == content.len() {
+        return;
+    }
+    match Arc::get_mut(content) {
+        Some(bytes) => bytes.shrink_to_fit(),
+        None => *content = Arc::new(content.as_slice().to_vec()),
+    }
+}

@@ -1,0 +1,135 @@
+//! Clients of the service through the stock libqb: one process a connection, as on a real node. It compiles
+//! the client, talks to it in lines, and adds up what it is told.
+
+use crate::daemon::Daemon;
+use crate::{Failure, Outcome};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Request numbers of the service.
+pub const GET_FS_VERSION: i32 = 1;
+pub const GET_CONFIG: i32 = 6;
+pub const GET_GUEST_CONFIG_PROPERTIES: i32 = 13;
+
+/// Compiles the client into `dir`; only libqb's run-time library is needed.
+pub fn compile(dir: &Path) -> Outcome<PathBuf> {
+    let program = dir.join("ipc_client");
+    if program.exists() {
+        return Ok(program);
+    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/pmxcfs/ipc_client.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-O2", "-Wall", "-Wextra", "-o"]).arg(&program).arg(source).arg("-l:libqb.so.100");
+    let output = compiler.output()?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("cannot compile the client (needs cc and libqb100): {text}").into());
+    }
+    Ok(program)
+}
+
+/// What a client measured.
+pub struct Timing {
+    /// All requests of the command together.
+    pub took: Duration,
+    /// The last answer's error: 0 or a negative errno.
+    pub error: i32,
+    /// Bytes of data in the last answer.
+    pub size: usize,
+}
+
+/// One connected process.
+pub struct Client {
+    process: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Client {
+    pub fn connect(program: &Path, daemon: &Daemon) -> Outcome<Self> {
+        let mut process = daemon.inside(|| {
+            let mut command = Command::new(program);
+            // Not the tree: a working directory there would keep it busy at the daemon's end.
+            command.arg("pve2").current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
+            Ok(command.spawn()?)
+        })?;
+        let commands = process.stdin.take().ok_or("no input")?;
+        let answers = BufReader::new(process.stdout.take().ok_or("no output")?);
+        Ok(Self { process, commands, answers })
+    }
+
+    fn begin(&mut self, command: &str) -> Outcome<()> {
+        Ok(writeln!(self.commands, "{command}")?)
+    }
+
+    fn finish(&mut self) -> Outcome<Timing> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        let numbers: Vec<i64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+        let [took, error, size] = numbers[..] else { return Err("the client ended".into()) };
+        let took = Duration::from_nanos(took.try_into()?);
+        Ok(Timing { took, error: error.try_into()?, size: size.try_into()? })
+    }
+
+    /// Time of one connect and disconnect.
+    pub fn time_connect(&mut self, count: usize) -> Outcome<Duration> {
+        self.begin(&format!("connect {count}"))?;
+        Ok(self.finish()?.took / u32::try_from(count)?)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // It ends when its input does; an error here means that it already has.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// One request, to be sent many times.
+pub struct Request<'a> {
+    pub id: i32,
+    pub body: &'a [u8],
+    /// Least bytes of data a right answer has: a fast wrong answer must not win.
+    pub answer_min: usize,
+}
+
+/// What clients measured who sent at the same time.
+pub struct Together {
+    /// Mean time of one request, as a client sees it.
+    pub each: Duration,
+    /// Requests of all clients a second.
+    pub per_second: f64,
+}
+
+/// Has every client send `request` `count` times, all at once.
+pub fn call(clients: &mut [Client], request: &Request<'_>, count: usize) -> Outcome<Together> {
+    let mut hex = String::new();
+    request.body.iter().try_for_each(|byte| write!(hex, "{byte:02x}"))?;
+    let body = if hex.is_empty() { "-" } else { &hex };
+    let command = format!("call {} {count} {body}", request.id);
+    let started = Instant::now();
+    for client in clients.iter_mut() {
+        client.begin(&command)?;
+    }
+    let mut total = Duration::ZERO;
+    for client in clients.iter_mut() {
+        let timing = client.finish()?;
+        check(&timing, request)?;
+        total += timing.took;
+    }
+    let requests = clients.len() * count;
+    let per_second = requests as f64 / started.elapsed().as_secs_f64();
+    Ok(Together { each: total / u32::try_from(requests)?, per_second })
+}
+
+fn check(timing: &Timing, request: &Request<'_>) -> Outcome<()> {
+    if timing.error != 0 || timing.size < request.answer_min {
+        let words = format!("request {}: error {}, {} bytes", request.id, timing.error, timing.size);
+        return Err(Failure::from(words));
+    }
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! The loads, by what they stress. Each module adds its rows to the table.
+
+pub mod disk;
+pub mod guests;
+pub mod ipc;
+pub mod start;
+pub mod tree;

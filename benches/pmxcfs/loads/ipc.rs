@@ -1,0 +1,44 @@
+//! Loads on the service through the stock client library: connect, small requests, many clients.
+
+use crate::client::{self, Client, Request};
+use crate::table::{Goal, Unit};
+use crate::{Bench, Outcome, database};
+use std::fs;
+
+const CONNECT: &str = "IPC connect+disconnect";
+const VERSION: &str = "IPC version";
+const CONFIG: &str = "IPC config of 2 KiB";
+const VERSION_8: &str = "IPC version, 8 clients at once";
+const CONFIG_8: &str = "IPC config of 2 KiB, 8 clients at once";
+
+pub fn run(bench: &mut Bench) -> Outcome<()> {
+    if !bench.wants(&[CONNECT, VERSION, CONFIG, VERSION_8, CONFIG_8]) {
+        return Ok(());
+    }
+    let program = client::compile(&bench.dir)?;
+    let daemons = bench.start("ipc", |path| database::with_guests(path, crate::daemon::NODE, 100))?;
+    for daemon in &daemons {
+        daemon.inside(|| Ok(fs::write("config", [b'x'; 2048])?))?;
+    }
+    let version = Request { id: client::GET_FS_VERSION, body: b"", answer_min: 100 };
+    let config = Request { id: client::GET_CONFIG, body: b"config\0", answer_min: 2048 };
+    let connects = bench.amount(40);
+    bench.row(CONNECT, Unit::Milliseconds, Goal::Times(3.0), &daemons, |daemon, _| {
+        let mut client = Client::connect(&program, daemon)?;
+        Ok(client.time_connect(connects)?.as_secs_f64() * 1e3)
+    });
+    let count = bench.amount(4000);
+    for (load, request) in [(VERSION, &version), (CONFIG, &config)] {
+        bench.row(load, Unit::Microseconds, Goal::Times(1.3), &daemons, |daemon, _| {
+            let mut clients = [Client::connect(&program, daemon)?];
+            Ok(client::call(&mut clients, request, count)?.each.as_secs_f64() * 1e6)
+        });
+    }
+    for (load, request) in [(VERSION_8, &version), (CONFIG_8, &config)] {
+        bench.row(load, Unit::ThousandsPerSecond, Goal::Times(1.5), &daemons, |daemon, _| {
+            let clients: Outcome<Vec<Client>> = (0..8).map(|_| Client::connect(&program, daemon)).collect();
+            Ok(client::call(&mut clients?, request, count)?.per_second / 1e3)
+        });
+    }
+    Ok(())
+}

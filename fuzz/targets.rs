@@ -1,0 +1,242 @@
+//! Every parser that sees bytes from outside, as a function that must not panic, with inputs to start
+//! from. The coverage-guided programs in `fuzz_targets/` and `tests/fuzz_smoke.rs` both run these.
+
+use pmxcfs::guest_props::scan::Scanner;
+use pmxcfs::ipc::requests::parse::Request;
+use pmxcfs::memdb::{Change, Index, Inode, Limits, MAX_FILE_SIZE, MemDb, Row, Stamp, TreePath, WriteAt};
+use pmxcfs::status::clusterlog::{ClusterLog, Entry, NewEntry, Ring};
+use pmxcfs::status::map_rrd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One parser.
+pub struct Target {
+    /// What `make fuzz TARGET=` takes.
+    pub name: &'static str,
+    /// Feeds it; panics only when it is wrong.
+    pub run: fn(&[u8]),
+    /// Inputs that it accepts.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target { name: "request", run: request, seeds: request_seeds },
+    Target { name: "guest_config", run: guest_config, seeds: guest_config_seeds },
+    Target { name: "rrd", run: rrd, seeds: rrd_seeds },
+    Target { name: "log_entry", run: log_entry, seeds: log_entry_seeds },
+    Target { name: "log_ring", run: log_ring, seeds: log_ring_seeds },
+    Target { name: "index", run: index, seeds: index_seeds },
+    Target { name: "rows", run: rows, seeds: rows_seeds },
+    Target { name: "changes", run: changes, seeds: changes_seeds },
+];
+
+/// Runs the target of that name on one input.
+pub fn run(name: &str, data: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name).expect("a target of that name");
+    (target.run)(data);
+}
+
+/// An IPC request: the first byte is its number.
+fn request(data: &[u8]) {
+    let Some((id, body)) = data.split_first() else { return };
+    // What is wrong is answered with an errno; only a panic would be a fault.
+    let _ = Request::parse(i32::from(*id), body);
+}
+
+fn request_seeds() -> Vec<Vec<u8>> {
+    let mut set = vec![4];
+    set.extend([b'k'; 256]);
+    set.extend(b"value");
+    let mut get = vec![5];
+    get.extend([0; 512]);
+    vec![
+        vec![1],
+        set,
+        get,
+        b"\x06/storage.cfg\0".to_vec(),
+        b"\x07\x06\x05\x04root\0tag\0message\0".to_vec(),
+        b"\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0root@pam\0".to_vec(),
+        b"\x0b\x64\0\0\0name\0".to_vec(),
+        b"\x0croot@pam!t value\0".to_vec(),
+        b"\x0d\0\0\0\0\x02name\0memory\0".to_vec(),
+    ]
+}
+
+/// A guest's configuration file.
+fn guest_config(data: &[u8]) {
+    let mut values = Vec::new();
+    Scanner::new(&[b"name", b"memory", b"lock"]).scan(data, &mut values);
+    assert!(values.iter().flatten().all(|value| !value.is_empty()), "an empty value is an absent one");
+}
+
+fn guest_config_seeds() -> Vec<Vec<u8>> {
+    vec![b"# note\nname: a\nmemory:  512 \nname: b\n[snap]\nlock: x\n".to_vec(), b"name:".to_vec()]
+}
+
+/// An RRD key and its value, with a NUL between them.
+fn rrd(data: &[u8]) {
+    let split = data.iter().position(|&byte| byte == 0).unwrap_or(data.len());
+    let (key, value) = data.split_at(split);
+    if let Ok(update) = map_rrd(key, value.get(1..).unwrap_or_default()) {
+        let path = String::from_utf8_lossy(update.file.as_ref()).into_owned();
+        assert!(
+            !path.starts_with('/') && path.split('/').all(|part| part != ".."),
+            "{path} leads out of the directory"
+        );
+    }
+}
+
+fn rrd_seeds() -> Vec<Vec<u8>> {
+    vec![
+        b"pve-node-9.0/n1\x000:1:1700000000:0.1:4:0.02:0.0:100:50:0:0:100:10:1:2\0".to_vec(),
+        b"pve2.3-vm/100\x001:2:3:4:1700000000:1:1:1:1:1:1:1:1:1:1\0".to_vec(),
+        b"pve2-storage/n1/local\x001700000000:1:2\0".to_vec(),
+    ]
+}
+
+/// A log entry as peers send it.
+fn log_entry(data: &[u8]) {
+    if let Ok(entry) = Entry::decode(data) {
+        let mut log = ClusterLog::new();
+        log.insert(&entry);
+        assert_json(&log.text(b"", 50));
+    }
+}
+
+/// A log, and its entries in the form in which peers get them.
+fn sample_log() -> (ClusterLog, Vec<Vec<u8>>) {
+    let mut log = ClusterLog::new();
+    let entries = (0..3).filter_map(|number| {
+        let entry = log.add(&NewEntry {
+            node: b"n1",
+            ident: b"root",
+            tag: b"cluster",
+            pid: 42,
+            time: 1_700_000_000 + number,
+            priority: 6,
+            message: b"starting cluster log",
+        })?;
+        Some(entry.as_bytes().to_vec())
+    });
+    let entries = entries.collect();
+    (log, entries)
+}
+
+fn log_entry_seeds() -> Vec<Vec<u8>> {
+    sample_log().1
+}
+
+/// A whole log as peers send it.
+fn log_ring(data: &[u8]) {
+    if let Ok(ring) = Ring::decode(data) {
+        let (mut log, _) = sample_log();
+        log.merge(&[ring], &[]);
+        assert_json(&log.text(b"", 0));
+        Ring::decode(log.state()).expect("what a merge makes can be read");
+    }
+}
+
+fn log_ring_seeds() -> Vec<Vec<u8>> {
+    vec![sample_log().0.state().to_vec()]
+}
+
+fn assert_json(text: &str) {
+    serde_json::from_str::<serde_json::Value>(text).expect("the log is valid JSON");
+}
+
+/// A peer's index.
+fn index(data: &[u8]) {
+    if let Ok(index) = Index::decode(data) {
+        assert_eq!(index.encode(), data, "one form only");
+    }
+}
+
+fn index_seeds() -> Vec<Vec<u8>> {
+    vec![MemDb::new().index().encode(), sample_tree().index().encode()]
+}
+
+const STAMP: Stamp = Stamp { writer: 0, time: 1_700_000_000 };
+
+fn sample_tree() -> MemDb {
+    let mut tree = MemDb::new();
+    let path = |text: &str| TreePath::new(text.as_bytes());
+    let write =
+        |name: &str| Change::Write { path: path(name), at: WriteAt::Offset(0), data: b"name: a\n".to_vec() };
+    for change in [
+        Change::Mkdir { path: path("nodes") },
+        Change::Mkdir { path: path("nodes/n1") },
+        Change::Mkdir { path: path("nodes/n1/lxc") },
+        Change::Create { path: path("nodes/n1/lxc/100.conf") },
+        write("nodes/n1/lxc/100.conf"),
+    ] {
+        tree.apply(change, STAMP, Limits::Enforced, Duration::ZERO).expect("a good change");
+    }
+    tree
+}
+
+/// Rows of a database: each is inode, parent, version (a byte each), kind, name length, name, data
+/// length, data. Whatever they are, loading them is refused or gives a sound tree.
+fn rows(data: &[u8]) {
+    let mut input = data.iter().copied();
+    let mut rows = Vec::new();
+    while let Some(row) = read_row(&mut input) {
+        rows.push(row);
+    }
+    if let Ok(mut tree) = MemDb::load(rows, Duration::ZERO) {
+        Index::decode(&tree.index().encode()).expect("a sound index");
+    }
+}
+
+fn read_row(input: &mut impl Iterator<Item = u8>) -> Option<Row> {
+    let mut number = || input.next().map(Inode::from);
+    let (inode, parent, version) = (number()?, number()?, number()?);
+    let kind = input.next()?;
+    let name_length = usize::from(input.next()?) % 16;
+    let name: Vec<u8> = input.by_ref().take(name_length).collect();
+    let data_length = usize::from(input.next()?);
+    let data: Vec<u8> = input.by_ref().take(data_length).collect();
+    let data = (!data.is_empty()).then(|| Arc::new(data));
+    Some(Row { inode, parent, version, writer: 0, mtime: 0, kind, name: name.into(), data })
+}
+
+fn rows_seeds() -> Vec<Vec<u8>> {
+    let mut seed = Vec::new();
+    for row in sample_tree().snapshot_rows() {
+        seed.extend([row.inode as u8, row.parent as u8, row.version as u8, row.kind, row.name.len() as u8]);
+        seed.extend_from_slice(&row.name);
+        let data = row.data.map(|data| data.to_vec()).unwrap_or_default();
+        seed.push(data.len() as u8);
+        seed.extend(data);
+    }
+    vec![seed]
+}
+
+/// Changes with hostile paths and offsets: refused or applied, the tree stays sound.
+fn changes(data: &[u8]) {
+    let mut tree = sample_tree();
+    for piece in data.split(|&byte| byte == b'\n') {
+        let Some((kind, rest)) = piece.split_first() else { continue };
+        let mut words = rest.splitn(2, |&byte| byte == b' ').map(TreePath::new);
+        let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let size = u64::from(*kind) << (kind % 64);
+        let change = match kind % 7 {
+            0 => Change::Create { path: first },
+            1 => Change::Mkdir { path: first },
+            2 => Change::Write { path: first, at: WriteAt::Offset(size), data: rest.to_vec() },
+            3 => Change::Truncate { path: first, size: size % (2 * MAX_FILE_SIZE) },
+            4 => Change::Delete { path: first },
+            5 => Change::Rename { from: first, to: second },
+            _ => Change::SetMtime { path: first, mtime: size as u32 },
+        };
+        // A refusal is as good as a change; what must hold is checked behind the loop.
+        let _ = tree.apply(change, STAMP, Limits::Enforced, Duration::ZERO);
+    }
+    let rows: Vec<Row> = tree.snapshot_rows().collect();
+    let mut loaded = MemDb::load(rows, Duration::ZERO).expect("what changes made can be loaded");
+    assert_eq!(loaded.index(), tree.index());
+}
+
+fn changes_seeds() -> Vec<Vec<u8>> {
+    vec![b"Fnodes/n1/qemu-server\nGnodes/x\nTnodes/n1/lxc/100.conf nodes/n1/lxc/101.conf\nHa\nKa\n".to_vec()]
+}

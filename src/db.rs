@@ -1,1 +1,256 @@
-//! The database as the daemon uses it: one writer, many readers, group commit.
+//! The shell around the tree: one writer, many readers, and the disk behind them.
+//!
+//! A change is applied to the tree in memory at once, by the thread that asks. A commit thread, the
+//! only one with the [`Store`], puts what changed on disk: all changes since the last commit in one
+//! transaction, so the file always holds the complete state of some version. Durable changes are
+//! answered after the commit that contains them, all others at once; see [`Db::submit`]. No lock is
+//! ever held during disk I/O or while somebody is answered, so readers never wait for the disk.
+//! Which changes are allowed is not decided here, but in [`crate::memdb`].
+
+mod checkpoints;
+mod commit;
+mod queue;
+
+use crate::clock::Clock;
+use crate::memdb::{Applied, Change, ChangeError, Limits, LoadError, MemDb, Stamp, TreePath};
+use crate::store::{Store, StoreError};
+use commit::Committer;
+use queue::Queue;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
+use std::thread::{self, JoinHandle};
+use thiserror::Error;
+
+/// Called once with what became of a change; without any lock held.
+pub type Done = Box<dyn FnOnce(Result<Applied, DbError>) + Send>;
+
+/// Called once when everything is on disk, or cannot be; without any lock held.
+pub type Synced = Box<dyn FnOnce(Result<(), DbError>) + Send>;
+
+/// Why a change was not made, or is not on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DbError {
+    /// The rules of the tree refuse it.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// The last commit failed. The log has the cause; until a later one succeeds nothing is changed.
+    #[error("the database cannot be written at present; see the log")]
+    Storage,
+    /// [`Db::close`] was called.
+    #[error("the database is closed")]
+    Closed,
+}
+
+/// Why a database cannot be used at all.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("unable to load database '{}': {error}", path.display())]
+    Load {
+        /// The database file.
+        path: PathBuf,
+        /// What is wrong with its rows.
+        error: LoadError,
+    },
+    #[error("unable to start a thread for the database: {0}")]
+    Thread(io::Error),
+}
+
+/// What the commit thread did so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CommitStats {
+    /// Transactions on disk.
+    pub commits: u64,
+    /// Rows stored by them, version rows included.
+    pub rows: u64,
+    /// Transactions that failed.
+    pub failures: u64,
+}
+
+/// An open database.
+#[derive(Debug)]
+pub struct Db {
+    shared: Arc<Shared>,
+    committer: Mutex<Option<JoinHandle<Result<(), DbError>>>>,
+}
+
+/// What callers and the commit thread share. The locks of `tree` and `queue` are never held
+/// together.
+#[derive(Debug)]
+struct Shared {
+    clock: Clock,
+    tree: RwLock<MemDb>,
+    queue: Queue,
+    /// The version on disk.
+    committed: AtomicU64,
+    /// The last commit failed: what is in the tree is not on disk.
+    failed: AtomicBool,
+    commits: AtomicU64,
+    rows: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Db {
+    /// Loads all of `store` and starts the threads that write to it.
+    pub fn open(store: Store, clock: Clock) -> Result<Self, OpenError> {
+        let now = clock.uptime();
+        let tree = store
+            .load(|rows| MemDb::load(rows, now))?
+            .map_err(|error| OpenError::Load { path: store.path().to_owned(), error })?;
+        // A table without a version row gets one with the first commit.
+        let is_stored = tree.is_clean();
+        let shared = Arc::new(Shared {
+            clock,
+            committed: AtomicU64::new(if is_stored { tree.version() } else { 0 }),
+            tree: RwLock::new(tree),
+            queue: Queue::default(),
+            failed: AtomicBool::new(false),
+            commits: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        });
+        if !is_stored {
+            shared.queue.commit_soon(clock);
+        }
+        let committer = Committer::new(store, shared.clone())?;
+        let thread = thread::Builder::new().name("commit".to_owned());
+        let thread = thread.spawn(move || committer.run()).map_err(OpenError::Thread)?;
+        Ok(Self { shared, committer: Mutex::new(Some(thread)) })
+    }
+
+    /// The tree as it is now, on disk or not. Hold it briefly: changes wait for it.
+    pub fn read(&self) -> RwLockReadGuard<'_, MemDb> {
+        // After a panic amidst a change readers go on; nothing is changed or stored any more.
+        self.shared.tree.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a change as a daemon on its own does: by nobody's node id, now.
+    ///
+    /// `done` is called in this thread, before this returns, when the change is refused or need not
+    /// be durable; otherwise later, from the commit thread. The change itself is always made or
+    /// refused before this returns.
+    pub fn submit(&self, change: Change, done: Done) {
+        let stamp = Stamp { writer: 0, time: self.shared.clock.unix() };
+        self.apply_now(change, stamp, Limits::Enforced, done);
+    }
+
+    /// The one way into the tree: applies a change whose time and sender are settled.
+    fn apply_now(&self, change: Change, stamp: Stamp, limits: Limits, done: Done) {
+        let is_durable = is_durable(&change);
+        match self.shared.apply(change, stamp, limits) {
+            Err(error) => done(Err(error)),
+            Ok(applied) if is_durable => {
+                self.shared.when_stored(Box::new(move |stored| done(stored.map(|()| applied))));
+            }
+            Ok(applied) => {
+                self.shared.queue.commit_soon(self.shared.clock);
+                done(Ok(applied));
+            }
+        }
+    }
+
+    /// Answers when everything that is applied by now is on disk: at once, in this thread, when it
+    /// already is.
+    pub fn sync(&self, done: Synced) {
+        let version = self.read().version();
+        if self.shared.committed.load(Ordering::Acquire) >= version {
+            done(Ok(()));
+        } else {
+            self.shared.when_stored(done);
+        }
+    }
+
+    /// [`Db::submit`] for who can wait. Not to be called from a [`Done`] or [`Synced`].
+    pub fn submit_wait(&self, change: Change) -> Result<Applied, DbError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        // Nobody else holds the receiver, and it lives until there is an answer.
+        self.submit(change, Box::new(move |result| drop(sender.send(result))));
+        receiver.recv().unwrap_or(Err(DbError::Closed))
+    }
+
+    /// [`Db::sync`] for who can wait. Not to be called from a [`Done`] or [`Synced`].
+    pub fn sync_wait(&self) -> Result<(), DbError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.sync(Box::new(move |result| drop(sender.send(result))));
+        receiver.recv().unwrap_or(Err(DbError::Closed))
+    }
+
+    /// Whether the lock directory at `path` has been held too long, by what is known of it since
+    /// the daemon started; see [`MemDb::lock_expired`].
+    pub fn lock_expired(&self, path: &TreePath, checksum: &[u8; 32]) -> bool {
+        let now = self.shared.clock.uptime();
+        self.shared.write().is_ok_and(|mut tree| tree.lock_expired(path, checksum, now))
+    }
+
+    /// Whether changes are refused because the file cannot be written.
+    pub fn is_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::Acquire)
+    }
+
+    /// What the commit thread did so far.
+    pub fn commit_stats(&self) -> CommitStats {
+        CommitStats {
+            commits: self.shared.commits.load(Ordering::Relaxed),
+            rows: self.shared.rows.load(Ordering::Relaxed),
+            failures: self.shared.failures.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Stores what is left and closes the file; the tree can still be read. An error means that
+    /// changes were lost that nobody was told to be stored.
+    pub fn close(&self) -> Result<(), DbError> {
+        self.shared.queue.stop();
+        let thread = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match thread {
+            None => Ok(()),
+            Some(thread) => thread.join().unwrap_or(Err(DbError::Storage)),
+        }
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        // The commit thread has logged what went wrong.
+        let _ = self.close();
+    }
+}
+
+/// Whether a change is answered only after its commit. The others become durable with the next of
+/// these, with the flush that closes a file, or shortly after.
+fn is_durable(change: &Change) -> bool {
+    match change {
+        Change::Mkdir { .. } | Change::Rename { .. } | Change::Delete { .. } | Change::Unlock { .. } => true,
+        Change::Create { .. } | Change::Write { .. } | Change::Truncate { .. } | Change::SetMtime { .. } => {
+            false
+        }
+    }
+}
+
+impl Shared {
+    fn apply(&self, change: Change, stamp: Stamp, limits: Limits) -> Result<Applied, DbError> {
+        if self.queue.is_stopping() {
+            return Err(DbError::Closed);
+        }
+        if self.failed.load(Ordering::Acquire) {
+            return Err(DbError::Storage);
+        }
+        let now = self.clock.uptime();
+        Ok(self.write()?.apply(change, stamp, limits, now)?)
+    }
+
+    fn write(&self) -> Result<RwLockWriteGuard<'_, MemDb>, DbError> {
+        // Poisoned: a change panicked half-way. What it left must not reach the disk.
+        self.tree.write().map_err(|_| DbError::Storage)
+    }
+
+    fn when_stored(&self, done: Synced) {
+        if self.failed.load(Ordering::Acquire) {
+            done(Err(DbError::Storage));
+        } else if let Err(done) = self.queue.wait(done) {
+            done(Err(DbError::Closed));
+        }
+    }
+}

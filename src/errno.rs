@@ -42,6 +42,15 @@ impl ToErrno for crate::ipc::server::Unanswered {
     }
 }
 
+impl ToErrno for crate::db::DbError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::Change(error) => error.to_errno(),
+            Self::Storage | Self::Closed => libc::EIO,
+        }
+    }
+}
+
 impl ToErrno for crate::memdb::ChangeError {
     fn to_errno(&self) -> i32 {
         match self {
@@ -117,6 +126,15 @@ mod tests {
         for (error, errno) in table {
             assert_eq!(error.to_errno(), errno, "{error}");
         }
+    }
+
+    #[test]
+    fn database() {
+        use crate::db::DbError;
+        use crate::memdb::ChangeError;
+        assert_eq!(DbError::Change(ChangeError::Root).to_errno(), libc::EACCES);
+        assert_eq!(DbError::Storage.to_errno(), libc::EIO);
+        assert_eq!(DbError::Closed.to_errno(), libc::EIO);
     }
 
     #[test]

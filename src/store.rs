@@ -1,1 +1,129 @@
-//! SQLite.
+//! The database file: one SQLite table, `tree`, one row per entry. The only user of rusqlite.
+//!
+//! It opens or makes the file, reads its rows, stores batches of changed rows each in one
+//! transaction, and moves SQLite's write-ahead log back into the file. It knows nothing of what
+//! rows mean beyond their types (that is [`crate::memdb`]) and starts no thread (that is
+//! [`crate::db`]). The file stays as the stock daemon wants it: nothing but its table is in it.
+
+mod checkpoint;
+mod connection;
+mod error;
+mod rows;
+
+pub use checkpoint::Checkpointer;
+pub use error::{Action, Fault, RowFault, StoreError};
+
+use crate::clock::UnixTime;
+use crate::memdb::{Batch, Row};
+use rusqlite::Connection;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a lock that another program holds on the file is waited for.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const DELETE: &str = "DELETE FROM tree WHERE inode = ?1";
+
+/// Not `REPLACE`: an update in place lets SQLite write only those pages of a big file that are no
+/// longer the same, as long as its size is.
+const STORE: &str = "INSERT INTO tree (inode, parent, version, writer, mtime, type, name, data)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+     ON CONFLICT (inode) DO UPDATE SET parent = ?2, version = ?3, writer = ?4, mtime = ?5,
+     type = ?6, name = ?7, data = ?8";
+
+/// An open database file.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    connection: Connection,
+    created: bool,
+}
+
+impl Store {
+    /// Opens the database at `path`; makes it, with version 1 and time `now`, where there is none.
+    pub fn open(path: &Path, now: UnixTime) -> Result<Self, StoreError> {
+        Self::open_with_timeout(path, now, BUSY_TIMEOUT)
+    }
+
+    /// [`Store::open`], waiting for a lock of another program only for `busy_timeout`, then and later.
+    pub fn open_with_timeout(path: &Path, now: UnixTime, busy_timeout: Duration) -> Result<Self, StoreError> {
+        let (connection, created) = connection::open_or_create(path, now, busy_timeout)
+            .map_err(|fault| StoreError::new(path, Action::Open, fault))?;
+        Ok(Self { path: path.to_owned(), connection, created })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the database was made by this open.
+    pub fn is_created(&self) -> bool {
+        self.created
+    }
+
+    /// Hands every row, in the order of inodes, to `build`. A row that cannot be read ends the rows
+    /// early, and then its error is returned, whatever `build` made of the rows before it.
+    pub fn load<T>(&self, build: impl FnOnce(&mut dyn Iterator<Item = Row>) -> T) -> Result<T, StoreError> {
+        rows::load(&self.connection, build).map_err(|fault| self.error(Action::Read, fault))
+    }
+
+    /// Stores a batch in one transaction: all of it, or nothing.
+    pub fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        self.transaction(batch).map_err(|error| {
+            // SQLite itself rolls back after some errors; then there is nothing left to do.
+            if !self.connection.is_autocommit() {
+                if let Err(error) = self.run("ROLLBACK") {
+                    log::error!(target: "database", "rollback failed: {error}");
+                }
+            }
+            self.error(Action::Write, Fault::from(error))
+        })
+    }
+
+    fn transaction(&self, batch: &Batch) -> Result<(), rusqlite::Error> {
+        self.run("BEGIN IMMEDIATE")?;
+        let mut delete = self.connection.prepare_cached(DELETE)?;
+        for &inode in &batch.deleted {
+            delete.execute([rows::integer(inode)?])?;
+        }
+        let mut store = self.connection.prepare_cached(STORE)?;
+        for row in &batch.rows {
+            rows::bind(&mut store, row)?;
+            store.raw_execute()?;
+        }
+        self.run("COMMIT")
+    }
+
+    fn run(&self, statement: &str) -> Result<(), rusqlite::Error> {
+        self.connection.prepare_cached(statement)?.execute([]).map(|_| ())
+    }
+
+    /// Bytes of the write-ahead log that are in use; exact after a commit.
+    pub fn log_bytes(&self) -> u64 {
+        std::fs::metadata(connection::beside(&self.path, "-wal")).map_or(0, |log| log.len())
+    }
+
+    /// Moves the log into the file as far as no reader needs it, beside readers and writers.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        checkpoint::passive(&self.connection).map_err(|fault| self.error(Action::Checkpoint, fault))
+    }
+
+    /// A second connection that can do the same without keeping commits waiting.
+    pub fn checkpointer(&self) -> Result<Checkpointer, StoreError> {
+        Checkpointer::open(&self.path)
+    }
+
+    /// Moves the whole log into the file and closes it; no `-wal` or `-shm` is left unless another
+    /// program has the file open.
+    pub fn close(self) -> Result<(), StoreError> {
+        let moved = checkpoint::truncate(&self.connection);
+        let closed = self.connection.close().map_err(|(_, error)| Fault::from(error));
+        let fail = |fault| StoreError::new(&self.path, Action::Close, fault);
+        moved.and(closed).map_err(fail)
+    }
+
+    fn error(&self, action: Action, fault: Fault) -> StoreError {
+        StoreError::new(&self.path, action, fault)
+    }
+}

@@ -1,0 +1,18 @@
+//! Makes the declarations of librrd from its installed header, and links it.
+
+use std::env;
+use std::path::PathBuf;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-link-lib=rrd");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
+    let bindings = bindgen::Builder::default()
+        .header_contents("librrd.h", "#include <rrd.h>\n")
+        .allowlist_function("rrd_create_r|rrd_update_r|rrd_get_error|rrd_clear_error")
+        .generate_comments(false)
+        .layout_tests(false)
+        .generate()
+        .expect("rrd.h could not be read: are librrd-dev and libclang-dev installed?");
+    bindings.write_to_file(out.join("librrd.rs")).expect("writing into OUT_DIR");
+}

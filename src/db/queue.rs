@@ -1,0 +1,131 @@
+//! Who waits for the next commit, and when it is due. It commits nothing itself.
+
+use super::Synced;
+use crate::clock::Clock;
+use std::fmt;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a change that nobody waits for may be in memory only.
+const COMMIT_DELAY: Duration = Duration::from_millis(50);
+
+/// What callers leave for the commit thread.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiters: Vec<Synced>,
+    /// Uptime at which to commit even if nobody waits.
+    commit_at: Option<Duration>,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Phase {
+    #[default]
+    Running,
+    /// One more commit is made, for all that wait until it begins.
+    Stopping,
+    /// Nobody will be answered any more.
+    Stopped,
+}
+
+/// What the commit thread is to do next.
+pub(super) struct Work {
+    /// To be answered after the commit. All that they wait for was applied before they came.
+    pub waiters: Vec<Synced>,
+    /// The time for a commit has come.
+    pub is_due: bool,
+    /// There will be no more work.
+    pub is_last: bool,
+}
+
+impl Queue {
+    /// Has `done` called after a commit that starts from now on; gives it back when none will.
+    pub(super) fn wait(&self, done: Synced) -> Result<(), Synced> {
+        let mut state = self.lock();
+        if state.phase == Phase::Stopped {
+            return Err(done);
+        }
+        state.waiters.push(done);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Something was applied that nobody waits for.
+    pub(super) fn commit_soon(&self, clock: Clock) {
+        self.commit_at(clock.uptime() + COMMIT_DELAY);
+    }
+
+    /// Sets the time for the next commit, unless one is set.
+    pub(super) fn commit_at(&self, uptime: Duration) {
+        let mut state = self.lock();
+        if state.commit_at.is_none() {
+            state.commit_at = Some(uptime);
+            self.wake.notify_one();
+        }
+    }
+
+    /// To be called before a commit takes what changed: whatever comes later sets the time anew.
+    pub(super) fn commit_starts(&self) {
+        self.lock().commit_at = None;
+    }
+
+    /// Blocks until there is something to do.
+    pub(super) fn next(&self, clock: Clock) -> Work {
+        let mut state = self.lock();
+        loop {
+            let left = state.commit_at.map(|at| at.saturating_sub(clock.uptime()));
+            let is_due = left == Some(Duration::ZERO);
+            let is_last = state.phase != Phase::Running;
+            if is_due || is_last || !state.waiters.is_empty() {
+                return Work { waiters: std::mem::take(&mut state.waiters), is_due, is_last };
+            }
+            state = match left {
+                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+    }
+
+    /// Asks for a last commit.
+    pub(super) fn stop(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Running {
+            state.phase = Phase::Stopping;
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether [`Queue::stop`] was called.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.lock().phase != Phase::Running
+    }
+
+    /// Takes nobody any more; returns who came too late.
+    pub(super) fn finish(&self) -> Vec<Synced> {
+        let mut state = self.lock();
+        state.phase = Phase::Stopped;
+        std::mem::take(&mut state.waiters)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under this lock can leave the state half-changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("State")
+            .field("waiters", &self.waiters.len())
+            .field("commit_at", &self.commit_at)
+            .field("phase", &self.phase)
+            .finish()
+    }
+}

@@ -1,0 +1,127 @@
+//! Opening the file: who may read it, how SQLite is to treat it, and what a new one holds.
+//!
+//! It never reads or writes entries.
+
+use super::Fault;
+use crate::clock::UnixTime;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const MODE: u32 = 0o600;
+
+/// Letter by letter the table of the stock daemon: SQLite keeps this text in the file.
+const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS tree (  inode INTEGER PRIMARY KEY NOT NULL,  \
+    parent INTEGER NOT NULL CHECK(typeof(parent)=='integer'),  \
+    version INTEGER NOT NULL CHECK(typeof(version)=='integer'),  \
+    writer INTEGER NOT NULL CHECK(typeof(writer)=='integer'),  \
+    mtime INTEGER NOT NULL CHECK(typeof(mtime)=='integer'),  \
+    type INTEGER NOT NULL CHECK(typeof(type)=='integer'),  \
+    name TEXT NOT NULL,  \
+    data BLOB)";
+
+/// A new database: nothing happened but the database itself, and that is version 1.
+const FIRST_VERSION: &str = "INSERT INTO tree (inode, parent, version, writer, mtime, type, name)
+     SELECT 0, 0, 1, 0, ?1, 8, '__version__' WHERE NOT EXISTS (SELECT 1 FROM tree)";
+
+/// Pages of a new file. A small change costs one or two pages of disk writes, so they are small;
+/// a file made with other pages keeps them.
+const PAGE_SIZE: &str = "PRAGMA page_size = 1024";
+
+/// - NORMAL: the log is not synced at each commit; a crash of this process loses nothing.
+/// - Checkpoints are made by [`crate::db`], after those who wait for a commit have their answer.
+/// - A log that was moved into the file entirely is cut when it starts again, so that its length
+///   tells how much of it is in use.
+/// - FAST: freed pages are not written once more only to clear them, which would double the
+///   bytes written when a big file is replaced.
+/// - The file may come from anywhere: its schema gets no functions with side effects.
+const SETTINGS: &str = "PRAGMA synchronous = NORMAL;
+     PRAGMA wal_autocheckpoint = 0;
+     PRAGMA journal_size_limit = 0;
+     PRAGMA secure_delete = FAST;
+     PRAGMA trusted_schema = OFF;
+     PRAGMA cell_size_check = ON;";
+
+/// Opens or makes the database; true when it was made.
+pub(super) fn open_or_create(
+    path: &Path,
+    now: UnixTime,
+    busy_timeout: Duration,
+) -> Result<(Connection, bool), Fault> {
+    let is_empty = make_private(path)?;
+    let mut connection = connect(path, busy_timeout)?;
+    if is_empty {
+        connection.execute_batch(PAGE_SIZE)?;
+    }
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Fault::NoLog { mode });
+    }
+    let created = make_table(&mut connection, now)?;
+    Ok((connection, created))
+}
+
+/// Opens an existing database with all settings that are not in the file itself.
+pub(super) fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(busy_timeout)?;
+    // SQLite opens a file that may not be written without a word.
+    if connection.is_readonly("main")? {
+        return Err(Fault::ReadOnly);
+    }
+    connection.execute_batch(SETTINGS)?;
+    Ok(connection)
+}
+
+/// The name of a file that SQLite keeps beside the database.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Makes sure that the file exists and that only its owner can read it, before SQLite puts anything
+/// into it and takes over its mode for the log. True when the file is empty.
+fn make_private(path: &Path) -> Result<bool, Fault> {
+    match OpenOptions::new().write(true).create_new(true).mode(MODE).open(path) {
+        Ok(_) => return Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(Fault::from(error)),
+    }
+    let metadata = fs::metadata(path)?;
+    if metadata.permissions().mode() & 0o7777 != MODE {
+        fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    }
+    Ok(metadata.len() == 0)
+}
+
+fn make_table(connection: &mut Connection, now: UnixTime) -> Result<bool, Fault> {
+    // Looked at first: to start on an existing database should need no write.
+    if holds_entries(connection)? {
+        return Ok(false);
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(SCHEMA)?;
+    let created = transaction.execute(FIRST_VERSION, [now])? == 1;
+    transaction.commit()?;
+    Ok(created)
+}
+
+/// Whether there is a table `tree` with at least one row. A view of that name would be a program,
+/// not data.
+fn holds_entries(connection: &Connection) -> Result<bool, Fault> {
+    let mut kinds = connection.prepare("SELECT type FROM sqlite_master WHERE name = 'tree'")?;
+    let kinds = kinds.query_map([], |row| row.get::<_, String>(0))?;
+    let kinds = kinds.collect::<Result<Vec<_>, _>>()?;
+    match kinds.first() {
+        None => Ok(false),
+        Some(kind) if kind == "table" => {
+            Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM tree)", [], |row| row.get(0))?)
+        }
+        Some(kind) => Err(Fault::NotATable { kind: kind.clone() }),
+    }
+}

@@ -1,0 +1,105 @@
+//! Rows between SQLite and [`Row`]: types and ranges are checked here, meaning is not.
+
+use super::{Fault, RowFault};
+use crate::memdb::Row;
+use rusqlite::types::{ToSqlOutput, Type, ValueRef};
+use rusqlite::{Connection, Statement};
+use std::sync::Arc;
+
+const LOAD: &str = "SELECT inode, parent, version, writer, mtime, type, name, data FROM tree ORDER BY inode";
+
+/// Runs `build` on all rows, read one by one; see [`super::Store::load`].
+pub(super) fn load<T>(
+    connection: &Connection,
+    build: impl FnOnce(&mut dyn Iterator<Item = Row>) -> T,
+) -> Result<T, Fault> {
+    let mut statement = connection.prepare(LOAD)?;
+    let mut rows = statement.query([])?;
+    let mut fault = None;
+    let mut next = || match rows.next() {
+        Ok(None) => None,
+        Ok(Some(row)) => decode(row).map_err(|error| fault = Some(error)).ok(),
+        Err(error) => {
+            fault = Some(Fault::from(error));
+            None
+        }
+    };
+    // Fused: SQLite starts over when it is asked again after the last row.
+    let built = build(&mut std::iter::from_fn(&mut next).fuse());
+    match fault {
+        None => Ok(built),
+        Some(fault) => Err(fault),
+    }
+}
+
+fn decode(row: &rusqlite::Row<'_>) -> Result<Row, Fault> {
+    let inode = match row.get_ref(0)? {
+        ValueRef::Integer(value) => u64::try_from(value).map_err(|_| RowFault::Inode(value.to_string()))?,
+        other => Err(RowFault::Inode(type_name(other.data_type()).to_owned()))?,
+    };
+    Ok(Row {
+        inode,
+        parent: number(row, inode, 1, "parent")?,
+        version: number(row, inode, 2, "version")?,
+        writer: number(row, inode, 3, "writer")?,
+        mtime: number(row, inode, 4, "mtime")?,
+        kind: number(row, inode, 5, "type")?,
+        name: match row.get_ref(6)? {
+            ValueRef::Text(name) => name.into(),
+            other => Err(RowFault::wrong_type(inode, "name", "text", other.data_type()))?,
+        },
+        // Text is what `UPDATE tree SET data = '...'` leaves, typed by an admin in need.
+        data: match row.get_ref(7)? {
+            ValueRef::Null => None,
+            ValueRef::Blob(data) | ValueRef::Text(data) => Some(Arc::new(data.to_vec())),
+            other => Err(RowFault::wrong_type(inode, "data", "a blob", other.data_type()))?,
+        },
+    })
+}
+
+fn number<T: TryFrom<i64>>(
+    row: &rusqlite::Row<'_>,
+    inode: u64,
+    index: usize,
+    column: &'static str,
+) -> Result<T, Fault> {
+    match row.get_ref(index)? {
+        ValueRef::Integer(value) => {
+            Ok(T::try_from(value).map_err(|_| RowFault::OutOfRange { inode, column, value })?)
+        }
+        other => Err(RowFault::wrong_type(inode, column, "an integer", other.data_type()))?,
+    }
+}
+
+/// The name of a type as SQL knows it.
+pub(super) fn type_name(found: Type) -> &'static str {
+    match found {
+        Type::Null => "NULL",
+        Type::Integer => "an integer",
+        Type::Real => "a real number",
+        Type::Text => "text",
+        Type::Blob => "a blob",
+    }
+}
+
+/// Binds a row to the eight parameters of a statement, in the order of the columns.
+pub(super) fn bind(statement: &mut Statement<'_>, row: &Row) -> rusqlite::Result<()> {
+    statement.raw_bind_parameter(1, integer(row.inode)?)?;
+    statement.raw_bind_parameter(2, integer(row.parent)?)?;
+    statement.raw_bind_parameter(3, integer(row.version)?)?;
+    statement.raw_bind_parameter(4, row.writer)?;
+    statement.raw_bind_parameter(5, row.mtime)?;
+    statement.raw_bind_parameter(6, row.kind)?;
+    // Names are bytes. SQLite stores them as text whether they are UTF-8 or not.
+    statement.raw_bind_parameter(7, ToSqlOutput::Borrowed(ValueRef::Text(&row.name)))?;
+    // As the stock daemon does: nothing is NULL, not an empty blob.
+    match row.data.as_deref() {
+        Some(data) if !data.is_empty() => statement.raw_bind_parameter(8, data.as_slice()),
+        _ => statement.raw_bind_parameter(8, rusqlite::types::Null),
+    }
+}
+
+/// SQLite's integers have a sign.
+pub(super) fn integer(value: u64) -> rusqlite::Result<i64> {
+    i64::try_from(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}

@@ -1,1 +1,219 @@
-//! What the mounted tree and the IPC clients share.
+//! What the mounted tree and the IPC clients share: the database, this node's identity, the status of
+//! the nodes, quorum, and the generated texts. It serves from memory and never waits for a disk, a
+//! socket or another process; what has to be written or sent leaves through hooks that do not wait.
+//!
+//! Lock order: the status and each kept text have a lock of their own, held for lookups and for
+//! building a text, never while another lock of this module is taken. While a kept text is built the
+//! tree is read. No hook is called with a lock held.
+
+mod texts;
+
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::guest_props::{self, GuestError, GuestProperties};
+use crate::logging;
+use crate::memdb::TreePath;
+use crate::rrd;
+use crate::status::clusterlog::NewEntry;
+use crate::status::{NoSuchValue, SetError, Status, Stored};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use texts::Texts;
+
+pub use texts::Generated;
+
+/// Who this node is.
+#[derive(Debug, Clone)]
+pub struct NodeIdentity {
+    /// The host name up to its first dot.
+    pub name: String,
+    /// What the host name resolves to, when it does.
+    pub address: Option<IpAddr>,
+    /// The group that may read.
+    pub www_data_gid: u32,
+}
+
+/// Is told of events, by the thread that caused them. It must not wait.
+pub type Watcher = Box<dyn Fn(Event<'_>) + Send + Sync>;
+
+/// What others than the asking client may have to act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Quorum was gained or lost.
+    Quorum(bool),
+    /// A client set a status value of this node, as given here.
+    StatusSet { name: &'a [u8], value: &'a [u8] },
+    /// This node put an entry into the cluster log, in its form on the wire.
+    Logged(&'a [u8]),
+}
+
+/// What a client wants to have in the cluster log; this node and the time are added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogMessage<'a> {
+    /// Of syslog, 0 to 7; others are not logged.
+    pub priority: u8,
+    /// The user.
+    pub ident: &'a [u8],
+    /// The program.
+    pub tag: &'a [u8],
+    /// The program's process.
+    pub pid: u32,
+    /// The text.
+    pub message: &'a [u8],
+}
+
+/// The state of this node that outlives a request.
+pub struct Cfs {
+    /// The database.
+    pub db: Arc<Db>,
+    /// The clock of everything here.
+    pub clock: Clock,
+    /// Who this node is.
+    pub node: NodeIdentity,
+    status: Mutex<Status>,
+    texts: Texts,
+    guest_properties: GuestProperties,
+    rrd: rrd::Sink,
+    watchers: RwLock<Vec<Watcher>>,
+    /// As in `status`, for the many who only ask this.
+    quorate: AtomicBool,
+    debug: AtomicBool,
+}
+
+impl Cfs {
+    /// A node that starts now, without quorum and with nothing known of others.
+    pub fn new(db: Arc<Db>, clock: Clock, node: NodeIdentity, rrd: rrd::Sink) -> Cfs {
+        let status = Status::new(&node.name, clock.unix(), std::process::id());
+        Cfs {
+            db,
+            clock,
+            node,
+            status: Mutex::new(status),
+            texts: Texts::default(),
+            guest_properties: GuestProperties::default(),
+            rrd,
+            watchers: RwLock::default(),
+            quorate: AtomicBool::new(false),
+            debug: AtomicBool::new(logging::is_debug()),
+        }
+    }
+
+    /// From now on `watcher` is told of every event.
+    pub fn watch(&self, watcher: Watcher) {
+        self.watchers.write().unwrap_or_else(PoisonError::into_inner).push(watcher);
+    }
+
+    fn tell(&self, event: Event<'_>) {
+        for watcher in self.watchers.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            watcher(event);
+        }
+    }
+
+    /// Looks at or changes the status. `act` must be short and must not use this `Cfs`.
+    pub fn with_status<R>(&self, act: impl FnOnce(&mut Status) -> R) -> R {
+        // The status is whole after each of its calls.
+        act(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the tree may be changed.
+    pub fn is_quorate(&self) -> bool {
+        self.quorate.load(Ordering::Acquire)
+    }
+
+    /// Notes that quorum was gained or lost.
+    pub fn set_quorate(&self, quorate: bool) {
+        let is_news = self.with_status(|status| {
+            self.quorate.store(quorate, Ordering::Release);
+            status.set_quorate(quorate)
+        });
+        if is_news {
+            self.tell(Event::Quorum(quorate));
+        }
+    }
+
+    /// Whether debug messages are logged.
+    pub fn is_debug(&self) -> bool {
+        self.debug.load(Ordering::Relaxed)
+    }
+
+    /// Switches debug messages on or off.
+    pub fn set_debug(&self, on: bool) {
+        self.debug.store(on, Ordering::Relaxed);
+        logging::set_debug(on);
+    }
+
+    /// Sets a status value of this node, or removes it by an empty one.
+    pub fn set_status(&self, name: &[u8], value: &[u8]) -> Result<(), SetError> {
+        let now = self.clock.uptime();
+        match self.with_status(|status| status.set(name, value, now))? {
+            Stored::Rrd(Ok(update)) => self.rrd.send(update),
+            Stored::Rrd(Err(error)) => log::error!(target: "status", "RRD update error: {error}"),
+            Stored::Value | Stored::Address { .. } => {}
+        }
+        self.tell(Event::StatusSet { name, value });
+        Ok(())
+    }
+
+    /// A status value of a node; an empty name means this one.
+    pub fn status_value(&self, node: &[u8], name: &[u8]) -> Result<Arc<[u8]>, NoSuchValue> {
+        self.with_status(|status| status.get(node, name).cloned())
+    }
+
+    /// Puts an entry into the cluster log.
+    pub fn log(&self, message: &LogMessage<'_>) {
+        let entry = NewEntry {
+            node: self.node.name.as_bytes(),
+            ident: message.ident,
+            tag: message.tag,
+            pid: message.pid,
+            time: self.clock.unix(),
+            priority: message.priority,
+            message: message.message,
+        };
+        if let Some(entry) = self.with_status(|status| status.log_mut().add(&entry)) {
+            self.tell(Event::Logged(entry.as_bytes()));
+        }
+    }
+
+    /// The newest `max` entries of the cluster log, of one user or (when that is empty) of all.
+    pub fn cluster_log(&self, user: &[u8], max: usize) -> String {
+        self.with_status(|status| status.log().text(user, max))
+    }
+
+    /// The contents of a file of the database, whatever is mounted over its path.
+    pub fn config(&self, path: &TreePath) -> Option<Arc<Vec<u8>>> {
+        self.db.read().resolve(path.as_bytes())?.content().cloned()
+    }
+
+    /// Whether `token` ("USER!NAME SECRET") is a line of the token file.
+    pub fn knows_token(&self, token: &[u8]) -> bool {
+        let file = self.config(&TreePath::from("priv/token.cfg"));
+        file.is_some_and(|file| file.split(|&byte| byte == b'\n').any(|line| line == token))
+    }
+
+    /// Whether the guest list has this VMID.
+    pub fn has_guest(&self, vmid: u32) -> bool {
+        self.db.read().guests().get(vmid).is_some()
+    }
+
+    /// Properties of all guests, as JSON.
+    pub fn properties_of_all(&self, names: &[&[u8]]) -> Arc<Vec<u8>> {
+        self.guest_properties.of_all(&self.db, names)
+    }
+
+    /// Properties of one guest, as JSON.
+    pub fn properties_of_one(&self, vmid: u32, names: &[&[u8]]) -> Result<Vec<u8>, GuestError> {
+        guest_props::of_one(&self.db, vmid, names)
+    }
+}
+
+impl fmt::Debug for Cfs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cfs")
+            .field("node", &self.node)
+            .field("quorate", &self.quorate)
+            .finish_non_exhaustive()
+    }
+}

@@ -8,6 +8,29 @@ pub trait ToErrno {
     fn to_errno(&self) -> i32;
 }
 
+impl ToErrno for crate::guest_props::GuestError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::Unknown(_) => libc::ENOENT,
+            // As stock: there is nothing to read properties from.
+            Self::EmptyConfig(_) => libc::EIO,
+        }
+    }
+}
+
+impl ToErrno for crate::ipc::requests::RequestError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::Malformed(error) => error.to_errno(),
+            Self::ReadOnly(_) | Self::Private => libc::EPERM,
+            Self::NoFile | Self::NoToken => libc::ENOENT,
+            Self::Set(error) => error.to_errno(),
+            Self::Get(error) => error.to_errno(),
+            Self::Guest(error) => error.to_errno(),
+        }
+    }
+}
+
 impl ToErrno for crate::ipc::requests::parse::ParseError {
     fn to_errno(&self) -> i32 {
         match self {
@@ -149,6 +172,23 @@ mod tests {
 
     #[test]
     fn requests() {
+        use crate::guest_props::GuestError;
+        use crate::ipc::requests::RequestError;
+        use crate::status::{NoSuchValue, SetError};
+        let table = [
+            (RequestError::Malformed(ParseError::UnknownOp(9)), libc::ECHRNG),
+            (RequestError::ReadOnly(Op::SetStatus), libc::EPERM),
+            (RequestError::Private, libc::EPERM),
+            (RequestError::NoFile, libc::ENOENT),
+            (RequestError::NoToken, libc::ENOENT),
+            (RequestError::Set(SetError::ValueTooLong(32769)), libc::EFBIG),
+            (RequestError::Get(NoSuchValue), libc::ENOENT),
+            (RequestError::Guest(GuestError::Unknown(100)), libc::ENOENT),
+            (RequestError::Guest(GuestError::EmptyConfig(100)), libc::EIO),
+        ];
+        for (error, errno) in table {
+            assert_eq!(error.to_errno(), errno, "{error}");
+        }
         assert_eq!(ParseError::UnknownOp(9).to_errno(), libc::ECHRNG);
         for malformed in [
             ParseError::Trailing(Op::GetFsVersion),

@@ -1,5 +1,114 @@
 //! Properties of guest configurations: one line of each of thousands of files, asked for every few
 //! seconds. It parses a config once per change and keeps answers, never configs.
+//!
+//! The tree is locked only while the guest list is compared with what an answer knows, or one config
+//! is looked up; configs are parsed without it, from the shared bytes they are.
 
 pub mod answer;
 pub mod scan;
+
+use crate::db::Db;
+use answer::{Answer, Properties};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How many different lists of properties have their answer kept. Callers have a handful.
+const ANSWERS_KEPT_MAX: usize = 8;
+/// A longer answer is not kept: no client of the IPC service could take it.
+const ANSWER_KEPT_SIZE_MAX: usize = 1 << 20;
+
+/// Why there is no answer about one guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GuestError {
+    #[error("guest {0} does not exist")]
+    Unknown(u32),
+    /// Asked about all guests, such a guest is left out.
+    #[error("the config of guest {0} is empty")]
+    EmptyConfig(u32),
+}
+
+/// The answers that are kept.
+///
+/// Lock order: the list of answers alone; one answer, then the tree.
+#[derive(Debug, Default)]
+pub struct GuestProperties {
+    /// The one used last is last.
+    answers: Mutex<Vec<Arc<Kept>>>,
+}
+
+/// The answer for one list of properties.
+#[derive(Debug)]
+struct Kept {
+    properties: Properties,
+    /// Who finds it out of date brings it up to date; who comes meanwhile waits for that.
+    current: Mutex<Current>,
+}
+
+#[derive(Debug, Default)]
+struct Current {
+    /// The tree's count of guest changes that the answer has taken in.
+    changes: Option<u64>,
+    answer: Answer,
+}
+
+impl GuestProperties {
+    /// The properties `names` of all guests that have any of them.
+    pub fn of_all(&self, db: &Db, names: &[&[u8]]) -> Arc<Vec<u8>> {
+        self.kept(names).text(db)
+    }
+
+    fn kept(&self, names: &[&[u8]]) -> Arc<Kept> {
+        let mut answers = lock(&self.answers);
+        let known = answers.iter().position(|kept| kept.properties.are(names));
+        let kept = match known {
+            Some(at) => answers.remove(at),
+            None => {
+                if answers.len() >= ANSWERS_KEPT_MAX {
+                    answers.remove(0);
+                }
+                Arc::new(Kept { properties: Properties::new(names), current: Mutex::default() })
+            }
+        };
+        answers.push(Arc::clone(&kept));
+        kept
+    }
+}
+
+impl Kept {
+    fn text(&self, db: &Db) -> Arc<Vec<u8>> {
+        let mut current = lock(&self.current);
+        let (changes, plan) = {
+            let tree = db.read();
+            let changes = tree.guest_changes();
+            if current.changes == Some(changes) {
+                return Arc::clone(current.answer.text());
+            }
+            let guests = tree.guests().iter().map(|(vmid, guest)| (vmid, guest.version, guest.config));
+            (changes, current.answer.plan(guests, |inode| tree.get(inode)?.content().cloned()))
+        };
+        current.answer.apply(&self.properties, plan);
+        current.changes = Some(changes);
+        let text = Arc::clone(current.answer.text());
+        if text.len() > ANSWER_KEPT_SIZE_MAX {
+            *current = Current::default();
+        }
+        text
+    }
+}
+
+/// The properties `names` of one guest; an object without members when it has none of them.
+pub fn of_one(db: &Db, vmid: u32, names: &[&[u8]]) -> Result<Vec<u8>, GuestError> {
+    let config = {
+        let tree = db.read();
+        let guest = tree.guests().get(vmid).ok_or(GuestError::Unknown(vmid))?;
+        tree.get(guest.config).and_then(|entry| entry.content()).cloned()
+    };
+    match config {
+        Some(config) if !config.is_empty() => Ok(Properties::new(names).of_one(vmid, &config)),
+        _ => Err(GuestError::EmptyConfig(vmid)),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each critical section leaves its state whole at every point where it could panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -22,23 +22,36 @@ pub enum Request<'a> {
     FsVersion,
     ClusterInfo,
     GuestList,
-    SetStatus { name: &'a [u8], value: &'a [u8] },
-    GetStatus { name: &'a [u8], node: &'a [u8] },
-    GetConfig { path: &'a [u8] },
-    LogClusterMsg(LogMessage<'a>),
-    ClusterLog { user: &'a [u8], max_entries: u32 },
+    SetStatus {
+        name: &'a [u8],
+        value: &'a [u8],
+    },
+    GetStatus {
+        name: &'a [u8],
+        node: &'a [u8],
+    },
+    GetConfig {
+        path: &'a [u8],
+    },
+    /// The strings are without their NULs.
+    LogClusterMsg {
+        priority: u8,
+        ident: &'a [u8],
+        tag: &'a [u8],
+        message: &'a [u8],
+    },
+    ClusterLog {
+        user: &'a [u8],
+        max_entries: u32,
+    },
     RrdDump,
-    GuestProperties { guests: Guests, properties: Vec<&'a [u8]> },
-    VerifyToken { token: &'a [u8] },
-}
-
-/// What a client wants to have logged. Strings without their NULs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogMessage<'a> {
-    pub priority: u8,
-    pub ident: &'a [u8],
-    pub tag: &'a [u8],
-    pub message: &'a [u8],
+    GuestProperties {
+        guests: Guests,
+        properties: Vec<&'a [u8]>,
+    },
+    VerifyToken {
+        token: &'a [u8],
+    },
 }
 
 /// The guests a request is about.
@@ -88,7 +101,7 @@ impl<'a> Request<'a> {
             }
             Op::GetConfig if body.is_empty() => Err(ParseError::Short(op)),
             Op::GetConfig => Ok(Request::GetConfig { path: filled(body) }),
-            Op::LogClusterMsg => log_message(body).map(Request::LogClusterMsg),
+            Op::LogClusterMsg => log_message(body),
             Op::GetClusterLog => cluster_log(body),
             Op::GetGuestConfigProperty => guest_property(body),
             Op::GetGuestConfigProperties => guest_properties(body),
@@ -119,7 +132,7 @@ fn terminated(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn log_message(body: &[u8]) -> Result<LogMessage<'_>, ParseError> {
+fn log_message(body: &[u8]) -> Result<Request<'_>, ParseError> {
     let (&[priority, ident_len, tag_len], rest) =
         body.split_first_chunk::<3>().ok_or(ParseError::Short(Op::LogClusterMsg))?;
     let fields = || {
@@ -128,7 +141,7 @@ fn log_message(body: &[u8]) -> Result<LogMessage<'_>, ParseError> {
         Some((terminated(ident)?, terminated(tag)?, terminated(message)?))
     };
     let (ident, tag, message) = fields().ok_or(ParseError::LogMessage)?;
-    Ok(LogMessage { priority, ident, tag, message })
+    Ok(Request::LogClusterMsg { priority, ident, tag, message })
 }
 
 fn cluster_log(body: &[u8]) -> Result<Request<'_>, ParseError> {
@@ -243,7 +256,9 @@ mod tests {
     #[test]
     fn every_string_of_a_log_message_has_its_nul() {
         let log = |body| match parse(Op::LogClusterMsg, body) {
-            Ok(Request::LogClusterMsg(m)) => Ok((m.priority, m.ident, m.tag, m.message)),
+            Ok(Request::LogClusterMsg { priority, ident, tag, message }) => {
+                Ok((priority, ident, tag, message))
+            }
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error),
         };

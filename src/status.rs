@@ -282,3 +282,132 @@ fn c_text(value: &[u8], limit: usize) -> Option<&[u8]> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    fn info(ids: &[u32]) -> ClusterInfo {
+        let node = |&id: &u32| ClusterNode { id, name: format!("n{id}"), votes: 1 };
+        ClusterInfo { name: "c".to_owned(), config_version: 1, nodes: ids.iter().map(node).collect() }
+    }
+
+    fn value<'a>(status: &'a Status, node: &str, key: &str) -> Option<&'a [u8]> {
+        status.get(node.as_bytes(), key.as_bytes()).ok().map(|value| &**value)
+    }
+
+    #[test]
+    fn own_values() {
+        let mut status = Status::new("n1", 5, 1);
+        assert_eq!(status.get(b"", b"k"), Err(NoSuchValue));
+        assert_eq!(status.set(b"k", b"one\0", NOW), Ok(Stored::Value));
+        assert_eq!(value(&status, "", "k"), Some(&b"one\0"[..]));
+        assert_eq!(value(&status, "n1", "k"), Some(&b"one\0"[..]));
+        assert_eq!(value(&status, "n2", "k"), None);
+        status.set(b"k", b"", NOW).unwrap();
+        status.set(b"never", b"", NOW).unwrap();
+        assert_eq!(status.own_values().count(), 0);
+    }
+
+    #[test]
+    fn limits() {
+        let mut status = Status::new("n1", 5, 1);
+        let long = vec![b'x'; VALUE_MAX + 1];
+        assert_eq!(status.set(&[b'k'; 255], &long[1..], NOW), Ok(Stored::Value));
+        assert_eq!(status.set(b"k", &long, NOW), Err(SetError::ValueTooLong(VALUE_MAX + 1)));
+        assert_eq!(status.set(&[b'k'; 256], b"v", NOW), Err(SetError::NameTooLong(256)));
+        let text = |length: usize| [vec![b'x'; length - 1], vec![0]].concat();
+        for bad in [&b""[..], b"10.0.0.1", &text(256)] {
+            assert_eq!(status.set(b"nodeip", bad, NOW), Err(SetError::NotAnAddress));
+        }
+        assert_eq!(status.set(b"nodeip", &text(255), NOW), Ok(Stored::Address { changed: true }));
+        for bad in [&b""[..], b"1:2", &text(4096)] {
+            assert_eq!(status.set(b"rrd/x", bad, NOW), Err(SetError::NotAnRrdValue));
+        }
+        assert!(matches!(status.set(b"rrd/x", &text(4095), NOW), Ok(Stored::Rrd(Err(_)))));
+    }
+
+    #[test]
+    fn addresses() {
+        let mut status = Status::new("n1", 5, 1);
+        let before = status.cluster_info_version();
+        assert_eq!(status.set(b"nodeip", b"10.0.0.1\0", NOW), Ok(Stored::Address { changed: true }));
+        assert_eq!(status.set(b"nodeip", b"10.0.0.1\0junk\0", NOW), Ok(Stored::Address { changed: false }));
+        assert_eq!(status.cluster_info_version(), before + 1);
+        assert_eq!(status.address("n1"), Some(&b"10.0.0.1"[..]));
+        assert_eq!(status.get(b"", b"nodeip"), Err(NoSuchValue), "it is no key/value");
+    }
+
+    #[test]
+    fn rrd_values() {
+        let mut status = Status::new("n1", 5, 1);
+        let stored = status.set(b"rrd/pve2-storage/n1/s", b"7:1:2\0", NOW).unwrap();
+        let update = RrdUpdate {
+            schema: RrdSchema::Storage,
+            file: b"pve-storage-9.0/n1/s".to_vec(),
+            values: b"7:1:2".to_vec(),
+        };
+        assert_eq!(stored, Stored::Rrd(Ok(update)));
+        assert_eq!(status.rrd_text(NOW), b"pve2-storage/n1/s:7:1:2\n");
+    }
+
+    #[test]
+    fn peers() {
+        let mut status = Status::new("n1", 5, 1);
+        assert_eq!(status.set_peer(2, b"k", b"v", NOW), Err(PeerSetError::UnknownNode(2)));
+        status.set_cluster(info(&[1, 2, 3]));
+        assert_eq!(status.set_peer(2, b"k", b"v", NOW), Ok(Stored::Value));
+        assert_eq!(status.set_peer(3, b"k", b"w", NOW), Ok(Stored::Value));
+        assert_eq!(status.set_peer(4, b"k", b"v", NOW), Err(PeerSetError::UnknownNode(4)));
+        assert_eq!(
+            status.set_peer(2, b"nodeip", b"x", NOW),
+            Err(PeerSetError::Value(SetError::NotAnAddress))
+        );
+        assert_eq!(
+            (value(&status, "n2", "k"), value(&status, "n3", "k")),
+            (Some(&b"v"[..]), Some(&b"w"[..]))
+        );
+        // Values survive a new list, for the nodes in it.
+        status.set_cluster(info(&[1, 2, 4]));
+        assert_eq!((value(&status, "n2", "k"), value(&status, "n3", "k")), (Some(&b"v"[..]), None));
+        status.set_cluster(info(&[3]));
+        assert_eq!(value(&status, "n3", "k"), None);
+    }
+
+    #[test]
+    fn what_counts_the_cluster_information_up() {
+        let mut status = Status::new("n1", 5, 1);
+        status.set_online(&[1]);
+        assert_eq!(status.cluster_info_version(), 0, "there is no list");
+        status.set_cluster(info(&[1, 2]));
+        status.set_online(&[1, 9]);
+        assert_eq!(status.cluster_info_version(), 2);
+        assert!(status.set_quorate(true) && !status.set_quorate(true));
+        status.set(b"k", b"v", NOW).unwrap();
+        assert_eq!(status.cluster_info_version(), 2);
+        let text = status.members_text();
+        assert!(text.contains("\"n1\": { \"id\": 1, \"online\": 1}"), "{text}");
+        assert!(text.contains("\"n2\": { \"id\": 2, \"online\": 0}"), "{text}");
+    }
+
+    #[test]
+    fn names_in_fields() {
+        let mut field = [b'x'; NAME_FIELD];
+        assert_eq!(name_in_field(&field), &[b'x'; 255]);
+        field[3] = 0;
+        assert_eq!(name_in_field(&field), b"xxx");
+        field[0] = 0;
+        assert_eq!(name_in_field(&field), b"");
+    }
+
+    #[test]
+    fn the_log_begins() {
+        let status = Status::new("n1", 5, 77);
+        let record = status.log().ring().records().next().unwrap();
+        assert_eq!((record.uid(), record.time(), record.pid(), record.priority()), (1, 5, 77, 6));
+        assert_eq!((record.ident(), record.tag()), (&b"root"[..], &b"cluster"[..]));
+        assert_eq!(record.message(), b"starting cluster log");
+    }
+}

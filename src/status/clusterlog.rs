@@ -136,3 +136,115 @@ fn push_record(out: &mut String, record: &Record<'_>) {
     push_escaped(out, record.message(), Backslash::EscapedUnicodeAndQuote);
     out.push('}');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new<'a>(node: &'a str, time: u32, message: &'a [u8]) -> NewEntry<'a> {
+        NewEntry { node: node.as_bytes(), ident: b"root", tag: b"test", pid: 1, time, priority: 6, message }
+    }
+
+    fn uids(log: &ClusterLog) -> Vec<u32> {
+        log.ring().records().map(|record| record.uid()).collect()
+    }
+
+    #[test]
+    fn own_entries_are_numbered() {
+        let mut log = ClusterLog::new();
+        assert!(log.add(&NewEntry { priority: 8, ..new("a", 5, b"") }).is_none());
+        for uid in 1..4 {
+            assert_eq!(log.add(&new("a", 5, b"x")).unwrap().record().uid(), uid);
+        }
+        assert_eq!(uids(&log), [3, 2, 1]);
+    }
+
+    #[test]
+    fn only_newer_entries_of_a_node_are_taken() {
+        let mut log = ClusterLog::new();
+        let entry = |node, time, uid| Entry::pack(&new(node, time, b"x"), uid).unwrap();
+        let inserted = [
+            (entry("a", 10, 7), true),
+            (entry("a", 10, 7), false),
+            (entry("a", 10, 6), false),
+            (entry("a", 9, 8), false),
+            (entry("b", 9, 8), true),
+            (entry("a", 11, 1), true),
+        ];
+        for (index, (entry, taken)) in inserted.iter().enumerate() {
+            assert_eq!(log.insert(entry), *taken, "entry {index}");
+        }
+        assert_eq!(uids(&log), [1, 8, 7]);
+        // A sync makes the table again from what it took.
+        log.merge(&[], &[]);
+        assert!(!log.insert(&entry("a", 11, 1)) && log.insert(&entry("a", 11, 2)));
+    }
+
+    #[test]
+    fn nodes_without_number_do_not_fill_the_memory() {
+        let mut log = ClusterLog::new();
+        for number in 0..2 * SEEN_MAX {
+            log.add(&new(&format!("n{number}"), 5, b"x"));
+        }
+        assert!(log.seen.0.len() <= SEEN_MAX);
+        assert!(!log.insert(&Entry::pack(&new(&format!("n{}", 2 * SEEN_MAX - 1), 5, b"x"), 0).unwrap()));
+    }
+
+    /// A merge takes the newest of all rings, up to what fits, and gives them in their order.
+    #[test]
+    fn a_merge_takes_the_newest() {
+        let mut logs: Vec<ClusterLog> = Vec::new();
+        for (index, node) in ["a", "b", "c"].into_iter().enumerate() {
+            let mut log = ClusterLog::new();
+            for number in 0..700u32 {
+                let time = 1000 + number * (3 + u32::try_from(index).unwrap()) / 2;
+                log.add(&new(node, time, &[b'm'; 300]));
+            }
+            logs.push(log);
+        }
+        let all: Vec<Ring> = logs.iter().map(|log| log.ring().clone()).collect();
+        let key = |record: &Record<'_>| (record.time(), record.node_digest(), record.uid());
+        let mut expected: Vec<_> = all.iter().flat_map(|ring| ring.records().map(|r| key(&r))).collect();
+        expected.sort_unstable();
+        logs[0].merge(&[], &all[1..]);
+        let mut merged: Vec<_> = logs[0].ring().records().map(|record| key(&record)).collect();
+        merged.reverse();
+        assert!(merged.is_sorted(), "stored in order");
+        let size = (48 + 2 + 5 + 5 + 301usize).next_multiple_of(8);
+        assert_eq!(merged.len(), (131_072 - 8 - 4096usize).div_ceil(size));
+        // Within one second it is the first ring's entries that are taken.
+        let oldest = merged[0].0;
+        let newer = |keys: &[(u32, u64, u32)]| -> Vec<_> {
+            keys.iter().copied().filter(|key| key.0 > oldest).collect()
+        };
+        assert_eq!(newer(&merged), newer(&expected));
+        // What has been merged adds nothing more.
+        let before = logs[0].ring().clone();
+        logs[0].merge(std::slice::from_ref(&before), &all[1..]);
+        assert!(*logs[0].ring() == before);
+    }
+
+    /// Whatever stock or worse nodes put into their entries, clients get JSON.
+    #[test]
+    fn the_text_is_always_json() {
+        let odd: [&[u8]; 6] =
+            [b"\\", b"a \\ b \\\" \\u12", b"\"\x01\x7f\n\xff\xc3", br"\ud83d \ude00", br"\n\t", b""];
+        let mut log = ClusterLog::new();
+        for (index, odd) in odd.into_iter().enumerate() {
+            // Laid out as stock does it: the message as it came.
+            let time = 100 + u32::try_from(index).unwrap();
+            let mut new = new("n", time, &[b'x'; 40]);
+            (new.node, new.ident, new.tag) = (odd, odd, odd);
+            let mut bytes = Entry::pack(&new, 1).unwrap().as_bytes().to_vec();
+            let at = 44 + 3 * (odd.len() + 1);
+            bytes[at..at + 40].fill(b' ');
+            bytes[at..at + odd.len()].copy_from_slice(odd);
+            assert!(log.insert(&Entry::decode(&bytes).unwrap()));
+        }
+        let text: serde_json::Value = serde_json::from_str(&log.text(b"", 50)).unwrap();
+        let entry = &text["data"][4];
+        assert_eq!(entry["user"], "a \\ b \\\" \\u12");
+        assert_eq!(entry["msg"].as_str().unwrap().trim_end(), "a \\ b \" \\u12");
+        assert_eq!(text["data"][2]["msg"].as_str().unwrap().trim_end(), "\u{fffd} \u{fffd}");
+    }
+}

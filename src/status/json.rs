@@ -105,3 +105,55 @@ pub(super) fn push_number(out: &mut String, number: u64) {
     let used = digits.get(digits.len() - count..).unwrap_or_default();
     out.push_str(std::str::from_utf8(used).unwrap_or_default());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn escaped(text: &[u8], backslash: Backslash) -> String {
+        let mut out = String::new();
+        push_escaped(&mut out, text, backslash);
+        out
+    }
+
+    /// What a strict reader makes of it.
+    fn read(text: &[u8], backslash: Backslash) -> String {
+        serde_json::from_str(&escaped(text, backslash)).unwrap()
+    }
+
+    #[test]
+    fn literal_text_comes_back() {
+        for text in ["", "plain", "a \"quote\"", r"back\slash \u00e4 \", "\0\x1f\x7f\n", "ä € 😀 \u{2028}"]
+        {
+            assert_eq!(read(text.as_bytes(), Backslash::Literal), text);
+        }
+        assert_eq!(read(b"a\xffb\xc3", Backslash::Literal), "a\u{fffd}b\u{fffd}");
+    }
+
+    #[test]
+    fn escapes_stay_as_they_are() {
+        use Backslash::{EscapedUnicode, EscapedUnicodeAndQuote};
+        assert_eq!(escaped(br#"gr\u00fcn \"x\" \"#, EscapedUnicodeAndQuote), r#""gr\u00fcn \"x\" \\""#);
+        assert_eq!(escaped(br#"gr\u00fcn \"x"#, EscapedUnicode), r#""gr\u00fcn \\\"x""#);
+        assert_eq!(read(br"\n\u12\u12g4\uABcd\\", EscapedUnicode), "\\n\\u12\\u12g4\u{abcd}\\\\");
+        assert_eq!(read(br"\ud83d\ude00", EscapedUnicode), "😀");
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_replaced() {
+        let read = |text: &[u8]| read(text, Backslash::EscapedUnicode);
+        assert_eq!(read(br"\ud83d!"), "\u{fffd}!");
+        assert_eq!(read(br"\ude00\ud83d"), "\u{fffd}\u{fffd}");
+        assert_eq!(read(br"\ud83d\ud83d\ude00"), "\u{fffd}😀");
+        assert_eq!(read(br"\ud83d\u0041"), "\u{fffd}A");
+    }
+
+    #[test]
+    fn numbers() {
+        for number in [0, 9, 10, 1_234_567_890, u64::MAX] {
+            let mut out = String::new();
+            push_number(&mut out, number);
+            assert_eq!(out, number.to_string());
+        }
+    }
+}

@@ -51,3 +51,33 @@ impl RrdDump {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fresh_values_are_listed() {
+        let at = Duration::from_secs;
+        let mut dump = RrdDump::default();
+        assert_eq!(dump.text(at(0)), b"");
+        assert!(dump.set(b"pve-vm-9.0/100", b"1:a:b:0:5:1", at(10)).is_ok());
+        assert!(dump.set(b"bogus", b"x:y", at(20)).is_err());
+        let both = b"bogus:x:y\npve-vm-9.0/100:1:a:b:0:5:1\n";
+        assert_eq!(dump.text(at(20)), both);
+        assert_eq!(dump.text(at(310)), both);
+        assert_eq!(dump.text(at(311)), b"bogus:x:y\n");
+        assert!(dump.set(b"bogus", b"z", at(300)).is_err());
+        assert_eq!(dump.text(at(600)), b"bogus:z\n");
+        assert_eq!(dump.text(at(601)), b"");
+    }
+
+    #[test]
+    fn old_values_go_without_being_asked_for() {
+        let mut dump = RrdDump::default();
+        for second in 0..2000u64 {
+            let _ = dump.set(format!("key/{second}").as_bytes(), b"x", Duration::from_secs(second));
+        }
+        assert!(dump.values.len() <= 603, "{}", dump.values.len());
+    }
+}

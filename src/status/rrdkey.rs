@@ -151,3 +151,104 @@ fn is_file_name(name: &[u8]) -> bool {
     let fits = (1..=NAME_MAX).contains(&name.len());
     fits && name != b"." && name != b".." && !name.iter().any(u8::is_ascii_control)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(key: &str, value: &str) -> Result<(RrdSchema, String, String), RrdKeyError> {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        map_rrd(key.as_bytes(), value.as_bytes())
+            .map(|update| (update.schema, text(update.file), text(update.values)))
+    }
+
+    /// So many columns, numbered, behind so many live ones and the time.
+    fn value(live: usize, columns: usize) -> String {
+        let live = "live:".repeat(live);
+        (1..=columns).fold(format!("{live}1700000000"), |value, column| format!("{value}:{column}"))
+    }
+
+    #[test]
+    fn the_present_formats() {
+        let cases = [
+            ("pve-node-9.0/n1", 2, 19, RrdSchema::Node, "pve-node-9.0/n1"),
+            ("pve-vm-9.0/100", 4, 17, RrdSchema::Vm, "pve-vm-9.0/100"),
+            ("pve-storage-9.0/n1/local", 0, 2, RrdSchema::Storage, "pve-storage-9.0/n1/local"),
+        ];
+        for (key, live, columns, schema, file) in cases {
+            let mapped = map(key, &value(live, columns)).unwrap();
+            assert_eq!(mapped, (schema, file.to_owned(), value(0, columns)));
+            // Too many or too few are for librrd to refuse.
+            assert_eq!(map(key, &value(live, columns + 1)).unwrap().2, value(0, columns + 1));
+        }
+    }
+
+    #[test]
+    fn older_formats_are_filled_up() {
+        let unknown = ":U".repeat(7);
+        let cases = [
+            ("pve2-node/n1", value(2, 12), "pve-node-9.0/n1", value(0, 12) + &unknown),
+            ("pve2.3-vm/100", value(4, 10), "pve-vm-9.0/100", value(0, 10) + &unknown),
+            ("pve2-storage/n1/local", value(0, 2), "pve-storage-9.0/n1/local", value(0, 2)),
+        ];
+        for (key, given, file, values) in cases {
+            let mapped = map(key, &given).unwrap();
+            assert_eq!((mapped.1.as_str(), mapped.2), (file, values));
+        }
+    }
+
+    /// Also when they have not a column more: stock loses the last digit then.
+    #[test]
+    fn newer_formats_are_cut() {
+        for more in [0, 1, 5] {
+            let node = map("pve-node-9.9/n1", &value(2, 19 + more)).unwrap();
+            assert_eq!((node.1.as_str(), node.2), ("pve-node-9.0/n1", value(0, 19)));
+            let vm = map("pve-vm-10.0/100", &value(4, 17 + more)).unwrap();
+            assert_eq!((vm.1.as_str(), vm.2), ("pve-vm-9.0/100", value(0, 17)));
+            let storage = map("pve-storage-9.00/n1/s", &value(0, 2 + more)).unwrap();
+            assert_eq!((storage.1.as_str(), storage.2), ("pve-storage-9.0/n1/s", value(0, 2)));
+        }
+    }
+
+    #[test]
+    fn other_keys_are_refused() {
+        for key in ["", "n1", "pve9-bogus/1", "pve2-vm/100", "pve2-node", "/pve-node-9.0/n1", "pve2.3-node/n"]
+        {
+            assert_eq!(map(key, &value(4, 19)), Err(RrdKeyError::UnknownKey), "{key}");
+        }
+        let long = format!("pve-node-9.0/{}", "n".repeat(256));
+        let bad = [
+            "pve2-node/",
+            "pve-node-9.0",
+            "pve-node-9.0/",
+            "pve-node-9.0/..",
+            "pve-node-9.0/.",
+            "pve-node-9.0/a/b",
+            "pve-node-/../x",
+            "pve-vm-9.0/100/",
+            "pve-vm-9.0//100",
+            "pve-storage-9.0/n1",
+            "pve-storage-9.0/n1/",
+            "pve-storage-9.0//s",
+            "pve-storage-9.0/../s",
+            "pve-storage-9.0/n1/s/t",
+            "pve-node-9.0/a\nb",
+            &long,
+        ];
+        for key in bad {
+            assert_eq!(map(key, &value(4, 19)), Err(RrdKeyError::BadName), "{key}");
+        }
+    }
+
+    #[test]
+    fn other_values_are_refused() {
+        for bad in ["a:b:1:2\nFLUSHALL", "a:b:1:2 3", "a:b:1:\u{e4}", "a:b:1:\0"] {
+            assert_eq!(map("pve-node-9.0/n1", bad), Err(RrdKeyError::BadValue), "{bad:?}");
+        }
+        for short in ["", "1", "1:2", "1:2:"] {
+            assert_eq!(map("pve2-node/n1", short), Err(RrdKeyError::TooFewColumns), "{short}");
+        }
+        // What is not archived is nobody's business: names of guests may be any.
+        assert_eq!(map("pve-vm-9.0/100", "1:ä b:x:0:1:2").unwrap().2, "1:2");
+    }
+}

@@ -128,3 +128,107 @@ fn push_key_versions(out: &mut String, node: &str, values: &KeyValues) {
     }
     out.push_str("}\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{ClusterInfo, ClusterNode};
+    use serde_json::{Value, json};
+    use std::time::Duration;
+
+    const NOW: Duration = Duration::ZERO;
+
+    fn cluster() -> Status {
+        let mut status = Status::new("n1", 1_795_359_929, 1);
+        let node = |id: u32| ClusterNode { id, name: format!("n{id}"), votes: 1 };
+        status.set_cluster(ClusterInfo {
+            name: "testcl".to_owned(),
+            config_version: 3,
+            nodes: (1..=3).map(node).collect(),
+        });
+        status.set_online(&[1, 2, 3]);
+        status.set_quorate(true);
+        status.set(b"nodeip", b"10.77.0.1\0", NOW).unwrap();
+        status.set_peer(2, b"nodeip", b"10.77.0.2\0", NOW).unwrap();
+        status.set_peer(3, b"nodeip", b"10.77.0.3\0", NOW).unwrap();
+        status.set_online(&[1, 2, 3]);
+        status
+    }
+
+    /// As recorded.
+    #[test]
+    fn members_of_a_cluster() {
+        assert_eq!(
+            cluster().members_text(),
+            "{\n\"nodename\": \"n1\",\n\"version\": 6,\n\
+             \"cluster\": { \"name\": \"testcl\", \"version\": 3, \"nodes\": 3, \"quorate\": 1 },\n\
+             \"nodelist\": {\n  \
+             \"n1\": { \"id\": 1, \"online\": 1, \"ip\": \"10.77.0.1\"},\n  \
+             \"n2\": { \"id\": 2, \"online\": 1, \"ip\": \"10.77.0.2\"},\n  \
+             \"n3\": { \"id\": 3, \"online\": 1, \"ip\": \"10.77.0.3\"}\n  }\n}\n"
+        );
+    }
+
+    #[test]
+    fn members_of_a_node_by_itself() {
+        let mut status = Status::new("n1", 5, 1);
+        assert_eq!(status.members_text(), "{\n\"nodename\": \"n1\",\n\"version\": 0\n}\n");
+        status.set_cluster(ClusterInfo { name: "c".to_owned(), config_version: 1, nodes: Vec::new() });
+        assert_eq!(status.members_text(), "{\n\"nodename\": \"n1\",\n\"version\": 1\n}\n");
+    }
+
+    /// As recorded, with fewer watched paths.
+    #[test]
+    fn versions() {
+        let watched = [("corosync.conf", 1), ("storage.cfg", 4)];
+        assert_eq!(
+            cluster().version_text(6, watched),
+            "{\n\"starttime\": 1795359929,\n\"clinfo\": 6,\n\"vmlist\": 6,\n\
+             \"corosync.conf\": 1,\n\"storage.cfg\": 4,\n\"kvstore\": {\n\"n1\": {\n}\n}\n}\n"
+        );
+    }
+
+    #[test]
+    fn versions_of_keys_of_all_nodes() {
+        let mut status = cluster();
+        for key in [&b"kv/a"[..], b"kv/a", b"odd \"\\\xff\n"] {
+            status.set(key, b"v", NOW).unwrap();
+        }
+        status.set_peer(3, b"k", b"v", NOW).unwrap();
+        status.set_peer(2, b"k", b"v", NOW).unwrap();
+        status.set_peer(2, b"k", b"", NOW).unwrap();
+        let text = status.version_text(0, []);
+        assert!(text.contains("\"kv/a\": 1,\n\"odd "), "{text}");
+        let text: Value = serde_json::from_str(&text).unwrap();
+        let expected = json!({"n1": {"kv/a": 1, "odd \"\\\u{fffd}\n": 0}, "n2": {}, "n3": {"k": 0}});
+        assert_eq!(text["kvstore"], expected);
+    }
+
+    fn guest<'a>(vmid: u32, node: &'a str, kind: &'a str, version: u32) -> GuestLine<'a> {
+        GuestLine { vmid, node: node.as_bytes(), kind, version }
+    }
+
+    /// As recorded, but in the order of VMIDs.
+    #[test]
+    fn guests() {
+        let guests = [guest(100, "n1", "qemu", 2), guest(101, "n2", "lxc", 4), guest(102, "n1", "qemu", 6)];
+        assert_eq!(
+            vmlist_text(6, guests),
+            "{\n\"version\": 6,\n\"ids\": {\n\
+             \"100\": { \"node\": \"n1\", \"type\": \"qemu\", \"version\": 2 },\n\
+             \"101\": { \"node\": \"n2\", \"type\": \"lxc\", \"version\": 4 },\n\
+             \"102\": { \"node\": \"n1\", \"type\": \"qemu\", \"version\": 6 }}\n\n}\n"
+        );
+        assert_eq!(vmlist_text(1, []), "{\n\"version\": 1\n\n}\n");
+    }
+
+    /// The text of a long list is built without growing much beyond the guess.
+    #[test]
+    fn many_guests() {
+        let guests = (100..10_100).map(|vmid| guest(vmid, "somenode", "qemu", vmid));
+        let text = vmlist_text(1, guests);
+        assert!(text.capacity() < 2 * text.len());
+        let text: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(text["ids"].as_object().unwrap().len(), 10_000);
+    }
+}

@@ -82,3 +82,51 @@ fn push_unknown(out: &mut Output, text: &[u8]) {
         rest = if escape.is_some() { rest.get(6..).unwrap_or_default() } else { behind };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ascii(text: impl AsRef<[u8]>) -> String {
+        String::from_utf8(to_ascii(text.as_ref(), 4000)).unwrap()
+    }
+
+    #[test]
+    fn text_in_utf8() {
+        assert_eq!(ascii("plain text ~"), "plain text ~");
+        assert_eq!(ascii("say \"hi\""), r#"say \"hi\""#);
+        assert_eq!(ascii("\t\x1f\x7f"), "#009#031#127");
+        assert_eq!(ascii("\u{80}ä€\u{ffff}"), r"\u0080\u00e4\u20ac\uffff");
+        assert_eq!(ascii("a😀b\u{10ffff}"), "ab");
+        assert_eq!(ascii("cut\0here"), "cut");
+    }
+
+    #[test]
+    fn text_in_no_known_encoding() {
+        assert_eq!(ascii(b"\xff\"\x01\x1f\x7f\\ \\u00e4 \\uzz"), r##"?\"#001#031?\u005c \u00e4 \u005cuzz"##);
+    }
+
+    /// Stock leaves any backslash alone, which makes JSON that no reader takes.
+    #[test]
+    fn backslashes() {
+        assert_eq!(ascii(r"C:\temp \ end\"), r"C:\u005ctemp \u005c end\u005c");
+        assert_eq!(ascii(r"gr\u00fcn \u12 \U00e4 \\u00e4"), r"gr\u00fcn \u005cu12 \u005cU00e4 \u005c\u00e4");
+        assert_eq!(ascii(r#"\""#), r#"\u005c\""#);
+    }
+
+    /// The text ends where stock's does, but never within an escape.
+    #[test]
+    fn text_that_is_too_long() {
+        for room in 12..60 {
+            assert_eq!(to_ascii(&[b'x'; 100], room).len(), room - 7);
+            for (text, piece) in [("ä", r"\u00e4"), ("\"", "\\\""), ("\t", "#009"), (r"\u00e4", r"\u00e4")] {
+                let stored = String::from_utf8(to_ascii(text.repeat(100).as_bytes(), room)).unwrap();
+                assert_eq!(stored, piece.repeat(stored.len() / piece.len()), "{room}");
+                assert!(
+                    stored.len() + 5 <= room && stored.len() + piece.len() + 7 > room,
+                    "{room}: {stored}"
+                );
+            }
+        }
+    }
+}

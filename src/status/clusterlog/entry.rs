@@ -267,3 +267,85 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     *rest = behind;
     Some(*first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEW: NewEntry<'_> = NewEntry {
+        node: b"node",
+        ident: b"root@pam",
+        tag: b"pvedaemon",
+        pid: 77,
+        time: 1_700_000_000,
+        priority: 6,
+        message: b"hello",
+    };
+
+    #[test]
+    fn an_entry_comes_back() {
+        let entry = Entry::pack(&NEW, 5).unwrap();
+        assert_eq!(entry.as_bytes().len(), 48 + 5 + 9 + 10 + 6);
+        let read = Entry::decode(entry.as_bytes()).unwrap();
+        assert_eq!(read, entry);
+        let record = read.record();
+        assert_eq!((record.node(), record.ident()), (NEW.node, NEW.ident));
+        assert_eq!((record.tag(), record.message()), (NEW.tag, NEW.message));
+        assert_eq!((record.uid(), record.time(), record.pid(), record.priority()), (5, NEW.time, 77, 6));
+    }
+
+    #[test]
+    fn digests_are_those_of_stock() {
+        assert_eq!(digest(b""), 0xaf63_bd4c_8601_b7df);
+        assert_eq!(digest(b"n1"), 0x21ce_ce19_25f1_8240);
+    }
+
+    #[test]
+    fn long_strings_are_cut() {
+        let long = [b'a'; 5000];
+        let entry = Entry::pack(&NewEntry { node: &long, ident: &long, tag: &long, ..NEW }, 1).unwrap();
+        assert_eq!(entry.record().ident(), &long[..254]);
+        assert_eq!(entry.record().ident_digest(), digest(&long[..254]));
+        assert_eq!(entry.record().message(), NEW.message);
+        for message in [&long[..], "€".repeat(5000).as_bytes(), "\"".repeat(5000).as_bytes()] {
+            let entry = Entry::pack(&NewEntry { message, ..NEW }, 1).unwrap();
+            assert!((4080..=ENTRY_MAX).contains(&entry.as_bytes().len()));
+            assert_eq!(Entry::decode(entry.as_bytes()).unwrap(), entry);
+        }
+        assert!(Entry::pack(&NewEntry { priority: 8, ..NEW }, 1).is_none());
+    }
+
+    #[test]
+    fn empty_strings() {
+        let empty = NewEntry { node: b"", ident: b"", tag: b"", message: b"", ..NEW };
+        let entry = Entry::pack(&empty, 1).unwrap();
+        assert_eq!(entry.as_bytes().len(), 52);
+        assert_eq!(Entry::decode(entry.as_bytes()).unwrap(), entry);
+    }
+
+    #[test]
+    fn what_is_no_entry_is_refused() {
+        let good = Entry::pack(&NEW, 1).unwrap().bytes;
+        assert_eq!(Entry::decode(&[]), Err(EntryError::Short(0)));
+        assert_eq!(Entry::decode(&good[..47]), Err(EntryError::Short(47)));
+        let told = good.len();
+        assert_eq!(Entry::decode(&good[..told - 1]), Err(EntryError::WrongSize { have: told - 1, told }));
+        let with = |at: usize, bytes: &[u8]| {
+            let mut bad = good.clone();
+            bad[at..at + bytes.len()].copy_from_slice(bytes);
+            Entry::decode(&bad).unwrap_err()
+        };
+        assert!(matches!(with(40, &[0xff; 4]), EntryError::WrongSize { .. }));
+        for last in [44 + 4, 44 + 13, 44 + 23, 44 + 29] {
+            assert_eq!(good[last], 0);
+            assert_eq!(with(last, b"x"), EntryError::Unterminated);
+        }
+        // Lengths of 0 have no NUL: node 0, ident one longer by 5.
+        assert_eq!(with(37, &[0, 14]), EntryError::Unterminated);
+        let mut long = good.clone();
+        long.resize(4097, 0);
+        let message = 6 + u32::try_from(4097 - told).unwrap();
+        long[40..44].copy_from_slice(&message.to_le_bytes());
+        assert_eq!(Entry::decode(&long), Err(EntryError::Long(4097)));
+    }
+}

@@ -183,3 +183,128 @@ fn put_u32(bytes: &mut [u8], at: usize, value: usize) {
         field.copy_from_slice(&value.to_le_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::{Entry, NewEntry};
+    use super::*;
+
+    fn entry(uid: u32, length: usize) -> Entry {
+        let message = vec![b'm'; length];
+        let new = NewEntry {
+            node: b"n",
+            ident: b"i",
+            tag: b"t",
+            pid: 1,
+            time: 100,
+            priority: 6,
+            message: &message,
+        };
+        Entry::pack(&new, uid).unwrap()
+    }
+
+    fn uids(ring: &Ring) -> Vec<u32> {
+        ring.records().map(|record| record.uid()).collect()
+    }
+
+    fn ring_of(entries: impl IntoIterator<Item = Entry>) -> Ring {
+        let mut ring = Ring::default();
+        entries.into_iter().for_each(|entry| ring.push(&entry.record()));
+        ring
+    }
+
+    #[test]
+    fn an_empty_ring() {
+        let ring = Ring::default();
+        assert_eq!(ring.as_bytes().len(), 131_072);
+        assert!(uids(&ring).is_empty());
+        assert_eq!(Ring::decode(ring.as_bytes()).unwrap(), ring);
+        assert_eq!(ring.sorted(), ring);
+    }
+
+    /// However entries wrap around, a walk gives the newest ones, all whole, and only those are gone
+    /// that are overwritten or lie within one maximal entry behind the newest.
+    #[test]
+    fn the_newest_entries_stay() {
+        for (step, lengths) in [(1usize, 1usize..4000), (7, 3000..4000), (1, 1..2), (131, 100..900)] {
+            let mut ring = Ring::default();
+            let mut sizes = Vec::new();
+            for uid in 1..600u32 {
+                let length = lengths.start + (uid as usize * step * 37) % lengths.len();
+                let entry = entry(uid, length);
+                sizes.push(align(entry.as_bytes().len()));
+                ring.push(&entry.record());
+                if uid % 7 > 0 {
+                    continue;
+                }
+                let kept = uids(&ring);
+                let expected: Vec<u32> = (1..=uid).rev().take(kept.len()).collect();
+                assert_eq!(kept, expected);
+                let size: usize = sizes.iter().rev().take(kept.len()).sum();
+                let all = kept.len() == uid as usize;
+                assert!(all || size + 3 * ENTRY_MAX > RING_SIZE, "{uid}: {size} bytes are left");
+                for record in ring.records() {
+                    assert_eq!(align(record.bytes().len()), sizes[record.uid() as usize - 1]);
+                }
+            }
+            assert_eq!(Ring::decode(ring.as_bytes()).unwrap(), ring);
+            assert_eq!(uids(&ring.sorted()), uids(&ring));
+        }
+    }
+
+    fn decode_with(ring: &Ring, changes: &[(usize, u32)]) -> Result<Vec<u32>, RingError> {
+        let mut bytes = ring.as_bytes().to_vec();
+        for &(at, value) in changes {
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        Ring::decode(&bytes).map(|ring| uids(&ring))
+    }
+
+    #[test]
+    fn what_is_no_ring_is_refused() {
+        for bytes in [&[][..], &[8, 0, 0, 0, 0, 0, 0, 0], &[9, 0, 0, 0, 0, 0, 0, 0]] {
+            assert!(matches!(Ring::decode(bytes), Err(RingError::WrongSize { .. })));
+        }
+        let ring = ring_of((1..4).map(|uid| entry(uid, 10)));
+        let size = 72;
+        let [first, second, third] = [8, 8 + size, 8 + 2 * size];
+        let at = |place: usize| u32::try_from(place).unwrap();
+        assert_eq!(decode_with(&ring, &[]), Ok(vec![3, 2, 1]));
+        // The size, and where the newest entry is.
+        assert!(matches!(decode_with(&ring, &[(0, 131_071)]), Err(RingError::WrongSize { .. })));
+        for newest in [1, 4, 7, 12, at(third + size), 131_064, 131_072, u32::MAX] {
+            let place = newest as usize;
+            assert_eq!(decode_with(&ring, &[(4, newest)]), Err(RingError::BadEntry(place)), "{newest}");
+        }
+        // Links: to itself, forwards onto itself, into an entry, out of the ring.
+        assert_eq!(decode_with(&ring, &[(third, at(third))]), Err(RingError::BadLink(third)));
+        assert_eq!(decode_with(&ring, &[(first, at(second))]), Ok(vec![3, 2, 1]), "overwritten long ago");
+        assert_eq!(decode_with(&ring, &[(third, at(second + 8))]), Err(RingError::BadEntry(second + 8)));
+        assert_eq!(decode_with(&ring, &[(second, 100_000)]), Err(RingError::BadEntry(100_000)));
+        assert_eq!(decode_with(&ring, &[(second, u32::MAX)]), Err(RingError::BadEntry(u32::MAX as usize)));
+        // `next`, and lengths.
+        assert_eq!(decode_with(&ring, &[(second + 4, at(third + 8))]), Err(RingError::BadEntry(second)));
+        assert_eq!(decode_with(&ring, &[(second + 40, u32::MAX)]), Err(RingError::BadEntry(second)));
+        assert_eq!(decode_with(&ring, &[(first + 40, 100)]), Err(RingError::BadEntry(first)));
+    }
+
+    /// A walk that came round past the end must not go round again.
+    #[test]
+    fn links_cannot_make_a_circle() {
+        let ring = ring_of((1..80).map(|uid| entry(uid, 2000)));
+        let bytes = ring.as_bytes();
+        let newest = u32_at(bytes, 4).unwrap();
+        let mut walk = Walk::new(bytes);
+        let mut wrapped = 0;
+        while walk.next().is_some() {
+            if walk.at > newest {
+                wrapped = walk.at;
+            }
+        }
+        assert!(wrapped > newest, "the ring wraps");
+        let back = u32::try_from(newest).unwrap();
+        assert_eq!(decode_with(&ring, &[(wrapped, back)]), Err(RingError::BadLink(wrapped)));
+        let up = u32::try_from(RING_SIZE - 2080).unwrap();
+        assert_eq!(decode_with(&ring, &[(wrapped, up)]), Err(RingError::BadLink(wrapped)));
+    }
+}

@@ -9,12 +9,16 @@
 
 mod checkpoints;
 mod commit;
+mod observers;
 mod queue;
+
+pub use observers::Observer;
 
 use crate::clock::Clock;
 use crate::memdb::{Applied, Change, ChangeError, Limits, LoadError, MemDb, Stamp, TreePath};
 use crate::store::{Store, StoreError};
 use commit::Committer;
+use observers::Observers;
 use queue::Queue;
 use std::io;
 use std::path::PathBuf;
@@ -84,6 +88,7 @@ struct Shared {
     clock: Clock,
     tree: RwLock<MemDb>,
     queue: Queue,
+    observers: Observers,
     /// The version on disk.
     committed: AtomicU64,
     /// The last commit failed: what is in the tree is not on disk.
@@ -107,6 +112,7 @@ impl Db {
             committed: AtomicU64::new(if is_stored { tree.version() } else { 0 }),
             tree: RwLock::new(tree),
             queue: Queue::default(),
+            observers: Observers::default(),
             failed: AtomicBool::new(false),
             commits: AtomicU64::new(0),
             rows: AtomicU64::new(0),
@@ -125,6 +131,12 @@ impl Db {
     pub fn read(&self) -> RwLockReadGuard<'_, MemDb> {
         // After a panic amidst a change readers go on; nothing is changed or stored any more.
         self.shared.tree.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on `observer` is told of every change, under the lock of the tree: no reader sees the
+    /// tree without it having been told. It must not wait, and must not use this database.
+    pub fn observe(&self, observer: Observer) {
+        self.shared.observers.add(observer);
     }
 
     /// Makes a change as a daemon on its own does: by nobody's node id, now.
@@ -185,6 +197,11 @@ impl Db {
         self.shared.write().is_ok_and(|mut tree| tree.lock_expired(path, checksum, now))
     }
 
+    /// Whether what the tree was at this version is on disk.
+    pub fn is_stored(&self, version: u64) -> bool {
+        self.shared.committed.load(Ordering::Acquire) >= version
+    }
+
     /// Whether changes are refused because the file cannot be written.
     pub fn is_failed(&self) -> bool {
         self.shared.failed.load(Ordering::Acquire)
@@ -238,7 +255,10 @@ impl Shared {
             return Err(DbError::Storage);
         }
         let now = self.clock.uptime();
-        Ok(self.write()?.apply(change, stamp, limits, now)?)
+        let mut tree = self.write()?;
+        let applied = tree.apply(change, stamp, limits, now)?;
+        self.observers.tell(&applied.touched);
+        Ok(applied)
     }
 
     fn write(&self) -> Result<RwLockWriteGuard<'_, MemDb>, DbError> {

@@ -65,6 +65,21 @@ impl ToErrno for crate::ipc::server::Unanswered {
     }
 }
 
+impl ToErrno for crate::fs::FsError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::NotFound => libc::ENOENT,
+            Self::NotDirectory => libc::ENOTDIR,
+            Self::IsDirectory => libc::EISDIR,
+            Self::Generated | Self::NoQuorum => libc::EACCES,
+            Self::ReadOnlyText | Self::DebugValue => libc::EIO,
+            Self::FixedMode | Self::FixedOwner => libc::EPERM,
+            Self::NotSupported => libc::ENOSYS,
+            Self::Db(error) => error.to_errno(),
+        }
+    }
+}
+
 impl ToErrno for crate::db::DbError {
     fn to_errno(&self) -> i32 {
         match self {

@@ -1,1 +1,281 @@
-//! The tree as the kernel sees it: file operations and permission rules, without kernel types.
+//! The tree as the kernel sees it: lookups, reads and listings here, changes in `fs/change.rs`.
+//!
+//! It owns what is between the database and the kernel: which number is which node, the generated
+//! nodes, permission bits, what is open. It has no kernel types, never waits for the disk, and holds
+//! no lock while it calls back. What has to wait is answered by a closure, from the thread that
+//! finishes the work.
+
+mod attr;
+mod change;
+mod error;
+mod handles;
+mod incarnations;
+mod ino;
+mod listing;
+mod mode;
+mod plug;
+mod setattr;
+mod stale;
+
+pub use attr::{Attr, Kind, Lifetime, StatFs};
+pub use change::{Outcome, Write};
+pub use error::FsError;
+pub use ino::ROOT_INO;
+pub use listing::DirEntry;
+pub use setattr::SetAttr;
+pub use stale::Stale;
+
+use crate::cfs::Cfs;
+use crate::clock::UnixTime;
+use crate::memdb::{BLOCK_SIZE, BLOCKS, Entry, FILES, Inode, ROOT};
+use handles::{Handles, Removed};
+use incarnations::Incarnations;
+use ino::Target;
+use mode::Class;
+use plug::{Plug, Plugs};
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+/// What `statfs` says is the longest name. Longer ones work, as in stock.
+const NAME_LENGTH: u32 = 256;
+
+/// The tree of one mount.
+#[derive(Debug)]
+pub struct Fs {
+    cfs: Arc<Cfs>,
+    plugs: Plugs,
+    /// Shared with the database, which tells it of removals.
+    handles: Arc<Handles>,
+    incarnations: Incarnations,
+}
+
+/// An opened file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// A file of the database: the kernel may cache its pages.
+    Entry,
+    /// A generated file, with the handle that keeps its text.
+    Text(u64),
+}
+
+/// Part of a file, as it is at the moment of the read. Shares the bytes with the tree.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    bytes: Bytes,
+    range: Range<usize>,
+}
+
+#[derive(Debug, Clone)]
+enum Bytes {
+    File(Arc<Vec<u8>>),
+    Text(Arc<[u8]>),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::File(content) => content,
+            Self::Text(text) => text,
+        }
+    }
+}
+
+impl Chunk {
+    /// The bytes from `offset`, at most `size` of them and none beyond the end.
+    fn new(bytes: Bytes, offset: u64, size: u32) -> Self {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let end = start.saturating_add(size as usize).min(bytes.len());
+        Self { bytes, range: start..end }
+    }
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.range.clone()]
+    }
+}
+
+impl Fs {
+    /// The tree over `cfs`.
+    pub fn new(cfs: Arc<Cfs>) -> Arc<Self> {
+        let handles = Arc::<Handles>::default();
+        let keeper = Arc::downgrade(&handles);
+        cfs.db.observe(Box::new(move |touched| {
+            if let Some(handles) = keeper.upgrade() {
+                handles.keep_removed(touched);
+            }
+        }));
+        let plugs = Plugs::new(&cfs.node.name);
+        Arc::new(Self { cfs, plugs, handles, incarnations: Incarnations::default() })
+    }
+
+    /// The node called `name` in a directory.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn lookup(&self, parent: u64, name: &[u8]) -> Result<Attr, FsError> {
+        if let Some((index, plug)) = self.generated(parent, name) {
+            return Ok(plug.attr(ino::of_generated(index), &self.cfs));
+        }
+        let parent = entry_target(parent).ok_or(FsError::NotDirectory)?;
+        let tree = self.cfs.db.read();
+        let entry = tree.lookup(parent, name).ok_or(FsError::NotFound)?;
+        Ok(self.attr_of(entry, mode::class_of(&tree, entry)))
+    }
+
+    /// The attributes of a node.
+    ///
+    /// # Errors
+    /// There is no such node, or no longer.
+    pub fn getattr(&self, ino: u64) -> Result<Attr, FsError> {
+        let inode = match ino::target(ino) {
+            Target::Entry(inode) => inode,
+            Target::Generated(index) => return Ok(self.plug(index)?.attr(ino, &self.cfs)),
+        };
+        if let Some(attr) = self.entry_attr(inode) {
+            return Ok(attr);
+        }
+        let (removed, class) = self.handles.removed(inode).ok_or(FsError::NotFound)?;
+        Ok(self.removed_attr(inode, &removed, class))
+    }
+
+    /// Where a link points.
+    ///
+    /// # Errors
+    /// The node is no link.
+    pub fn readlink(&self, ino: u64) -> Result<&[u8], FsError> {
+        match ino::target(ino) {
+            Target::Generated(index) => self.plug(index)?.target(),
+            Target::Entry(_) => Err(FsError::Generated),
+        }
+    }
+
+    /// Opens a file. From now on until [`Fs::release`] it can be read, removed or not.
+    ///
+    /// # Errors
+    /// There is no such file, or no longer.
+    pub fn open(&self, ino: u64) -> Result<Opened, FsError> {
+        match ino::target(ino) {
+            Target::Generated(index) => {
+                let text = self.plug(index)?.open(&self.cfs)?;
+                Ok(Opened::Text(self.handles.add_text(text)))
+            }
+            Target::Entry(inode) => self.open_entry(inode).map(|()| Opened::Entry),
+        }
+    }
+
+    fn open_entry(&self, inode: Inode) -> Result<(), FsError> {
+        let tree = self.cfs.db.read();
+        let entry = tree.get(inode).ok_or(FsError::NotFound)?;
+        if entry.is_dir() {
+            return Err(FsError::IsDirectory);
+        }
+        // Under the lock that a removal needs: it comes before this, or sees it.
+        self.handles.open(inode, mode::class_of(&tree, entry));
+        Ok(())
+    }
+
+    /// Closes what [`Fs::open`] or a create opened.
+    pub fn release(&self, ino: u64, handle: u64) {
+        match ino::target(ino) {
+            Target::Entry(inode) => self.handles.close(inode),
+            Target::Generated(_) => self.handles.remove_text(handle),
+        }
+    }
+
+    /// Reads from an opened file.
+    ///
+    /// # Errors
+    /// It is not there any more.
+    pub fn read(&self, ino: u64, handle: u64, offset: u64, size: u32) -> Result<Chunk, FsError> {
+        let bytes = match ino::target(ino) {
+            Target::Entry(inode) => Bytes::File(self.content(inode)?),
+            Target::Generated(_) => Bytes::Text(self.handles.text(handle).ok_or(FsError::NotFound)?),
+        };
+        Ok(Chunk::new(bytes, offset, size))
+    }
+
+    fn content(&self, inode: Inode) -> Result<Arc<Vec<u8>>, FsError> {
+        if let Some(entry) = self.cfs.db.read().get(inode) {
+            return entry.content().cloned().ok_or(FsError::IsDirectory);
+        }
+        let (removed, _) = self.handles.removed(inode).ok_or(FsError::NotFound)?;
+        Ok(removed.content)
+    }
+
+    /// The time that a change of this moment is stamped with.
+    pub fn now(&self) -> UnixTime {
+        self.cfs.clock.unix()
+    }
+
+    /// How full the database is.
+    pub fn statfs(&self) -> StatFs {
+        let usage = self.cfs.db.read().usage();
+        StatFs {
+            block_size: BLOCK_SIZE as u32,
+            blocks: BLOCKS,
+            blocks_free: BLOCKS.saturating_sub(usage.blocks),
+            files: FILES,
+            files_free: FILES.saturating_sub(usage.entries),
+            name_length: NAME_LENGTH,
+        }
+    }
+
+    /// The generated node of this name, when the directory is the root.
+    fn generated(&self, parent: u64, name: &[u8]) -> Option<(usize, &Plug)> {
+        if parent == ROOT_INO { self.plugs.find(name) } else { None }
+    }
+
+    fn plug(&self, index: usize) -> Result<&Plug, FsError> {
+        self.plugs.get(index).ok_or(FsError::NotFound)
+    }
+
+    /// The attributes of an entry that is in the tree.
+    fn entry_attr(&self, inode: Inode) -> Option<Attr> {
+        let tree = self.cfs.db.read();
+        let entry = tree.get(inode)?;
+        Some(self.attr_of(entry, mode::class_of(&tree, entry)))
+    }
+
+    fn attr_of(&self, entry: &Entry, class: Class) -> Attr {
+        let quorate = self.cfs.is_quorate();
+        let (kind, permissions, links, mtime) = match (entry.inode, entry.is_dir()) {
+            // Generated: it looks the same whatever the database's last change was.
+            (ROOT, _) => (Kind::Directory, mode::ROOT_DIRECTORY, 2, 0),
+            (_, true) => (Kind::Directory, mode::directory(class.private, quorate), 2, entry.mtime),
+            (_, false) => (Kind::File, mode::file(class, quorate), 1, entry.mtime),
+        };
+        let ino = ino::of_entry(entry.inode);
+        self.attr(ino, kind, permissions, links, entry.size(), mtime)
+    }
+
+    fn removed_attr(&self, inode: Inode, removed: &Removed, class: Class) -> Attr {
+        let permissions = mode::file(class, self.cfs.is_quorate());
+        let size = removed.content.len() as u64;
+        self.attr(ino::of_entry(inode), Kind::File, permissions, 0, size, removed.mtime)
+    }
+
+    fn attr(&self, ino: u64, kind: Kind, permissions: u16, links: u32, size: u64, mtime: u32) -> Attr {
+        Attr {
+            ino,
+            incarnation: self.incarnations.of(ino),
+            kind,
+            permissions,
+            links,
+            size,
+            mtime,
+            gid: self.cfs.node.www_data_gid,
+            lifetime: Lifetime::UntilInvalidated,
+        }
+    }
+}
+
+/// The entry that a number of the kernel means; None for a generated node.
+fn entry_target(ino: u64) -> Option<Inode> {
+    match ino::target(ino) {
+        Target::Entry(inode) => Some(inode),
+        Target::Generated(_) => None,
+    }
+}

@@ -1,1 +1,10 @@
-//! The kernel adapter on fuser.
+//! The kernel adapter on fuser: mounts the tree, answers requests by way of [`Fs`], and keeps the
+//! kernel's caches true. It has no rules of its own.
+
+mod adapter;
+mod invalidate;
+mod mounted;
+mod reply;
+
+pub use invalidate::Invalidate;
+pub use mounted::{Mounted, Options, mount};

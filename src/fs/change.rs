@@ -1,0 +1,264 @@
+//! Operations that change the tree. Each checks what is not the database's to check, names the paths,
+//! and hands a [`Change`] over; whoever finishes it calls `done`.
+
+use super::ino::Target;
+use super::plug::Plug;
+use super::{Attr, Fs, FsError, entry_target, ino};
+use crate::db::DbError;
+use crate::memdb::{Applied, Change, Inode, Name, Touched, TreePath, WriteAt};
+use std::sync::Arc;
+
+/// What became of an operation.
+#[derive(Debug)]
+pub struct Outcome<T> {
+    /// What the caller gets.
+    pub result: Result<T, FsError>,
+    /// What the kernel may hold and cannot know from the answer that it is no longer true.
+    pub unknown: Vec<Touched>,
+}
+
+impl<T> Outcome<T> {
+    fn refused(error: FsError) -> Self {
+        Self { result: Err(error), unknown: Vec::new() }
+    }
+}
+
+impl<T> From<Result<T, FsError>> for Outcome<T> {
+    fn from(result: Result<T, FsError>) -> Self {
+        Self { result, unknown: Vec::new() }
+    }
+}
+
+/// A write to an opened file.
+#[derive(Debug)]
+pub struct Write {
+    /// Where the kernel believes it goes.
+    pub offset: u64,
+    /// Opened for appending: it goes to the end, wherever that is by now.
+    pub append: bool,
+    /// What to write.
+    pub data: Vec<u8>,
+}
+
+impl Fs {
+    /// Makes an empty file and opens it.
+    pub fn create(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &[u8],
+        done: impl FnOnce(Outcome<Attr>) + Send + 'static,
+    ) {
+        let fs = Arc::clone(self);
+        self.make(
+            parent,
+            name,
+            |path| Change::Create { path },
+            move |outcome| {
+                let opened = outcome.result.and_then(|attr| fs.open(attr.ino).map(|_| attr));
+                done(Outcome { result: opened, unknown: outcome.unknown });
+            },
+        );
+    }
+
+    /// Makes an empty file.
+    pub fn mknod(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &[u8],
+        done: impl FnOnce(Outcome<Attr>) + Send + 'static,
+    ) {
+        self.make(parent, name, |path| Change::Create { path }, done);
+    }
+
+    /// Makes an empty directory.
+    pub fn mkdir(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &[u8],
+        done: impl FnOnce(Outcome<Attr>) + Send + 'static,
+    ) {
+        self.make(parent, name, |path| Change::Mkdir { path }, done);
+    }
+
+    fn make(
+        self: &Arc<Self>,
+        parent: u64,
+        name: &[u8],
+        change: impl FnOnce(TreePath) -> Change,
+        done: impl FnOnce(Outcome<Attr>) + Send + 'static,
+    ) {
+        let place = match self.place(parent, name) {
+            Ok(place) => place,
+            Err(error) => return done(Outcome::refused(error)),
+        };
+        let fs = Arc::clone(self);
+        let unsure = place.unsure();
+        self.cfs.db.submit(
+            change(place.path),
+            Box::new(move |result| {
+                let made = |applied: Applied| fs.entry_attr(applied.inode).ok_or(FsError::NotFound);
+                done(outcome(result, unsure, made));
+            }),
+        );
+    }
+
+    /// Removes a file.
+    pub fn unlink(&self, parent: u64, name: &[u8], done: impl FnOnce(Outcome<()>) + Send + 'static) {
+        self.remove(parent, name, false, done);
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, parent: u64, name: &[u8], done: impl FnOnce(Outcome<()>) + Send + 'static) {
+        self.remove(parent, name, true, done);
+    }
+
+    fn remove(
+        &self,
+        parent: u64,
+        name: &[u8],
+        directory: bool,
+        done: impl FnOnce(Outcome<()>) + Send + 'static,
+    ) {
+        let place = match self.place(parent, name).and_then(|place| self.check_kind(place, directory)) {
+            Ok(place) => place,
+            Err(error) => return done(Outcome::refused(error)),
+        };
+        let unsure = place.unsure();
+        self.cfs.db.submit(
+            Change::Delete { path: place.path },
+            Box::new(move |result| done(outcome(result, unsure, |_| Ok(())))),
+        );
+    }
+
+    /// The kernel compared with what it knew, which another node may have replaced since.
+    fn check_kind(&self, place: Place, directory: bool) -> Result<Place, FsError> {
+        let tree = self.cfs.db.read();
+        match tree.lookup(place.parent, &place.name) {
+            Some(entry) if entry.is_dir() && !directory => Err(FsError::IsDirectory),
+            Some(entry) if !entry.is_dir() && directory => Err(FsError::NotDirectory),
+            // A missing one is the database's to report, in its order of checks.
+            Some(_) | None => Ok(place),
+        }
+    }
+
+    /// Moves an entry, replacing a file or an empty directory at the new place.
+    pub fn rename(
+        &self,
+        from: (u64, &[u8]),
+        to: (u64, &[u8]),
+        done: impl FnOnce(Outcome<()>) + Send + 'static,
+    ) {
+        let places = self.place(from.0, from.1).and_then(|from| Ok((from, self.place(to.0, to.1)?)));
+        let (from, to) = match places {
+            Ok(places) => places,
+            Err(error) => return done(Outcome::refused(error)),
+        };
+        let unsure = [from.unsure(), to.unsure()].concat();
+        self.cfs.db.submit(
+            Change::Rename { from: from.path, to: to.path },
+            Box::new(move |result| {
+                // The kernel moves the names itself; it does not know that the mode follows the path.
+                let moved = result.as_ref().map(|applied| applied.inode).ok();
+                let mut outcome = outcome(result, unsure, |_| Ok(()));
+                outcome.unknown.extend(moved.map(|inode| Touched::Attributes { inode }));
+                done(outcome);
+            }),
+        );
+    }
+
+    /// Writes to an opened file; answers how many bytes were taken.
+    pub fn write(&self, ino: u64, write: Write, done: impl FnOnce(Outcome<usize>) + Send + 'static) {
+        let inode = match ino::target(ino) {
+            Target::Entry(inode) => inode,
+            Target::Generated(index) => {
+                let taken = |plug: &Plug| plug.write(write.offset, &write.data, &self.cfs);
+                return done(self.plug(index).and_then(taken).into());
+            }
+        };
+        let path = match self.path_to_change(inode) {
+            Ok(path) => path,
+            Err(error) => return done(Outcome::refused(error)),
+        };
+        let Write { offset, append, data } = write;
+        let length = data.len();
+        let at = if append { WriteAt::End } else { WriteAt::Offset(offset) };
+        self.cfs.db.submit(
+            Change::Write { path, at, data },
+            Box::new(move |result| {
+                let landed = result.as_ref().map(|applied| applied.offset);
+                let elsewhere = landed.is_ok_and(|landed| landed != offset);
+                // The kernel put the bytes into its page cache where it believed the end to be.
+                let misplaced = elsewhere.then_some(Touched::Data { inode });
+                let mut outcome = outcome(result, Vec::new(), |_| Ok(length));
+                outcome.unknown.extend(misplaced);
+                done(outcome);
+            }),
+        );
+    }
+
+    /// Answers when all changes of a file are on disk; at once when they are.
+    pub fn flush(&self, ino: u64, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
+        let version = entry_target(ino).and_then(|inode| Some(self.cfs.db.read().get(inode)?.version));
+        match version {
+            Some(version) if !self.cfs.db.is_stored(version) => self.sync(done),
+            // Stored; or removed, and nothing of it is to be stored; or generated.
+            Some(_) | None => done(Ok(())),
+        }
+    }
+
+    /// Answers when all changes so far are on disk; at once when they are.
+    pub fn sync(&self, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
+        self.cfs.db.sync(Box::new(move |result| done(result.map_err(FsError::from))));
+    }
+
+    /// Nothing changes without quorum.
+    pub(super) fn check_quorum(&self) -> Result<(), FsError> {
+        if self.cfs.is_quorate() { Ok(()) } else { Err(FsError::NoQuorum) }
+    }
+
+    /// Where an entry is that is to be changed.
+    pub(super) fn path_to_change(&self, inode: Inode) -> Result<TreePath, FsError> {
+        self.check_quorum()?;
+        self.cfs.db.read().path_of(inode).ok_or(FsError::NotFound)
+    }
+
+    /// The place of a name that is to be changed.
+    fn place(&self, parent: u64, name: &[u8]) -> Result<Place, FsError> {
+        if self.generated(parent, name).is_some() {
+            return Err(FsError::Generated);
+        }
+        let parent = entry_target(parent).ok_or(FsError::NotDirectory)?;
+        let path = self.path_to_change(parent)?.join(name);
+        // The kernel sends no such names.
+        let name = Name::new(name).ok_or(FsError::Generated)?;
+        Ok(Place { parent, name, path })
+    }
+}
+
+/// A name in a directory, and its path.
+struct Place {
+    parent: Inode,
+    name: Name,
+    path: TreePath,
+}
+
+impl Place {
+    /// What to tell the kernel when it is not certain what became of the name.
+    fn unsure(&self) -> Vec<Touched> {
+        vec![Touched::Name { parent: self.parent, name: self.name.clone() }]
+    }
+}
+
+/// Makes an outcome of the database's answer. `unsure` is what the kernel must forget when the
+/// change was refused to it but may be in the tree: its commit failed.
+pub(super) fn outcome<T>(
+    result: Result<Applied, DbError>,
+    unsure: Vec<Touched>,
+    value: impl FnOnce(Applied) -> Result<T, FsError>,
+) -> Outcome<T> {
+    match result {
+        Ok(applied) => value(applied).into(),
+        Err(error @ DbError::Change(_)) => Outcome::refused(error.into()),
+        Err(error) => Outcome { result: Err(error.into()), unknown: unsure },
+    }
+}

@@ -1,0 +1,122 @@
+//! Listings of directories. The names are taken once, when a listing is read from its start, so that
+//! whoever removes files while listing them misses none; attributes are those of the moment.
+
+use super::handles::Listing;
+use super::ino::Target;
+use super::{Attr, Fs, FsError, entry_target, ino, mode};
+use crate::memdb::{Inode, MemDb, Name, ROOT};
+use std::sync::Arc;
+
+/// One line of a listing.
+#[derive(Debug, Clone, Copy)]
+pub struct DirEntry<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// What it names.
+    pub attr: Attr,
+    /// Where the listing goes on after it.
+    pub next: u64,
+}
+
+/// Lines before the first name: `.` and `..`.
+const DOTS: u64 = 2;
+
+impl Fs {
+    /// Opens a directory for listing.
+    ///
+    /// # Errors
+    /// It is not there any more.
+    pub fn opendir(&self, ino: u64) -> Result<u64, FsError> {
+        let inode = entry_target(ino).ok_or(FsError::NotDirectory)?;
+        let is_dir = self.cfs.db.read().get(inode).ok_or(FsError::NotFound)?.is_dir();
+        if is_dir { Ok(self.handles.number()) } else { Err(FsError::NotDirectory) }
+    }
+
+    /// Closes what [`Fs::opendir`] opened.
+    pub fn releasedir(&self, handle: u64) {
+        self.handles.remove_listing(handle);
+    }
+
+    /// Lists a directory from `offset` on (0, or a [`DirEntry::next`]), until `add` says that there
+    /// is no room: that line was not taken then.
+    ///
+    /// # Errors
+    /// It is not there any more.
+    pub fn readdir(
+        &self,
+        ino: u64,
+        handle: u64,
+        offset: u64,
+        mut add: impl FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<(), FsError> {
+        let inode = entry_target(ino).ok_or(FsError::NotDirectory)?;
+        let listing = self.listing(inode, handle, offset)?;
+        if offset == 0 && add(DirEntry { name: b".", attr: self.getattr(ino)?, next: 1 }) {
+            return Ok(());
+        }
+        if offset <= 1 && add(DirEntry { name: b"..", attr: self.parent_attr(inode)?, next: DOTS }) {
+            return Ok(());
+        }
+        let start = usize::try_from(offset.saturating_sub(DOTS)).unwrap_or(usize::MAX);
+        let mut tree = None;
+        for (index, (name, ino)) in listing.names.iter().enumerate().skip(start) {
+            let attr = match ino::target(*ino) {
+                Target::Entry(child) => {
+                    let tree = tree.get_or_insert_with(|| self.cfs.db.read());
+                    self.listed_attr(tree, inode, name, child)
+                }
+                Target::Generated(index) => {
+                    // Its text is made from the tree, by whoever takes that lock.
+                    tree = None;
+                    self.plugs.get(index).map(|plug| plug.attr(*ino, &self.cfs))
+                }
+            };
+            let Some(attr) = attr else { continue };
+            if add(DirEntry { name, attr, next: DOTS + index as u64 + 1 }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of a directory as they were when this handle began to list it.
+    fn listing(&self, inode: Inode, handle: u64, offset: u64) -> Result<Arc<Listing>, FsError> {
+        if offset > 0 {
+            if let Some(listing) = self.handles.listing(handle) {
+                return Ok(listing);
+            }
+        }
+        let listing = {
+            let tree = self.cfs.db.read();
+            let children = tree.get(inode).ok_or(FsError::NotFound)?;
+            let children = children.children().ok_or(FsError::NotDirectory)?;
+            let children = children.map(|(name, inode)| (name.clone(), ino::of_entry(inode)));
+            let names = if inode == ROOT {
+                let hidden = |name: &Name| self.plugs.find(name).is_some();
+                self.generated_names().chain(children.filter(|(name, _)| !hidden(name))).collect()
+            } else {
+                children.collect()
+            };
+            Arc::new(Listing { names })
+        };
+        self.handles.set_listing(handle, Arc::clone(&listing));
+        Ok(listing)
+    }
+
+    fn generated_names(&self) -> impl Iterator<Item = (Name, u64)> + '_ {
+        let numbered = self.plugs.names().enumerate();
+        numbered.filter_map(|(index, name)| Some((Name::new(name.as_bytes())?, ino::of_generated(index))))
+    }
+
+    /// The attributes of a listed entry; None when it is not there any more.
+    fn listed_attr(&self, tree: &MemDb, dir: Inode, name: &Name, inode: Inode) -> Option<Attr> {
+        let entry = tree.get(inode)?;
+        let same = entry.parent == dir && entry.name == *name;
+        same.then(|| self.attr_of(entry, mode::class_of(tree, entry)))
+    }
+
+    fn parent_attr(&self, inode: Inode) -> Result<Attr, FsError> {
+        let parent = self.cfs.db.read().get(inode).ok_or(FsError::NotFound)?.parent;
+        self.entry_attr(parent).ok_or(FsError::NotFound)
+    }
+}

@@ -1,0 +1,136 @@
+//! Changes of attributes: chmod and chown, which only accept what is so anyway; truncate; and times,
+//! which also ask for the expiry of a lock or renew it.
+
+use super::change::{Outcome, outcome};
+use super::ino::Target;
+use super::{Attr, Fs, FsError, entry_target, ino, mode};
+use crate::clock::UnixTime;
+use crate::memdb::{Change, Inode, Touched, TreePath};
+use std::sync::Arc;
+
+/// The permission bits of a mode.
+const PERMISSIONS: u32 = 0o7777;
+
+/// The time that asks for the expiry of a lock.
+const EXPIRE: UnixTime = 0;
+
+/// What is to be changed of a node's attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SetAttr {
+    /// chmod.
+    pub mode: Option<u32>,
+    /// chown, user.
+    pub uid: Option<u32>,
+    /// chown, group.
+    pub gid: Option<u32>,
+    /// truncate.
+    pub size: Option<u64>,
+    /// utimens.
+    pub mtime: Option<UnixTime>,
+}
+
+type Done = Box<dyn FnOnce(Outcome<Attr>) + Send>;
+
+impl Fs {
+    /// Changes attributes; answers those that the node has then. All checks of modes and owners are
+    /// made before anything is changed.
+    pub fn setattr(
+        self: &Arc<Self>,
+        ino: u64,
+        set: SetAttr,
+        done: impl FnOnce(Outcome<Attr>) + Send + 'static,
+    ) {
+        if let Err(error) = self.check_fixed(ino, &set) {
+            return done(Err(error).into());
+        }
+        let Some(size) = set.size else { return self.set_times(ino, set.mtime, Box::new(done)) };
+        let fs = Arc::clone(self);
+        self.truncate(ino, size, move |cut| match cut.result {
+            Ok(()) => fs.set_times(ino, set.mtime, Box::new(done)),
+            Err(error) => done(Outcome { result: Err(error), unknown: cut.unknown }),
+        });
+    }
+
+    /// Modes and owners follow from the path, and cannot be changed.
+    fn check_fixed(&self, ino: u64, set: &SetAttr) -> Result<(), FsError> {
+        if let Some(mode) = set.mode {
+            if mode & PERMISSIONS != mode::accepted_by_chmod(self.is_private(ino)?) {
+                return Err(FsError::FixedMode);
+            }
+        }
+        let foreign_user = set.uid.is_some_and(|uid| uid != 0);
+        let foreign_group = set.gid.is_some_and(|gid| gid != self.cfs.node.www_data_gid);
+        if foreign_user || foreign_group { Err(FsError::FixedOwner) } else { Ok(()) }
+    }
+
+    fn is_private(&self, ino: u64) -> Result<bool, FsError> {
+        let Some(inode) = entry_target(ino) else { return Ok(false) };
+        let tree = self.cfs.db.read();
+        if let Some(entry) = tree.get(inode) {
+            return Ok(mode::is_private(&tree, entry));
+        }
+        let (_, class) = self.handles.removed(inode).ok_or(FsError::NotFound)?;
+        Ok(class.private)
+    }
+
+    fn truncate(&self, ino: u64, size: u64, done: impl FnOnce(Outcome<()>) + Send + 'static) {
+        let inode = match ino::target(ino) {
+            Target::Entry(inode) => inode,
+            Target::Generated(index) => {
+                return done(self.plug(index).and_then(|plug| plug.truncate()).into());
+            }
+        };
+        match self.path_to_change(inode) {
+            Ok(path) => self.cfs.db.submit(
+                Change::Truncate { path, size },
+                Box::new(move |result| done(outcome(result, Vec::new(), |_| Ok(())))),
+            ),
+            Err(error) => done(Err(error).into()),
+        }
+    }
+
+    fn set_times(self: &Arc<Self>, ino: u64, mtime: Option<UnixTime>, done: Done) {
+        let Some(mtime) = mtime else { return done(self.getattr(ino).into()) };
+        let Some(inode) = entry_target(ino) else { return done(Err(FsError::Generated).into()) };
+        let path = match self.path_to_change(inode) {
+            Ok(path) => path,
+            Err(error) => return done(Err(error).into()),
+        };
+        if mtime == EXPIRE && self.is_expired_lock(inode, &path) {
+            return self.expire(path, done);
+        }
+        let fs = Arc::clone(self);
+        self.cfs.db.submit(
+            Change::SetMtime { path, mtime },
+            Box::new(move |result| done(outcome(result, Vec::new(), |_| fs.getattr(ino)))),
+        );
+    }
+
+    fn is_expired_lock(&self, inode: Inode, path: &TreePath) -> bool {
+        if !path.is_below_lock_dir() {
+            return false;
+        }
+        let checksum = {
+            let tree = self.cfs.db.read();
+            let is_dir = tree.get(inode).is_some_and(|entry| entry.is_dir());
+            if is_dir { tree.entry_checksum(inode) } else { None }
+        };
+        checksum.is_some_and(|checksum| self.cfs.db.lock_expired(path, &checksum))
+    }
+
+    /// Removes a lock that was held too long. Who asked is told that it is not there any more, as by
+    /// the stock daemon, whose answer is the attributes of the path.
+    fn expire(&self, path: TreePath, done: Done) {
+        self.cfs.db.submit(
+            Change::Delete { path },
+            Box::new(move |result| {
+                // The kernel believes that it set a time.
+                let removed: Vec<Touched> =
+                    result.as_ref().map(|applied| applied.touched.clone()).unwrap_or_default();
+                let mut outcome = outcome(result, Vec::new(), |_| Err(FsError::NotFound));
+                outcome.unknown.extend(removed);
+                done(outcome);
+            }),
+        );
+    }
+}

@@ -1,0 +1,78 @@
+//! What of the kernel's knowledge is no longer true after a change that it did not make: changes in
+//! the database's terms are turned into the kernel's numbers. Nobody is told from here.
+
+use super::{Fs, ROOT_INO, ino};
+use crate::memdb::{Inode, Name, ROOT, Touched};
+use std::collections::BTreeMap;
+
+/// One thing that the kernel must not rely on any more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Stale {
+    /// What a name means, and the listing of its directory.
+    Name {
+        /// The directory.
+        parent: u64,
+        /// The name in it.
+        name: Name,
+    },
+    /// The pages of a file, with its attributes. `parent` is its directory, if it is in one.
+    Content {
+        /// The directory.
+        parent: Option<u64>,
+        /// The file.
+        ino: u64,
+    },
+    /// The attributes of a node.
+    Attributes {
+        /// The directory.
+        parent: Option<u64>,
+        /// The node.
+        ino: u64,
+    },
+}
+
+impl Fs {
+    /// What the kernel must forget after changes that it did not make.
+    pub fn stale(&self, touched: &[Touched]) -> Vec<Stale> {
+        touched.iter().map(|touched| self.stale_by(touched)).collect()
+    }
+
+    fn stale_by(&self, touched: &Touched) -> Stale {
+        match touched {
+            Touched::Name { parent, name } => {
+                Stale::Name { parent: ino::of_entry(*parent), name: name.clone() }
+            }
+            Touched::Data { inode } => {
+                Stale::Content { parent: self.parent_ino(*inode), ino: ino::of_entry(*inode) }
+            }
+            Touched::Attributes { inode } => {
+                Stale::Attributes { parent: self.parent_ino(*inode), ino: ino::of_entry(*inode) }
+            }
+            Touched::Removed { inode, .. } => {
+                let ino = ino::of_entry(*inode);
+                let parent = self.parent_ino(*inode);
+                if parent.is_some() {
+                    // Another entry came under the number of one that left.
+                    self.incarnations.next(ino);
+                }
+                Stale::Attributes { parent, ino }
+            }
+        }
+    }
+
+    fn parent_ino(&self, inode: Inode) -> Option<u64> {
+        Some(ino::of_entry(self.cfs.db.read().get(inode)?.parent))
+    }
+
+    /// Every node whose mode depends on quorum, by its directory.
+    pub fn nodes_by_directory(&self) -> BTreeMap<u64, Vec<u64>> {
+        let mut nodes = BTreeMap::<u64, Vec<u64>>::new();
+        let generated = (0..self.plugs.names().count()).map(ino::of_generated);
+        nodes.entry(ROOT_INO).or_default().extend(generated);
+        for entry in self.cfs.db.read().all_entries().filter(|entry| entry.inode != ROOT) {
+            let directory = nodes.entry(ino::of_entry(entry.parent)).or_default();
+            directory.push(ino::of_entry(entry.inode));
+        }
+        nodes
+    }
+}

@@ -1,0 +1,542 @@
+//! The requests of the kernel, one method each: take the numbers and bytes out, ask [`Fs`], answer.
+//! Answers that have to wait move into the closure that is called when the work is done, so an event
+//! loop never waits for the disk.
+
+use super::invalidate::Invalidate;
+use super::reply::{Refuse, absent, answer, file_attr, file_type, generation, guarded};
+use crate::clock;
+use crate::fs::{Attr, Fs, FsError, Lifetime, Opened, Outcome, SetAttr, Write};
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags,
+    ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
+};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// The longest write in one request: a file at its longest.
+const WRITE_MAX: u32 = 1 << 20;
+
+/// What is asked of the kernel beyond fuser's defaults, each on its own, since older ones lack some.
+///
+/// Not `FUSE_ATOMIC_O_TRUNC`, which would save a request: the kernel then sets the size to 0 a second
+/// time, under its own lock, after the open was answered, and a write of another process that came in
+/// between would seem lost for as long as attributes are cached.
+const CAPABILITIES: [InitFlags; 3] = [
+    // Attributes come with every listing: whoever lists, looks.
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_PARALLEL_DIROPS,
+    InitFlags::FUSE_CACHE_SYMLINKS,
+];
+
+/// The handle of database files. They need none: a number says which file it is.
+const NO_HANDLE: FileHandle = FileHandle(0);
+
+/// The file system as fuser calls it.
+#[derive(Debug)]
+pub(super) struct Adapter {
+    fs: Arc<Fs>,
+    invalidate: Invalidate,
+    lifetime: Duration,
+}
+
+impl Adapter {
+    pub(super) fn new(fs: Arc<Fs>, invalidate: Invalidate, lifetime: Duration) -> Self {
+        Self { fs, invalidate, lifetime }
+    }
+
+    fn lifetime_of(&self, attr: &Attr) -> Duration {
+        match attr.lifetime {
+            Lifetime::UntilInvalidated => self.lifetime,
+            Lifetime::Volatile => Duration::ZERO,
+        }
+    }
+
+    /// A closure that answers a request with an entry, from whatever thread.
+    fn entry(&self) -> impl FnOnce(ReplyEntry, Attr) + Send + 'static {
+        let lifetime = self.lifetime;
+        move |reply, attr| reply.entry(&lifetime, &file_attr(&attr), generation(&attr))
+    }
+
+    /// A closure that answers a request, and then tells the kernel what it cannot know from that.
+    fn finish<T, R: Refuse + Send + 'static>(
+        &self,
+        what: &'static str,
+        reply: R,
+        accept: impl FnOnce(R, T) + Send + 'static,
+    ) -> impl FnOnce(Outcome<T>) + Send + 'static {
+        let invalidate = self.invalidate.clone();
+        move |outcome: Outcome<T>| {
+            guarded(what, || {
+                answer(what, outcome.result, reply, accept);
+                invalidate.changed_elsewhere(&outcome.unknown);
+            });
+        }
+    }
+}
+
+/// The answer to what this file system does not have. The kernel remembers most of these.
+fn refuse(reply: impl Refuse) {
+    answer("request", Err::<(), _>(FsError::NotSupported), reply, |_, ()| ());
+}
+
+fn opened_for_writing(flags: OpenFlags) -> bool {
+    flags.acc_mode() != OpenAccMode::O_RDONLY
+}
+
+/// How the kernel may treat an opened file. Readers need no flush at close; that of writers waits for
+/// the commit.
+fn open_flags(writing: bool) -> FopenFlags {
+    let cached = FopenFlags::FOPEN_KEEP_CACHE;
+    if writing { cached } else { cached | FopenFlags::FOPEN_NOFLUSH }
+}
+
+/// Requests that change or read nodes, then those that this file system does not have.
+impl Filesystem for Adapter {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for capability in CAPABILITIES {
+            if config.add_capabilities(capability).is_err() {
+                log::debug!(target: "fuse", "the kernel lacks {capability:?}");
+            }
+        }
+        // Refused only when it is out of fuser's range.
+        let _ = config.set_max_write(WRITE_MAX);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        guarded("lookup", || match self.fs.lookup(parent.0, name.as_bytes()) {
+            // A name that is not there is something to remember too.
+            Err(FsError::NotFound) => {
+                reply.entry(&self.lifetime, &absent(), fuser::Generation(0));
+            }
+            result => answer("lookup", result, reply, |reply, attr| {
+                // What a name means lasts, even where the attributes do not.
+                let (ttl, attr_ttl) = (self.lifetime, self.lifetime_of(&attr));
+                reply.entry_with_ttls(&attr_ttl, &ttl, &file_attr(&attr), generation(&attr));
+            }),
+        });
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        guarded("getattr", || {
+            answer("getattr", self.fs.getattr(ino.0), reply, |reply, attr| {
+                reply.attr(&self.lifetime_of(&attr), &file_attr(&attr));
+            });
+        });
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        guarded("setattr", || {
+            // As through the stock daemon's library, one time without the other changes nothing.
+            // A truncate by path comes with the time alone: that of the change is stored anyway.
+            let mtime = atime.and(mtime).map(|mtime| match mtime {
+                TimeOrNow::SpecificTime(time) => clock::from_system(time),
+                TimeOrNow::Now => self.fs.now(),
+            });
+            let lifetime = self.lifetime;
+            let finish = self.finish("setattr", reply, move |reply, attr: Attr| {
+                let lifetime = if attr.lifetime == Lifetime::Volatile { Duration::ZERO } else { lifetime };
+                reply.attr(&lifetime, &file_attr(&attr));
+            });
+            self.fs.setattr(ino.0, SetAttr { mode, uid, gid, size, mtime }, finish);
+        });
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        guarded("readlink", || {
+            answer("readlink", self.fs.readlink(ino.0), reply, |reply, target| reply.data(target));
+        });
+    }
+
+    fn mknod(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        if mode & libc::S_IFMT != libc::S_IFREG {
+            return refuse(reply);
+        }
+        guarded("mknod", || {
+            let finish = self.finish("mknod", reply, self.entry());
+            self.fs.mknod(parent.0, name.as_bytes(), finish);
+        });
+    }
+
+    fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
+        guarded("mkdir", || {
+            let finish = self.finish("mkdir", reply, self.entry());
+            self.fs.mkdir(parent.0, name.as_bytes(), finish);
+        });
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        guarded("unlink", || {
+            let finish = self.finish("unlink", reply, |reply: ReplyEmpty, ()| reply.ok());
+            self.fs.unlink(parent.0, name.as_bytes(), finish);
+        });
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        guarded("rmdir", || {
+            let finish = self.finish("rmdir", reply, |reply: ReplyEmpty, ()| reply.ok());
+            self.fs.rmdir(parent.0, name.as_bytes(), finish);
+        });
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        if !flags.is_empty() {
+            // The kernel tells the caller EINVAL, as where a file system has no renameat2.
+            return refuse(reply);
+        }
+        guarded("rename", || {
+            let finish = self.finish("rename", reply, |reply: ReplyEmpty, ()| reply.ok());
+            let invalidate = self.invalidate.clone();
+            let (from, to) = ((parent.0, name.as_bytes()), (newparent.0, newname.as_bytes()));
+            self.fs.rename(from, to, move |outcome| {
+                // Before the answer: whoever was told of the new name must see the mode it gave.
+                outcome.unknown.iter().for_each(|touched| invalidate.attributes_now(touched));
+                finish(outcome);
+            });
+        });
+    }
+
+    fn create(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        guarded("create", || {
+            let (lifetime, open) = (self.lifetime, open_flags(opened_for_writing(OpenFlags(flags))));
+            let finish = self.finish("create", reply, move |reply: ReplyCreate, attr: Attr| {
+                reply.created(&lifetime, &file_attr(&attr), generation(&attr), NO_HANDLE, open);
+            });
+            self.fs.create(parent.0, name.as_bytes(), finish);
+        });
+    }
+
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        guarded("open", || {
+            answer("open", self.fs.open(ino.0), reply, |reply, opened| match opened {
+                Opened::Entry => reply.opened(NO_HANDLE, open_flags(opened_for_writing(flags))),
+                Opened::Text(handle) => {
+                    let uncached = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH;
+                    reply.opened(FileHandle(handle), uncached);
+                }
+            });
+        });
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        guarded("read", || {
+            answer("read", self.fs.read(ino.0, handle.0, offset, size), reply, |reply, chunk| {
+                reply.data(&chunk);
+            });
+        });
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        flags: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        guarded("write", || {
+            let append = flags.0 & libc::O_APPEND != 0;
+            // No request is longer than 32 bits can say.
+            let written = |reply: ReplyWrite, taken: usize| reply.written(taken as u32);
+            let finish = self.finish("write", reply, written);
+            let write = Write { offset, append, data: data.to_vec() };
+            if flags.0 & libc::O_DSYNC == 0 {
+                return self.fs.write(ino.0, write, finish);
+            }
+            let fs = Arc::clone(&self.fs);
+            self.fs.write(ino.0, write, move |outcome| {
+                fs.flush(ino.0, move |flushed| {
+                    let result = flushed.and(outcome.result);
+                    finish(Outcome { result, unknown: outcome.unknown });
+                });
+            });
+        });
+    }
+
+    fn flush(&self, _: &Request, ino: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        guarded("flush", || {
+            self.fs.flush(ino.0, |result| {
+                guarded("flush", || answer("flush", result, reply, |reply, ()| reply.ok()));
+            });
+        });
+    }
+
+    fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        guarded("fsync", || {
+            self.fs.flush(ino.0, |result| {
+                guarded("fsync", || answer("fsync", result, reply, |reply, ()| reply.ok()));
+            });
+        });
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        guarded("fsyncdir", || {
+            self.fs.sync(|result| {
+                guarded("fsyncdir", || answer("fsyncdir", result, reply, |reply, ()| reply.ok()));
+            });
+        });
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        guarded("release", || {
+            self.fs.release(ino.0, handle.0);
+            reply.ok();
+        });
+    }
+
+    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        guarded("opendir", || {
+            answer("opendir", self.fs.opendir(ino.0), reply, |reply, handle| {
+                let cached = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+                reply.opened(FileHandle(handle), cached);
+            });
+        });
+    }
+
+    fn readdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        guarded("readdir", || {
+            let listed = self.fs.readdir(ino.0, handle.0, offset, |entry| {
+                let name = OsStr::from_bytes(entry.name);
+                reply.add(INodeNo(entry.attr.ino), entry.next, file_type(entry.attr.kind), name)
+            });
+            answer("readdir", listed, reply, |reply, ()| reply.ok());
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        guarded("readdirplus", || {
+            let listed = self.fs.readdir(ino.0, handle.0, offset, |entry| {
+                let (name, attr) = (OsStr::from_bytes(entry.name), &entry.attr);
+                let lifetime = self.lifetime_of(attr);
+                reply.add(INodeNo(attr.ino), entry.next, name, &lifetime, &file_attr(attr), generation(attr))
+            });
+            answer("readdirplus", listed, reply, |reply, ()| reply.ok());
+        });
+    }
+
+    fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        guarded("releasedir", || {
+            self.fs.releasedir(handle.0);
+            reply.ok();
+        });
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        guarded("statfs", || {
+            let stat = self.fs.statfs();
+            let (blocks, free) = (stat.blocks, stat.blocks_free);
+            let (files, files_free) = (stat.files, stat.files_free);
+            let (size, length) = (stat.block_size, stat.name_length);
+            reply.statfs(blocks, free, free, files, files_free, size, length, size);
+        });
+    }
+
+    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
+        refuse(reply);
+    }
+
+    fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
+        refuse(reply);
+    }
+
+    fn setxattr(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        refuse(reply);
+    }
+
+    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _size: u32, reply: ReplyXattr) {
+        refuse(reply);
+    }
+
+    fn listxattr(&self, _: &Request, _: INodeNo, _size: u32, reply: ReplyXattr) {
+        refuse(reply);
+    }
+
+    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        refuse(reply);
+    }
+
+    fn getlk(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: LockOwner,
+        _start: u64,
+        _end: u64,
+        _typ: i32,
+        _pid: u32,
+        reply: ReplyLock,
+    ) {
+        refuse(reply);
+    }
+
+    fn setlk(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: LockOwner,
+        _start: u64,
+        _end: u64,
+        _typ: i32,
+        _pid: u32,
+        _sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        refuse(reply);
+    }
+
+    fn bmap(&self, _: &Request, _: INodeNo, _blocksize: u32, _idx: u64, reply: ReplyBmap) {
+        refuse(reply);
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        refuse(reply);
+    }
+
+    fn poll(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: PollNotifier,
+        _: PollEvents,
+        _: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        refuse(reply);
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        refuse(reply);
+    }
+
+    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _whence: i32, reply: ReplyLseek) {
+        refuse(reply);
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _offset_in: u64,
+        _: INodeNo,
+        _: FileHandle,
+        _offset_out: u64,
+        _len: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        refuse(reply);
+    }
+}

@@ -1,0 +1,175 @@
+//! Mounting and unmounting: what was left on the mount point, the session's threads, and how the
+//! daemon learns that the tree was unmounted by somebody else.
+
+use super::adapter::Adapter;
+use super::invalidate::{self, Invalidate};
+use crate::cfs::{Cfs, Event};
+use crate::fs::Fs;
+use fuser::{Config, MountOption, Session, SessionACL};
+use nix::mount::{MntFlags, umount2};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// How long the kernel may rely on names and attributes. It is told of every change, so this is only
+/// how long a mistake could last.
+const CACHE_LIFETIME: Duration = Duration::from_secs(300);
+
+/// Event loops. More than two gain little; the second is what lets a client in while another is served.
+const LOOPS: std::ops::RangeInclusive<usize> = 2..=4;
+
+/// Mounts that can lie on one another at the mount point after daemons were killed.
+const LEFTOVERS_MAX: usize = 16;
+
+/// How a tree is mounted.
+pub struct Options {
+    /// How long the kernel may rely on names and attributes.
+    pub cache_lifetime: Duration,
+    /// Event loops.
+    pub loops: usize,
+    /// Called once when the tree was unmounted by somebody else than [`Mounted::unmount`].
+    pub on_end: Box<dyn FnOnce() + Send>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            cache_lifetime: CACHE_LIFETIME,
+            loops: cores.clamp(*LOOPS.start(), *LOOPS.end()),
+            on_end: Box::new(|| ()),
+        }
+    }
+}
+
+/// A mounted tree. It is unmounted when this is dropped, but nobody waits for that then.
+#[derive(Debug)]
+pub struct Mounted {
+    path: PathBuf,
+    invalidate: Invalidate,
+    end: Arc<End>,
+}
+
+/// Whether the session has ended.
+#[derive(Debug, Default)]
+struct End {
+    asked: AtomicBool,
+    ended: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// Mounts the tree at `path`, which is made if it is not there. What a killed daemon left mounted
+/// there is unmounted first.
+///
+/// # Errors
+/// What the kernel says.
+pub fn mount(cfs: Arc<Cfs>, path: &Path, options: Options) -> io::Result<Mounted> {
+    clear_leftovers(path)?;
+    std::fs::create_dir_all(path)?;
+    let path = path.canonicalize()?;
+    let fs = Fs::new(Arc::clone(&cfs));
+    let invalidate = invalidate::queue(Arc::clone(&fs));
+    let adapter = Adapter::new(fs, invalidate.clone(), options.cache_lifetime);
+    let session = Session::new(adapter, &path, &session_config(options.loops))?;
+    invalidate.start(session.notifier())?;
+    let on_quorum = invalidate.clone();
+    cfs.watch(Box::new(move |event| {
+        if let Event::Quorum(_) = event {
+            on_quorum.modes_changed();
+        }
+    }));
+    let end = Arc::<End>::default();
+    let mounted = Mounted { path, invalidate, end: Arc::clone(&end) };
+    let invalidate = mounted.invalidate.clone();
+    let serve = move || {
+        if let Err(error) = session.run() {
+            log::error!(target: "fuse", "serving the mounted tree ended: {error}");
+        }
+        invalidate.stop();
+        end.report(options.on_end);
+    };
+    thread::Builder::new().name("mount".to_owned()).spawn(serve)?;
+    Ok(mounted)
+}
+
+fn session_config(loops: usize) -> Config {
+    let mut config = Config::default();
+    // With neither a name nor a subtype the mount shows as the stock daemon's does.
+    config.mount_options = vec![MountOption::DefaultPermissions];
+    config.acl = SessionACL::All;
+    config.n_threads = Some(loops);
+    config
+}
+
+/// Unmounts trees whose daemon is gone. A tree that is served is not touched.
+fn clear_leftovers(path: &Path) -> io::Result<()> {
+    for _ in 0..LEFTOVERS_MAX {
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                log::warn!(target: "fuse", "unmounting what a killed daemon left at {}", path.display());
+                umount2(path, MntFlags::MNT_DETACH)?;
+            }
+            _ => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+impl Mounted {
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// By which the kernel is told of changes that it did not make.
+    pub fn invalidate(&self) -> &Invalidate {
+        &self.invalidate
+    }
+
+    /// Unmounts it: at once for whoever looks up a path, later for whoever has a file open. Says
+    /// whether nobody had within `timeout`.
+    pub fn unmount(self, timeout: Duration) -> bool {
+        self.detach();
+        self.end.wait(timeout)
+    }
+
+    /// Waits until it is unmounted, by whomever; at most for `timeout`.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        self.end.wait(timeout)
+    }
+
+    fn detach(&self) {
+        // Only once, and not when it ended: another tree may be mounted here by now.
+        if self.end.asked.swap(true, Ordering::AcqRel) || self.end.wait(Duration::ZERO) {
+            return;
+        }
+        if let Err(error) = umount2(&self.path, MntFlags::MNT_DETACH) {
+            log::error!(target: "fuse", "unmounting {}: {error}", self.path.display());
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
+impl End {
+    fn report(&self, on_end: Box<dyn FnOnce() + Send>) {
+        if !self.asked.load(Ordering::Acquire) {
+            on_end();
+        }
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, timeout: Duration) -> bool {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(ended, timeout, |ended| !*ended);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}

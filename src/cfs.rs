@@ -6,6 +6,8 @@
 //! building a text, never while another lock of this module is taken. While a kept text is built the
 //! tree is read. No hook is called with a lock held.
 
+#[cfg(test)]
+pub(crate) mod testing;
 mod texts;
 
 use crate::clock::Clock;
@@ -215,5 +217,76 @@ impl fmt::Debug for Cfs {
             .field("node", &self.node)
             .field("quorate", &self.quorate)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::TestNode;
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn watchers_hear_what_happens_and_nothing_twice() {
+        let node = TestNode::new();
+        let (sender, heard) = mpsc::channel();
+        node.cfs.watch(Box::new(move |event| sender.send(format!("{event:?}")).expect("the test listens")));
+        assert!(!node.cfs.is_quorate());
+        node.cfs.set_quorate(true);
+        node.cfs.set_quorate(true);
+        assert!(node.cfs.is_quorate());
+        node.cfs.set_quorate(false);
+        node.cfs.set_status(b"k", b"v").expect("a plain value");
+        node.cfs.set_status(b"nodeip", b"no NUL").expect_err("no address");
+        let heard: Vec<String> = heard.try_iter().collect();
+        let set = format!("{:?}", Event::StatusSet { name: b"k", value: b"v" });
+        assert_eq!(heard, ["Quorum(true)", "Quorum(false)", &set]);
+    }
+
+    #[test]
+    fn a_logged_message_is_shown_and_told() {
+        let node = TestNode::new();
+        let (sender, heard) = mpsc::channel();
+        node.cfs.watch(Box::new(move |event| {
+            let Event::Logged(bytes) = event else { panic!("{event:?}") };
+            sender.send(bytes.to_vec()).expect("the test listens");
+        }));
+        let message = LogMessage { priority: 5, ident: b"me", tag: b"t", pid: 77, message: b"hi" };
+        node.cfs.log(&LogMessage { priority: 8, ..message });
+        node.cfs.log(&message);
+        assert_eq!(heard.try_iter().count(), 1);
+        let log: serde_json::Value =
+            serde_json::from_str(&node.cfs.cluster_log(b"me", 10)).expect("the log is JSON");
+        assert_eq!(log["data"][0]["msg"], "hi");
+        assert_eq!(log["data"][0]["node"], "n1");
+        assert_eq!(log["data"][0]["pid"], 77);
+        assert_eq!(log["data"][1], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn a_token_is_a_whole_line() {
+        let node = TestNode::new();
+        assert!(!node.cfs.knows_token(b"u!a 1"));
+        node.write("priv/token.cfg", b"u!a 1\nu!b 22\n\nu!c 3");
+        for token in ["u!a 1", "u!b 22", "u!c 3"] {
+            assert!(node.cfs.knows_token(token.as_bytes()), "{token}");
+        }
+        for token in ["u!a", "!a 1", "u!a 11", "u!b 2", "u!a 1\nu!b 22", "u!d 4"] {
+            assert!(!node.cfs.knows_token(token.as_bytes()), "{token}");
+        }
+    }
+
+    #[test]
+    fn configs_are_shared_not_copied() {
+        let node = TestNode::new();
+        node.write("a/b.cfg", b"text");
+        let config = |path: &str| node.cfs.config(&path.into());
+        let (first, second) = (config("a/b.cfg"), config("/a//b.cfg"));
+        let (first, second) = (first.expect("a file"), second.expect("a file"));
+        assert!(Arc::ptr_eq(&first, &second));
+        assert_eq!(*first, b"text");
+        assert_eq!(config("a"), None);
+        assert_eq!(config("a/c"), None);
+        assert_eq!(config(""), None);
     }
 }

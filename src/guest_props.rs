@@ -112,3 +112,80 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each critical section leaves its state whole at every point where it could panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cfs::testing::TestNode;
+
+    fn all(node: &TestNode) -> serde_json::Value {
+        serde_json::from_slice(&node.cfs.properties_of_all(&[b"name", b"lock"])).expect("valid JSON")
+    }
+
+    #[test]
+    fn answers_follow_every_change() {
+        use serde_json::json;
+        let node = TestNode::new();
+        assert_eq!(all(&node), json!({}));
+        node.write("nodes/n1/qemu-server/100.conf", b"name: a\n");
+        node.write("nodes/other/lxc/101.conf", b"name: b\nlock: backup\n[snap]\nname: c\n");
+        node.write("nodes/n1/lxc/102.conf", b"");
+        assert_eq!(all(&node), json!({"100": {"name": "a"}, "101": {"name": "b", "lock": "backup"}}));
+        node.write("nodes/n1/lxc/102.conf", b"name: d");
+        node.write("nodes/n1/qemu-server/100.conf", b"memory: 1\n");
+        node.rename("nodes/other/lxc/101.conf", "nodes/n1/lxc/101.conf");
+        assert_eq!(all(&node), json!({"101": {"name": "b", "lock": "backup"}, "102": {"name": "d"}}));
+        node.delete("nodes/n1/lxc/102.conf");
+        node.rename("nodes/n1/lxc/101.conf", "nodes/n1/lxc/103.conf");
+        assert_eq!(all(&node), json!({"103": {"name": "b", "lock": "backup"}}));
+        let list: serde_json::Value =
+            serde_json::from_slice(&node.cfs.text(crate::cfs::Generated::VmList)).expect("valid JSON");
+        assert!(list["ids"]["101"].is_null());
+    }
+
+    #[test]
+    fn one_guest() {
+        let node = TestNode::new();
+        node.write("nodes/n2/qemu-server/100.conf", b"name: a\n");
+        node.write("nodes/n2/qemu-server/101.conf", b"");
+        let one = |vmid| node.cfs.properties_of_one(vmid, &[b"name"]);
+        assert_eq!(one(100), Ok(b"{\n\"100\":{\"name\": \"a\"}\n}\n".to_vec()));
+        assert_eq!(one(101), Err(GuestError::EmptyConfig(101)));
+        assert_eq!(one(102), Err(GuestError::Unknown(102)));
+        assert_eq!(node.cfs.properties_of_one(100, &[b"lock"]), Ok(b"{\n\n}\n".to_vec()));
+    }
+
+    #[test]
+    fn an_unchanged_answer_is_the_same_bytes_and_few_are_kept() {
+        let node = TestNode::new();
+        node.write("nodes/n1/lxc/100.conf", b"name: a\n");
+        let ask = |names: &[&[u8]]| node.cfs.properties_of_all(names);
+        let first = ask(&[b"name"]);
+        node.write("something/else", b"x");
+        assert!(Arc::ptr_eq(&first, &ask(&[b"name"])));
+        assert!(!Arc::ptr_eq(&first, &ask(&[b"name", b"lock"])));
+        let others: Vec<String> = (0..ANSWERS_KEPT_MAX - 2).map(|n| format!("p{n}")).collect();
+        for other in &others {
+            ask(&[other.as_bytes()]);
+        }
+        assert!(Arc::ptr_eq(&first, &ask(&[b"name"])), "eight are kept");
+        ask(&[b"one", b"more"]);
+        assert!(Arc::ptr_eq(&first, &ask(&[b"name"])), "the one used longest ago was dropped");
+        for other in others.iter().chain(&["x".to_owned(), "y".to_owned()]) {
+            ask(&[other.as_bytes()]);
+        }
+        assert!(!Arc::ptr_eq(&first, &ask(&[b"name"])));
+    }
+
+    #[test]
+    fn an_answer_too_long_for_any_client_is_not_kept() {
+        let node = TestNode::new();
+        let config = [&b"name: "[..], &[b'x'; 600_000]].concat();
+        node.write("nodes/n1/lxc/100.conf", &config);
+        node.write("nodes/n1/lxc/101.conf", &config);
+        let ask = || node.cfs.properties_of_all(&[b"name"]);
+        let (first, second) = (ask(), ask());
+        assert_eq!(first, second);
+        assert!(!Arc::ptr_eq(&first, &second));
+    }
+}

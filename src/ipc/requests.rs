@@ -128,3 +128,88 @@ impl Service for Requests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cfs::testing::{TestNode, WWW_DATA};
+
+    fn client(access: Access) -> Client {
+        Client { pid: 4711, uid: 0, gid: 0, access }
+    }
+
+    #[test]
+    fn root_may_all_www_data_may_read_and_nobody_else_gets_in() {
+        let requests = Requests::new(TestNode::new().cfs);
+        let accept = |uid, gid| requests.accept(Peer { pid: 1, uid, gid });
+        assert!(matches!(accept(0, 0), Ok(Access::ReadWrite)));
+        assert!(matches!(accept(WWW_DATA, WWW_DATA), Ok(Access::ReadOnly)));
+        assert!(matches!(accept(1000, WWW_DATA), Ok(Access::ReadOnly)));
+        assert!(matches!(accept(0, WWW_DATA), Ok(Access::ReadOnly)));
+        for (uid, gid) in [(1000, 1000), (0, 1000), (1000, 0), (WWW_DATA, 1000), (u32::MAX, u32::MAX)] {
+            assert!(matches!(accept(uid, gid), Err(Refused::Stranger)), "{uid} {gid}");
+        }
+    }
+
+    #[test]
+    fn a_read_only_client_reads_what_is_not_private() {
+        let node = TestNode::new();
+        node.write("storage.cfg", b"s");
+        node.write("priv/token.cfg", b"u!t v\n");
+        node.write("nodes/n1/priv/key", b"k");
+        node.write("nodes/n1/lxc/100.conf", b"name: a\n");
+        let requests = Requests::new(Arc::clone(&node.cfs));
+        let reader = client(Access::ReadOnly);
+        let ask = |op: Op, body: &[u8]| requests.answer(&reader, op.id(), body);
+        let config = |path: &str| ask(Op::GetConfig, [path.as_bytes(), b"\0"].concat().as_slice());
+        assert_eq!(config("/storage.cfg").map(|data| data.as_bytes().to_vec()), Ok(b"s".to_vec()));
+        for path in [
+            "priv",
+            "priv/token.cfg",
+            "//priv//token.cfg",
+            "priv/missing",
+            "nodes/n1/priv/key",
+            "nodes//n1/priv/key",
+            "nodes/n1//priv/key",
+            "nodes/n1/priv",
+        ] {
+            assert_eq!(config(path), Err(RequestError::Private), "{path}");
+        }
+        // A path is not walked like a shell's: these name nothing.
+        for path in ["./priv/token.cfg", "x/../priv/token.cfg", "nodes/./n1/priv/key", "local/priv/key"] {
+            assert_eq!(config(path), Err(RequestError::NoFile), "{path}");
+        }
+        assert_eq!(ask(Op::SetStatus, b""), Err(RequestError::ReadOnly(Op::SetStatus)));
+        assert_eq!(ask(Op::LogClusterMsg, b""), Err(RequestError::ReadOnly(Op::LogClusterMsg)));
+        assert_eq!(ask(Op::VerifyToken, b"u!t v\0"), Ok(ResponseData::Empty));
+        assert!(ask(Op::GetFsVersion, b"").is_ok());
+        assert!(ask(Op::GetGuestConfigProperty, b"\x64\0\0\0name\0").is_ok());
+    }
+
+    #[test]
+    fn of_several_faults_the_first_that_clients_know_is_reported() {
+        let requests = Requests::new(TestNode::new().cfs);
+        let ask = |op: Op, body: &[u8]| requests.answer(&client(Access::ReadWrite), op.id(), body);
+        for op in [Op::GetGuestConfigProperty, Op::GetGuestConfigProperties] {
+            assert_eq!(ask(op, b"\x64\0\0\0"), Err(GuestError::Unknown(100).into()), "{op:?}");
+            assert_eq!(ask(op, b"\x63\0\0\0"), Err(ParseError::Vmid(99).into()), "{op:?}");
+            assert_eq!(ask(op, b"\0\0\0\0"), Err(ParseError::Properties(Guests::All).into()), "{op:?}");
+        }
+        let mut set = b"nodeip".to_vec();
+        set.resize(256 + 32769, 0);
+        assert_eq!(ask(Op::SetStatus, &set), Err(SetError::ValueTooLong(32769).into()));
+        assert_eq!(ask(Op::SetStatus, &set[..256]), Err(SetError::NotAnAddress.into()));
+    }
+
+    #[test]
+    fn a_file_is_answered_with_its_own_bytes() {
+        let node = TestNode::new();
+        node.write("storage.cfg", b"s");
+        let requests = Requests::new(Arc::clone(&node.cfs));
+        let answer = requests.handle(&client(Access::ReadOnly), Op::GetConfig.id(), b"storage.cfg\0");
+        let ResponseData::File(data) = answer.data else { panic!("{answer:?}") };
+        let file = node.cfs.config(&"storage.cfg".into()).expect("a file");
+        assert!(Arc::ptr_eq(&data, &file));
+        assert_eq!(answer.error, 0);
+    }
+}

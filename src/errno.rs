@@ -64,6 +64,21 @@ impl ToErrno for crate::ipc::server::Unanswered {
         }
     }
 }
+impl ToErrno for crate::ipc::qb::client::ClientError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::Refused(errno) => *errno,
+            Self::NotConnected => libc::ENOTCONN,
+            Self::TimedOut => libc::ETIMEDOUT,
+            Self::Busy => libc::EAGAIN,
+            Self::TooLong => libc::EMSGSIZE,
+            Self::Untrusted(_) => libc::EPERM,
+            Self::Unsupported(_) => libc::ENOTSUP,
+            Self::Protocol(_) => libc::EBADMSG,
+            Self::Io(error) => error.raw_os_error().unwrap_or(libc::EIO),
+        }
+    }
+}
 
 impl ToErrno for crate::fs::FsError {
     fn to_errno(&self) -> i32 {
@@ -134,6 +149,26 @@ mod tests {
     use crate::ipc::ops::Op;
     use crate::ipc::requests::parse::{Guests, ParseError};
     use crate::ipc::server::{Refused, Unanswered};
+
+    #[test]
+    fn ipc_client() {
+        use crate::ipc::qb::client::ClientError;
+        let rows = [
+            (ClientError::Refused(libc::EACCES), libc::EACCES),
+            (ClientError::NotConnected, libc::ENOTCONN),
+            (ClientError::TimedOut, libc::ETIMEDOUT),
+            (ClientError::Busy, libc::EAGAIN),
+            (ClientError::TooLong, libc::EMSGSIZE),
+            (ClientError::Untrusted(33), libc::EPERM),
+            (ClientError::Unsupported(0), libc::ENOTSUP),
+            (ClientError::Protocol("x"), libc::EBADMSG),
+            (ClientError::Io(std::io::Error::from_raw_os_error(libc::ENOENT)), libc::ENOENT),
+            (ClientError::Io(std::io::Error::other("x")), libc::EIO),
+        ];
+        for (error, errno) in rows {
+            assert_eq!(error.to_errno(), errno, "{error}");
+        }
+    }
 
     #[test]
     fn refused_changes() {

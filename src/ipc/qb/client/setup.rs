@@ -1,0 +1,85 @@
+//! The client's side of the handshake.
+
+use super::{ClientError, Deadline, wait_for};
+use crate::ipc::qb::address::{Address, Namespace};
+use crate::ipc::qb::credentials::{Received, receive};
+use crate::ipc::qb::wire::{AUTH_RESPONSE_LEN, AuthRequest, AuthResponse};
+use crate::ipc::server::Peer;
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, connect as connect_socket, send, setsockopt, socket, sockopt,
+};
+use nix::unistd::geteuid;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+/// How long to wait before trying again when too many others are waiting to be accepted.
+const RETRY_INTERVAL: Duration = Duration::from_millis(2);
+/// A wait without a limit is made of these.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Connects to the setup socket.
+pub(super) fn connect(
+    service: &str,
+    namespace: &Namespace,
+    deadline: Deadline,
+) -> Result<OwnedFd, ClientError> {
+    let address = Address::new(service, namespace).to_nix()?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    loop {
+        match connect_socket(fd.as_raw_fd(), &address) {
+            Err(Errno::EAGAIN) => {
+                let pause = deadline.slice(RETRY_INTERVAL).ok_or(ClientError::TimedOut)?;
+                std::thread::sleep(pause);
+            }
+            Err(Errno::EINTR) => {}
+            result => return Ok(result.map(|()| fd)?),
+        }
+    }
+}
+
+/// Asks for a connection and reads the answer, which must come from root or from our own user: an
+/// abstract address can be taken by anybody.
+pub(super) fn authenticate(
+    socket: &OwnedFd,
+    max_message_size: u32,
+    deadline: Deadline,
+) -> Result<(AuthResponse, Peer), ClientError> {
+    setsockopt(socket, sockopt::PassCred, &true)?;
+    let request = AuthRequest { max_message_size }.encode();
+    match send(socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL) {
+        Ok(len) if len == request.len() => {}
+        Err(Errno::EPIPE) | Ok(_) => return Err(ClientError::NotConnected),
+        Err(error) => return Err(error.into()),
+    }
+    let (bytes, server) = read_response(socket, deadline)?;
+    setsockopt(socket, sockopt::PassCred, &false)?;
+    if server.uid != 0 && server.uid != geteuid().as_raw() {
+        return Err(ClientError::Untrusted(server.uid));
+    }
+    Ok((AuthResponse::parse(&bytes)?, server))
+}
+
+fn read_response(socket: &OwnedFd, deadline: Deadline) -> Result<(Vec<u8>, Peer), ClientError> {
+    let mut bytes = vec![0; AUTH_RESPONSE_LEN];
+    let mut received = 0;
+    let mut server = None;
+    while received < bytes.len() {
+        match receive(socket, &mut bytes[received..]) {
+            Received::End => return Err(ClientError::NotConnected),
+            Received::Bytes(len, peer) => {
+                if *server.get_or_insert(peer) != peer {
+                    return Err(ClientError::Protocol("an answer of two processes"));
+                }
+                received += len;
+            }
+            Received::Nothing => {
+                let slice = deadline.slice(LONG).ok_or(ClientError::TimedOut)?;
+                wait_for(socket.as_fd(), PollFlags::POLLIN, slice)?;
+            }
+        }
+    }
+    server.map(|server| (bytes, server)).ok_or(ClientError::NotConnected)
+}

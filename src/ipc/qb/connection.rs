@@ -1,0 +1,271 @@
+//! A client's connection: one thread that sleeps on the setup socket until a byte rings, takes what
+//! the request ring holds, asks the service, and answers. Whatever this client does, or fails to
+//! do, happens to this thread only.
+//!
+//! The bytes are a doorbell and nothing more: their number and value say nothing, only the end of
+//! the socket does.
+
+use super::accept::refuse;
+use super::auth::respond;
+use super::mapping::Mapping;
+use super::ring::{Broken, Reader, Writer};
+use super::server::Shared;
+use super::shm::{RingFiles, ServerRings};
+use super::sigbus;
+use super::wire::{
+    AuthResponse, Malformed, REQUEST_HEADER_LEN, RESPONSE_HEADER_LEN, RequestHeader, ResponseHeader, TYPE_SHM,
+};
+use crate::errno::ToErrno;
+use crate::ipc::server::{Client, Peer, Refused, Response, Unanswered};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Stack of a connection's thread; only what is used of it takes memory.
+const STACK_SIZE: usize = 512 << 10;
+/// Requests answered before the socket is looked at: a client that keeps its ring filled must not
+/// keep us from noticing that it is gone.
+const BATCH: usize = 64;
+/// A buffer larger than this is not kept for the next request.
+const BUFFER_KEPT: usize = 64 << 10;
+
+/// A connection as the server's table has it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    id: u64,
+    client: Client,
+    socket: UnixStream,
+    /// Removed when the connection ends, or when the server stops and the service does not return.
+    files: Mutex<Option<RingFiles>>,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the client is gone")]
+    Gone,
+    #[error("the server stops")]
+    Stopping,
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("a file of its shared memory was cut, or memory ran out")]
+    Cut,
+    #[error("it does not read its answers")]
+    NotReading,
+}
+
+impl Connection {
+    pub(crate) fn new(id: u64, client: Client, socket: UnixStream) -> Self {
+        Self { id, client, socket, files: Mutex::new(None) }
+    }
+
+    /// Who is connected.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Wakes the thread out of whatever it waits for, for good.
+    pub(crate) fn hang_up(&self) {
+        // An error means that the client did it first.
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Removes the files.
+    pub(crate) fn remove_files(&self) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn fail(&self, shared: &Shared, refused: &Refused) {
+        shared.complain(format_args!("{} refused: {refused}", who(&self.client)));
+        refuse(&self.socket, refused);
+    }
+
+    /// Makes the rings and what the client is told of them.
+    fn set_up(&self, shared: &Shared, size: u32) -> Result<(ServerRings, AuthResponse), Refused> {
+        let Client { pid, uid, gid, .. } = self.client;
+        let peer = Peer { pid, uid, gid };
+        let socket = self.socket.as_raw_fd();
+        let (files, rings) = RingFiles::create(&shared.shm, &shared.service_name, peer, socket, size)?;
+        let response = AuthResponse {
+            error: 0,
+            connection_type: TYPE_SHM,
+            max_message_size: size,
+            rings: files.base_paths(),
+        };
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = Some(files);
+        Ok((rings, response))
+    }
+}
+
+/// Starts the thread of an admitted connection, or tells the client that there can be no more.
+pub(crate) fn start(shared: &Arc<Shared>, connection: Arc<Connection>, size: u32) {
+    let entry = Entry { shared: Arc::clone(shared), connection: Arc::clone(&connection) };
+    let thread = std::thread::Builder::new().name("ipc-client".into()).stack_size(STACK_SIZE);
+    if let Err(error) = thread.spawn(move || run(&entry, size)) {
+        connection.fail(shared, &error.into());
+    }
+}
+
+/// A connection's place in the table. Dropped last, when nothing of the connection is left.
+struct Entry {
+    shared: Arc<Shared>,
+    connection: Arc<Connection>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.connection.remove_files();
+        self.shared.remove(self.connection.id);
+    }
+}
+
+fn run(entry: &Entry, size: u32) {
+    sigbus::unblock_in_this_thread();
+    let Entry { shared, connection } = entry;
+    let (rings, response) = match connection.set_up(shared, size) {
+        Ok(made) => made,
+        Err(refused) => return connection.fail(shared, &refused),
+    };
+    if let Err(error) = respond(&connection.socket, &response) {
+        log::debug!("IPC: {} did not wait for its rings: {error}", who(connection.client()));
+        return;
+    }
+    let mut server = RingServer {
+        shared,
+        connection,
+        mapping: rings.mapping,
+        requests: Reader::new(rings.requests),
+        responses: Writer::new(rings.responses),
+        size: size as usize,
+        message: Vec::new(),
+    };
+    let end = server.serve();
+    server.requests.ring().close();
+    server.responses.ring().close();
+    connection.hang_up();
+    match end {
+        End::Gone | End::Stopping => log::debug!("IPC: {}: {end}", who(connection.client())),
+        _ => shared.complain(format_args!("{} disconnected: {end}", who(connection.client()))),
+    }
+}
+
+fn who(client: &Client) -> String {
+    format!("process {} of user {}", client.pid, client.uid)
+}
+
+/// Serves one client.
+struct RingServer<'a> {
+    shared: &'a Shared,
+    connection: &'a Connection,
+    mapping: Arc<Mapping>,
+    requests: Reader,
+    responses: Writer,
+    /// The longest message.
+    size: usize,
+    /// The request that is being answered.
+    message: Vec<u8>,
+}
+
+impl RingServer<'_> {
+    fn serve(&mut self) -> End {
+        loop {
+            let answered = self.answer_all();
+            let waited = answered.and_then(|drained| self.wait(drained));
+            if let Err(end) = waited {
+                return if self.mapping.is_broken() { End::Cut } else { end };
+            }
+        }
+    }
+
+    /// Answers what is in the ring; tells whether it is empty now.
+    fn answer_all(&mut self) -> Result<bool, End> {
+        for _ in 0..BATCH {
+            if self.shared.is_stopping() {
+                return Err(End::Stopping);
+            }
+            if !self.requests.take(&mut self.message, REQUEST_HEADER_LEN, self.size)? {
+                return Ok(true);
+            }
+            if self.mapping.is_broken() {
+                return Err(End::Cut);
+            }
+            self.answer()?;
+        }
+        Ok(false)
+    }
+
+    /// Waits for the doorbell if there is nothing else to do; notices the end of the client.
+    fn wait(&self, drained: bool) -> Result<(), End> {
+        let mut bells = [0; 4 * BATCH];
+        let flags = if drained { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+        match recv(self.connection.socket.as_raw_fd(), &mut bells, flags) {
+            Ok(0) => Err(End::Gone),
+            Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => Ok(()),
+            Err(_) => Err(End::Gone),
+        }
+    }
+
+    fn answer(&mut self) -> Result<(), End> {
+        let (header, body) = RequestHeader::split(&self.message)?;
+        let (service, client) = (&self.shared.service, self.connection.client());
+        let handle = AssertUnwindSafe(|| service.handle(client, header.id, body));
+        let response = catch_unwind(handle).unwrap_or_else(|_| {
+            log::error!("IPC: request {} of {} panicked", header.id, who(client));
+            Response::error(Unanswered::Panicked.to_errno())
+        });
+        if self.message.capacity() > BUFFER_KEPT {
+            self.message = Vec::new();
+        }
+        self.respond(header.id, response)
+    }
+
+    fn respond(&mut self, id: i32, mut response: Response) -> Result<(), End> {
+        if RESPONSE_HEADER_LEN + response.data.as_bytes().len() > self.size {
+            response = Response::error(Unanswered::TooLong.to_errno());
+        }
+        let data = response.data.as_bytes();
+        // At most the agreed size, which was made to fit.
+        let size = (RESPONSE_HEADER_LEN + data.len()) as i32;
+        let header = ResponseHeader { id, size, error: response.error }.encode();
+        let mut waited = RoomWait::default();
+        while !self.responses.put(&[&header, data])? {
+            waited.more(self.shared, &self.connection.socket)?;
+        }
+        Ok(())
+    }
+}
+
+/// Waiting for a client to read its answers. Nothing tells when it does, so we look again, at
+/// growing intervals; a hang-up ends the wait at once.
+#[derive(Default)]
+struct RoomWait {
+    since: Option<Duration>,
+    step: Duration,
+}
+
+impl RoomWait {
+    fn more(&mut self, shared: &Shared, socket: &UnixStream) -> Result<(), End> {
+        const STEP_MIN: Duration = Duration::from_millis(1);
+        const STEP_MAX: Duration = Duration::from_millis(50);
+        let now = shared.clock.uptime();
+        let since = *self.since.get_or_insert(now);
+        if now.saturating_sub(since) >= shared.options.room_timeout {
+            return Err(End::NotReading);
+        }
+        self.step = (self.step * 2).clamp(STEP_MIN, STEP_MAX);
+        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+        let timeout = PollTimeout::try_from(self.step).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut fds, timeout) {
+            Ok(0) | Err(Errno::EINTR) => Ok(()),
+            _ => Err(End::Gone),
+        }
+    }
+}

@@ -92,7 +92,7 @@ mod tests {
     fn a_full_semaphore_does_not_spill_into_the_waiters() {
         let semaphore = AtomicU64::new(VALUE_MAX.into());
         post(&semaphore);
-        assert_eq!(semaphore.load(Ordering::Relaxed), VALUE_MAX.into());
+        assert_eq!(semaphore.load(Ordering::Relaxed), u64::from(VALUE_MAX));
         let absurd = AtomicU64::new(u64::MAX);
         post(&absurd);
         assert!(try_take(&absurd));

@@ -105,3 +105,68 @@ impl Queue {
         state.writer_ended
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::RrdSchema;
+    use std::thread;
+
+    fn update(number: usize) -> RrdUpdate {
+        let values = number.to_string().into_bytes();
+        RrdUpdate { schema: RrdSchema::Vm, file: b"pve-vm-9.0/100".to_vec(), values }
+    }
+
+    #[test]
+    fn the_oldest_are_dropped() {
+        let queue = Queue::new(3);
+        (0..10).for_each(|number| queue.push(update(number)));
+        for number in 7..10 {
+            assert_eq!(queue.next(), Next::Write(update(number)));
+        }
+        assert_eq!(queue.next(), Next::Dropped(7), "told once, when the writer has caught up");
+        queue.push(update(10));
+        assert_eq!(queue.next(), Next::Write(update(10)));
+        thread::scope(|scope| {
+            let ended = scope.spawn(|| {
+                let next = queue.next();
+                queue.end();
+                next
+            });
+            assert!(queue.close(Duration::from_secs(20)));
+            assert_eq!(ended.join().unwrap(), Next::End);
+        });
+    }
+
+    #[test]
+    fn a_closed_queue_is_drained_in_time_or_left() {
+        let queue = Queue::new(10);
+        (0..2).for_each(|number| queue.push(update(number)));
+        thread::scope(|scope| {
+            let left = scope.spawn(|| queue.close(Duration::from_millis(50)));
+            assert!(!left.join().unwrap(), "nobody writes");
+        });
+        queue.push(update(2));
+        assert_eq!(queue.next(), Next::End);
+
+        let queue = Queue::new(10);
+        (0..2).for_each(|number| queue.push(update(number)));
+        thread::scope(|scope| {
+            let closed = scope.spawn(|| queue.close(Duration::from_secs(20)));
+            assert_eq!(queue.next(), Next::Write(update(0)));
+            assert_eq!(queue.next(), Next::Write(update(1)));
+            assert_eq!(queue.next(), Next::End);
+            queue.end();
+            assert!(closed.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn a_queue_without_room_takes_nothing() {
+        let queue = Queue::new(0);
+        queue.push(update(0));
+        queue.end();
+        assert!(queue.close(Duration::ZERO));
+        assert_eq!(queue.next(), Next::End);
+    }
+}

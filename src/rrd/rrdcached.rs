@@ -166,4 +166,35 @@ mod tests {
         push_escaped(&mut line, br"/db/a b\c");
         assert_eq!(line, br"/db/a\ b\\c");
     }
+
+    /// A daemon that has stopped to accept, and whose queue of connections is full.
+    #[test]
+    fn a_full_backlog_is_not_waited_for() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("sock");
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let listener = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+        socket::bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        socket::listen(&listener, socket::Backlog::new(1).unwrap()).unwrap();
+        let mut waiting = Vec::new();
+        let full = loop {
+            match connect(&path) {
+                Ok(connection) => waiting.push(connection),
+                Err(error) => break error,
+            }
+            assert!(waiting.len() < 100);
+        };
+        assert!(is_timeout(&full), "{full}");
+        let mut rrdcached = Rrdcached::new(path, Clock::start());
+        assert!(matches!(rrdcached.update(Path::new("/x"), b"1:2"), Err(Error::Away(_))));
+        assert!(matches!(rrdcached.update(Path::new("/x"), b"1:2"), Err(Error::Resting)));
+    }
+
+    #[test]
+    fn a_missing_daemon_is_asked_again() {
+        let mut rrdcached = Rrdcached::new(PathBuf::from("/nonexistent/sock"), Clock::start());
+        for _ in 0..2 {
+            assert!(matches!(rrdcached.update(Path::new("/x"), b"1:2"), Err(Error::Away(_))));
+        }
+    }
 }

@@ -111,9 +111,11 @@ impl MemDb {
     /// The entry at a path. As in stock, leading, trailing and doubled slashes do not matter, and
     /// the path `.` is the root (but `.` and `..` mean nothing within a longer one).
     pub fn resolve(&self, path: &[u8]) -> Option<&Entry> {
-        if path == b"." {
-            return Some(&self.root);
-        }
+        if path == b"." { Some(&self.root) } else { self.walk(path) }
+    }
+
+    /// The entry at the end of these names; `.` is a name like any other, and never there.
+    fn walk(&self, path: &[u8]) -> Option<&Entry> {
         path.split(|&byte| byte == b'/')
             .filter(|name| !name.is_empty())
             .try_fold(&self.root, |dir, name| self.child(dir, name))

@@ -2,14 +2,15 @@
 //! refused change leaves no trace. What is accepted must be what a stock node accepts, else nodes
 //! drift apart; known exceptions are named where they are.
 
-use super::path::GuestConfig;
+mod checks;
+mod steps;
+
 use super::{
-    Applied, BLOCK_SIZE, BLOCKS, Change, ChangeError, Entry, FILES, Inode, Limits, MAX_FILE_SIZE, MemDb,
-    Name, Node, ROOT, Stamp, Touched, TreePath, WriteAt, index,
+    Applied, Change, ChangeError, Entry, Limits, MAX_FILE_SIZE, MemDb, Node, ROOT, Stamp, Touched, TreePath,
+    WriteAt, index,
 };
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
+use steps::put_bytes;
 
 /// What all kinds of change need to know beside themselves.
 #[derive(Clone, Copy)]
@@ -18,9 +19,6 @@ struct Context {
     limits: Limits,
     now: Duration,
 }
-
-/// Why a change that passed its checks may rely on an entry.
-const CHECKED: &str = "the entry was looked up before";
 
 impl MemDb {
     /// Applies a change, or refuses it and leaves everything as it was. `now` is this node's
@@ -202,206 +200,4 @@ impl MemDb {
         }
         self.delete(path, context)
     }
-}
-
-/// Checks.
-impl MemDb {
-    fn check_next_version(&self) -> Result<(), ChangeError> {
-        let version = self.root.version;
-        match version.checked_add(1) {
-            Some(next) if !self.entries.contains_key(&next) => Ok(()),
-            next => Err(ChangeError::VersionInUse { version, inode: next.unwrap_or(version) }),
-        }
-    }
-
-    /// The directory that `path` is in, and the name it has or would have there.
-    fn parent_and_name(&self, path: &TreePath) -> Result<(Inode, Name), ChangeError> {
-        let (parent, name) = self.place(path)?;
-        let name = Name::new(name).ok_or_else(|| ChangeError::BadName { path: path.clone() })?;
-        Ok((parent.inode, name))
-    }
-
-    /// The entry at `path`, which cannot be the root.
-    fn existing(&self, path: &TreePath) -> Result<&Entry, ChangeError> {
-        let (parent, name) = self.place(path)?;
-        self.child(parent, name).ok_or_else(|| ChangeError::NotFound { path: path.clone() })
-    }
-
-    fn existing_or_root(&self, path: &TreePath) -> Result<&Entry, ChangeError> {
-        self.resolve(path.as_bytes()).ok_or_else(|| ChangeError::NotFound { path: path.clone() })
-    }
-
-    fn place<'p>(&self, path: &'p TreePath) -> Result<(&Entry, &'p [u8]), ChangeError> {
-        let (dir, name) = path.split().ok_or_else(|| ChangeError::BadName { path: path.clone() })?;
-        let parent = self.resolve(dir).ok_or_else(|| ChangeError::NotFound { path: path.clone() })?;
-        if !parent.is_dir() {
-            return Err(ChangeError::NotDirectory { path: path.clone() });
-        }
-        if !Name::is_valid(name) {
-            return Err(ChangeError::BadName { path: path.clone() });
-        }
-        Ok((parent, name))
-    }
-
-    /// What a rename to `to` would replace.
-    fn check_target(
-        &self,
-        inode: Inode,
-        from: &TreePath,
-        to: &TreePath,
-    ) -> Result<Option<Inode>, ChangeError> {
-        match self.resolve(to.as_bytes()) {
-            Some(target) if target.inode == ROOT => Err(ChangeError::Root),
-            Some(target) if target.inode == inode => Ok(Some(inode)),
-            Some(target) if target.is_filled_dir() => Err(ChangeError::NotEmpty { path: to.clone() }),
-            Some(target) => Ok(Some(target.inode)),
-            None if self.place(to)?.0.inode == inode => {
-                Err(ChangeError::IntoItself { from: from.clone(), to: to.clone() })
-            }
-            None => Ok(None),
-        }
-    }
-
-    fn check_guest(&self, path: &TreePath, config: Option<&GuestConfig<'_>>) -> Result<(), ChangeError> {
-        let Some(config) = config else { return Ok(()) };
-        match self.guests.conflict(config) {
-            None => Ok(()),
-            Some(guest) => Err(ChangeError::GuestExists {
-                path: path.clone(),
-                vmid: config.vmid,
-                kind: guest.kind,
-                node: Arc::clone(&guest.node),
-            }),
-        }
-    }
-
-    fn check_inodes(&self, path: &TreePath, limits: Limits) -> Result<(), ChangeError> {
-        if limits == Limits::Enforced && self.usage().entries >= FILES {
-            return Err(ChangeError::NoInodes { path: path.clone() });
-        }
-        Ok(())
-    }
-
-    /// What does not grow is always allowed, so that a database over its limit can be cleaned up.
-    fn check_space(
-        &self,
-        path: &TreePath,
-        old_size: u64,
-        new_size: u64,
-        limits: Limits,
-    ) -> Result<(), ChangeError> {
-        let full = self.bytes - old_size + new_size > BLOCKS * BLOCK_SIZE;
-        if limits == Limits::Enforced && new_size > old_size && full {
-            return Err(ChangeError::NoSpace { path: path.clone() });
-        }
-        Ok(())
-    }
-}
-
-/// Steps of a change. None of them can fail: all was checked before.
-impl MemDb {
-    /// Starts the next version of the database.
-    fn begin(&mut self, writer: u32, mtime: u32) -> u64 {
-        let version = self.root.version + 1;
-        self.root.stamp(version, writer, mtime);
-        self.dirty.new_version();
-        version
-    }
-
-    /// Starts the next version with a change of this entry.
-    fn change_entry(&mut self, inode: Inode, writer: u32, mtime: u32) -> &mut Entry {
-        let version = self.begin(writer, mtime);
-        self.dirty.change(inode);
-        let entry = self.entries.get_mut(&inode).expect(CHECKED);
-        entry.stamp(version, writer, mtime);
-        entry
-    }
-
-    fn directory_mut(&mut self, inode: Inode) -> &mut BTreeMap<Name, Inode> {
-        let entry = if inode == ROOT { &mut self.root } else { self.entries.get_mut(&inode).expect(CHECKED) };
-        entry.children_mut().expect(CHECKED)
-    }
-
-    fn insert_new(&mut self, parent: Inode, name: Name, node: Node, stamp: Stamp) -> Applied {
-        let inode = self.begin(stamp.writer, stamp.time);
-        let (writer, mtime) = (stamp.writer, stamp.time);
-        let entry =
-            Entry { inode, parent, version: inode, writer, mtime, name: name.clone(), node, digest: None };
-        self.entries.insert(inode, entry);
-        self.directory_mut(parent).insert(name.clone(), inode);
-        self.dirty.change(inode);
-        Applied { inode, offset: 0, touched: vec![Touched::Name { parent, name }] }
-    }
-
-    /// Takes an entry out of the tree. Unlike stock, only a file that is a guest's configuration
-    /// takes the guest out of the list, not a directory of such a name.
-    fn remove(&mut self, inode: Inode, guest: Option<GuestConfig<'_>>) -> Touched {
-        let entry = self.entries.remove(&inode).expect(CHECKED);
-        self.directory_mut(entry.parent).remove(&entry.name);
-        self.bytes -= entry.size();
-        self.locks.forget(inode);
-        self.dirty.delete(inode);
-        let mtime = entry.mtime;
-        let content = match entry.node {
-            Node::File(content) => Some(content),
-            Node::Directory(_) => None,
-        };
-        if let (Some(config), Some(_)) = (guest, &content) {
-            self.guests.unregister(config.vmid);
-        }
-        Touched::Removed { inode, content, mtime }
-    }
-
-    /// Moves an entry to another place, which is free.
-    fn relink(&mut self, inode: Inode, parent: Inode, name: Name, stamp: Stamp) {
-        let entry = self.change_entry(inode, stamp.writer, stamp.time);
-        let old_parent = std::mem::replace(&mut entry.parent, parent);
-        let old_name = std::mem::replace(&mut entry.name, name.clone());
-        self.directory_mut(old_parent).remove(&old_name);
-        self.directory_mut(parent).insert(name, inode);
-    }
-
-    /// Follows a rename in the guest list.
-    fn move_guest(
-        &mut self,
-        inode: Inode,
-        is_dir: bool,
-        source: Option<GuestConfig<'_>>,
-        target: Option<GuestConfig<'_>>,
-    ) {
-        match (source, target) {
-            (Some(source), _) if !is_dir => self.guests.unregister(source.vmid),
-            // A directory took the place of this configuration.
-            (_, Some(target)) if is_dir && self.guests.is_at(&target) => self.guests.unregister(target.vmid),
-            _ => {}
-        }
-        if let (false, Some(target)) = (is_dir, target) {
-            self.guests.register(&target, inode);
-        }
-    }
-
-    fn restart_lock(&mut self, inode: Inode, now: Duration) {
-        if let Some(checksum) = self.entry_checksum(inode) {
-            self.locks.restart(inode, checksum, now);
-        }
-    }
-}
-
-/// Puts `data` at `offset` into bytes that will be `new_size` long, zero-filling a gap. In place
-/// when nobody else holds the bytes.
-fn put_bytes(content: &mut Arc<Vec<u8>>, data: Vec<u8>, offset: usize, new_size: usize) {
-    if offset == 0 && data.len() == new_size {
-        *content = Arc::new(data);
-        return;
-    }
-    let bytes = Arc::make_mut(content);
-    let end = offset + data.len();
-    if offset >= bytes.len() {
-        bytes.resize(offset, 0);
-        bytes.extend_from_slice(&data);
-    } else {
-        bytes.resize(bytes.len().max(end), 0);
-        bytes[offset..end].copy_from_slice(&data);
-    }
-    bytes.truncate(new_size);
 }

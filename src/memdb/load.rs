@@ -197,3 +197,119 @@ fn check_kind(row: &Row) -> Result<(), LoadError> {
         _ => Err(LoadError::UnknownType { inode, kind }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn row(inode: Inode, parent: Inode, kind: u8, name: &[u8]) -> Row {
+        let name = if inode == ROOT { VERSION_ROW_NAME } else { name };
+        Row { inode, parent, version: 9, writer: 0, mtime: 1, kind, name: name.into(), data: None }
+    }
+
+    fn load(rows: impl IntoIterator<Item = Row>) -> Result<MemDb, LoadError> {
+        let db = MemDb::load(rows, Duration::ZERO)?;
+        db.verify().expect("what loads is sound");
+        Ok(db)
+    }
+
+    /// Refused in any order of rows.
+    fn refused(rows: &[Row]) -> LoadError {
+        let forwards = load(rows.iter().cloned()).expect_err("must not load");
+        assert_eq!(load(rows.iter().rev().cloned()).as_ref().err(), Some(&forwards));
+        forwards
+    }
+
+    fn name(bytes: &[u8]) -> Name {
+        Name::new(bytes).expect("valid")
+    }
+
+    #[test]
+    fn nothing_is_a_fresh_database() {
+        let mut db = load([]).expect("loads");
+        assert_eq!(db.version(), 1);
+        let batch = db.take_batch().expect("the version row is still to be written");
+        assert_eq!((batch.version, batch.deleted.len(), batch.rows.len()), (1, 0, 1));
+        assert_eq!(*batch.rows[0].name, *VERSION_ROW_NAME);
+    }
+
+    #[test]
+    fn parents_may_come_later() {
+        let rows = [row(0, 0, 8, b""), row(5, 7, 8, b"file"), row(7, 9, 4, b"b"), row(9, 0, 4, b"a")];
+        let db = load(rows).expect("loads");
+        assert_eq!(db.resolve(b"a/b/file").map(|entry| entry.inode), Some(5));
+        assert!(db.is_clean());
+    }
+
+    #[test]
+    fn either_type_of_version_row() {
+        for kind in [KIND_DIRECTORY, KIND_FILE] {
+            let db = load([row(0, 0, kind, b"")]).expect("loads");
+            assert_eq!(db.version(), 9);
+            assert_eq!(db.snapshot_rows().map(|row| row.kind).collect::<Vec<_>>(), [KIND_FILE]);
+        }
+    }
+
+    #[test]
+    fn rows_that_are_wrong_alone() {
+        assert_eq!(refused(&[row(1, 0, 8, b"")]), LoadError::NoName { inode: 1 });
+        let bad = LoadError::BadName { inode: 1, name: b"a/b".to_vec() };
+        assert_eq!(refused(&[row(1, 0, 8, b"a/b")]), bad);
+        assert_eq!(refused(&[row(1, 0, 1, b"a")]), LoadError::UnknownType { inode: 1, kind: 1 });
+        assert_eq!(refused(&[row(0, 0, 1, b"")]), LoadError::UnknownType { inode: 0, kind: 1 });
+        let data = Some(Arc::new(b"x".to_vec()));
+        let filled = Row { data, ..row(1, 0, 4, b"a") };
+        assert_eq!(refused(&[filled]), LoadError::DirectoryWithData { inode: 1 });
+        let hollow = Row { data: Some(Arc::default()), ..row(1, 0, 4, b"a") };
+        load([hollow]).expect("no bytes are no data");
+        let root = Row { name: b"root"[..].into(), ..row(0, 0, 8, b"") };
+        assert_eq!(refused(&[root]), LoadError::RootName { name: b"root".to_vec() });
+        let root = Row { name: b""[..].into(), ..row(0, 0, 8, b"") };
+        assert_eq!(refused(&[root]), LoadError::NoName { inode: 0 });
+    }
+
+    #[test]
+    fn rows_that_are_wrong_together() {
+        let (inode, parent) = (2, 1);
+        let error = LoadError::ParentIsFile { inode, parent, name: name(b"b") };
+        assert_eq!(refused(&[row(1, 0, 8, b"a"), row(2, 1, 8, b"b")]), error);
+        let error = LoadError::ParentMissing { inode, parent, name: name(b"b") };
+        assert_eq!(refused(&[row(2, 1, 8, b"b")]), error);
+        let error = LoadError::DuplicateName { parent: 0, name: name(b"a"), first: 1, second: 2 };
+        assert_eq!(refused(&[row(1, 0, 8, b"a"), row(2, 0, 4, b"a")]), error);
+        assert_eq!(
+            refused(&[row(1, 0, 8, b"a"), row(1, 0, 8, b"b")]),
+            LoadError::DuplicateInode { inode: 1 }
+        );
+        let error = LoadError::Loop { inode: 1, name: name(b"a") };
+        assert_eq!(refused(&[row(1, 2, 4, b"a"), row(2, 1, 4, b"b")]), error);
+        assert_eq!(refused(&[row(1, 1, 4, b"a")]), error);
+    }
+
+    #[test]
+    fn guests_are_listed_once() {
+        let dirs =
+            [row(1, 0, 4, b"nodes"), row(2, 1, 4, b"n"), row(3, 2, 4, b"lxc"), row(4, 2, 4, b"qemu-server")];
+        let with = |more: &[Row]| [&dirs[..], more].concat();
+        let db =
+            load(with(&[row(5, 3, 8, b"100.conf"), row(6, 4, 4, b"100.conf")])).expect("one is a directory");
+        assert_eq!(
+            db.guests().iter().map(|(vmid, guest)| (vmid, guest.config)).collect::<Vec<_>>(),
+            [(100, 5)]
+        );
+        let twice = with(&[row(5, 3, 8, b"100.conf"), row(6, 4, 8, b"100.conf")]);
+        assert_eq!(refused(&twice), LoadError::DuplicateGuest { vmid: 100, first: 6, second: 5 });
+        load([row(1, 0, 8, b"nodes")]).expect("a file instead of the directory has no guests");
+    }
+
+    #[test]
+    fn messages_say_what_to_do() {
+        let message = refused(&[row(1, 0, 8, b"a"), row(2, 0, 4, b"a")]).to_string();
+        assert_eq!(
+            message,
+            "inodes 1 and 2 have the same name 'a' in directory inode 0; decide which one is right and \
+             remove the other one; to drop it, run on a copy of the database: DELETE FROM tree WHERE inode = 2"
+        );
+    }
+}

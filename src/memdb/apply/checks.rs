@@ -1,0 +1,104 @@
+//! The checks before a change. None of them changes anything.
+
+use crate::memdb::path::GuestConfig;
+use crate::memdb::{
+    BLOCK_SIZE, BLOCKS, ChangeError, Entry, FILES, Inode, Limits, MemDb, Name, ROOT, TreePath,
+};
+use std::sync::Arc;
+
+impl MemDb {
+    pub(super) fn check_next_version(&self) -> Result<(), ChangeError> {
+        let version = self.root.version;
+        match version.checked_add(1) {
+            Some(next) if !self.entries.contains_key(&next) => Ok(()),
+            next => Err(ChangeError::VersionInUse { version, inode: next.unwrap_or(version) }),
+        }
+    }
+
+    /// The directory that `path` is in, and the name it has or would have there.
+    pub(super) fn parent_and_name(&self, path: &TreePath) -> Result<(Inode, Name), ChangeError> {
+        let (parent, name) = self.place(path)?;
+        let name = Name::new(name).ok_or_else(|| ChangeError::BadName { path: path.clone() })?;
+        Ok((parent.inode, name))
+    }
+
+    /// The entry at `path`, which cannot be the root.
+    pub(super) fn existing(&self, path: &TreePath) -> Result<&Entry, ChangeError> {
+        let (parent, name) = self.place(path)?;
+        self.child(parent, name).ok_or_else(|| ChangeError::NotFound { path: path.clone() })
+    }
+
+    pub(super) fn existing_or_root(&self, path: &TreePath) -> Result<&Entry, ChangeError> {
+        self.resolve(path.as_bytes()).ok_or_else(|| ChangeError::NotFound { path: path.clone() })
+    }
+
+    fn place<'p>(&self, path: &'p TreePath) -> Result<(&Entry, &'p [u8]), ChangeError> {
+        let (dir, name) = path.split().ok_or_else(|| ChangeError::BadName { path: path.clone() })?;
+        let parent = self.walk(dir).ok_or_else(|| ChangeError::NotFound { path: path.clone() })?;
+        if !parent.is_dir() {
+            return Err(ChangeError::NotDirectory { path: path.clone() });
+        }
+        if !Name::is_valid(name) {
+            return Err(ChangeError::BadName { path: path.clone() });
+        }
+        Ok((parent, name))
+    }
+
+    /// What a rename to `to` would replace.
+    pub(super) fn check_target(
+        &self,
+        inode: Inode,
+        from: &TreePath,
+        to: &TreePath,
+    ) -> Result<Option<Inode>, ChangeError> {
+        match self.resolve(to.as_bytes()) {
+            Some(target) if target.inode == ROOT => Err(ChangeError::Root),
+            Some(target) if target.inode == inode => Ok(Some(inode)),
+            Some(target) if target.is_filled_dir() => Err(ChangeError::NotEmpty { path: to.clone() }),
+            Some(target) => Ok(Some(target.inode)),
+            None if self.place(to)?.0.inode == inode => {
+                Err(ChangeError::IntoItself { from: from.clone(), to: to.clone() })
+            }
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn check_guest(
+        &self,
+        path: &TreePath,
+        config: Option<&GuestConfig<'_>>,
+    ) -> Result<(), ChangeError> {
+        let Some(config) = config else { return Ok(()) };
+        match self.guests.conflict(config) {
+            None => Ok(()),
+            Some(guest) => Err(ChangeError::GuestExists {
+                path: path.clone(),
+                vmid: config.vmid,
+                kind: guest.kind,
+                node: Arc::clone(&guest.node),
+            }),
+        }
+    }
+
+    pub(super) fn check_inodes(&self, path: &TreePath, limits: Limits) -> Result<(), ChangeError> {
+        if limits == Limits::Enforced && self.usage().entries >= FILES {
+            return Err(ChangeError::NoInodes { path: path.clone() });
+        }
+        Ok(())
+    }
+
+    /// What does not grow is always allowed, so that a database over its limit can be cleaned up.
+    pub(super) fn check_space(
+        &self,
+        path: &TreePath,
+        old_size: u64,
+        new_size: u64,
+        limits: Limits,
+    ) -> Result<(), ChangeError> {
+        let full = self.bytes - old_size + new_size > BLOCKS * BLOCK_SIZE;
+        if limits == Limits::Enforced && new_size > old_size && full {
+            return Err(ChangeError::NoSpace { path: path.clone() });
+        }
+        Ok(())
+    }
+}

@@ -181,8 +181,15 @@ fn item_of(db: &MemDb, entry: &Entry) -> (tree::Path, Item) {
 /// Everything that a cache above the tree may hold.
 struct Seen {
     names: BTreeMap<(Inode, Name), Inode>,
-    /// Contents, mtime, and what the mode depends on.
-    inodes: BTreeMap<Inode, (Option<Arc<Vec<u8>>>, u32, bool, bool)>,
+    inodes: BTreeMap<Inode, SeenInode>,
+}
+
+struct SeenInode {
+    content: Option<Arc<Vec<u8>>>,
+    mtime: u32,
+    /// What the mode depends on.
+    private: bool,
+    script: bool,
 }
 
 impl Seen {
@@ -193,7 +200,8 @@ impl Seen {
             let private = db.path_of(entry.inode).is_some_and(|path| path.is_private());
             // A copy, so that the tree may still change its own in place.
             let content = entry.content().map(|content| Arc::new(content.to_vec()));
-            (entry.inode, (content, entry.mtime, private, is_openvz_script(&entry.name)))
+            let script = is_openvz_script(&entry.name);
+            (entry.inode, SeenInode { content, mtime: entry.mtime, private, script })
         });
         Self { names, inodes: inodes.collect() }
     }
@@ -208,16 +216,18 @@ impl Seen {
             let same = self.names.get(&key) == after.names.get(&key);
             ensure(same || told, || format!("name {key:?} changed, told was {touched:?}"))?;
         }
-        for (&inode, (content, mtime, private, script)) in &self.inodes {
-            let Some(now) = after.inodes.get(&inode) else {
-                let removed = Touched::Removed { inode, content: content.clone(), mtime: *mtime };
+        for (&inode, was) in &self.inodes {
+            let Some(is) = after.inodes.get(&inode) else {
+                let removed = Touched::Removed { inode, content: was.content.clone(), mtime: was.mtime };
                 ensure(touched.contains(&removed), || format!("{inode} left, told was {touched:?}"))?;
                 continue;
             };
             let data = touched.contains(&Touched::Data { inode });
-            ensure(*content == now.0 || data, || format!("{inode} was written, told was {touched:?}"))?;
+            ensure(was.content == is.content || data, || {
+                format!("{inode} was written, told was {touched:?}")
+            })?;
             let attributes = data || touched.contains(&Touched::Attributes { inode });
-            let same = (*mtime, *private, *script) == (now.1, now.2, now.3);
+            let same = (was.mtime, was.private, was.script) == (is.mtime, is.private, is.script);
             ensure(same || attributes, || format!("{inode} changed, told was {touched:?}"))?;
         }
         Ok(())

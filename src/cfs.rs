@@ -151,7 +151,10 @@ impl Cfs {
         let now = self.clock.uptime();
         match self.with_status(|status| status.set(name, value, now))? {
             Stored::Rrd(Ok(update)) => self.rrd.send(update),
-            Stored::Rrd(Err(error)) => log::error!(target: "status", "RRD update error: {error}"),
+            Stored::Rrd(Err(error)) => {
+                let key = name.strip_prefix(b"rrd/").unwrap_or(name).escape_ascii();
+                log::error!(target: "status", "RRD update error: {error} {key}");
+            }
             Stored::Value | Stored::Address { .. } => {}
         }
         self.tell(Event::StatusSet { name, value });

@@ -42,8 +42,11 @@ struct Source {
 
 impl Source {
     fn new(path: &str, text: &str) -> Self {
-        let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
-        Self { path: path.to_owned(), lines: lines.map(str::to_owned).collect() }
+        // A test module in a file of its own is a source like any other.
+        let tests_begin = |line: &str, next: &str| line.starts_with("#[cfg(test)]") && next.ends_with('{');
+        let nexts = text.lines().skip(1).chain([""]);
+        let lines = text.lines().zip(nexts).take_while(|(line, next)| !tests_begin(line, next));
+        Self { path: path.to_owned(), lines: lines.map(|(line, _)| line.to_owned()).collect() }
     }
 
     /// Lines with their numbers, without comments.

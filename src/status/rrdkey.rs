@@ -19,16 +19,19 @@ pub enum RrdSchema {
     Storage,
 }
 
-/// Why nothing can be written for a key and value.
+/// Why nothing can be written for a key and value. The key completes the sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RrdKeyError {
-    #[error("unknown kind of key")]
+    /// No kind begins like this.
+    #[error("unknown/wrong key")]
     UnknownKey,
-    #[error("the name after the kind is empty, too long, or has a part that is no file name")]
+    /// The name is empty or too long, or has too many parts or one that is no file name.
+    #[error("no file name in the unknown/wrong key")]
     BadName,
-    #[error("the value has too few columns")]
+    #[error("too few columns in the value of key")]
     TooFewColumns,
-    #[error("the value holds other bytes than printable ASCII without space")]
+    /// Other bytes than printable ASCII without space.
+    #[error("unprintable bytes in the value of key")]
     BadValue,
 }
 

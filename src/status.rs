@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use values::KeyValues;
 
-/// Bytes of a name field on the wire; the name in it ends with a NUL.
+/// Bytes of a name's field on the wire; the name in it ends with a NUL.
 pub const NAME_FIELD: usize = 256;
 /// Bytes a value may have.
 pub const VALUE_MAX: usize = 32768;
@@ -237,13 +237,6 @@ impl Status {
     }
 }
 
-/// The name in a fixed field of the wire: what is before its first NUL. The last byte counts as a
-/// NUL whatever it is.
-pub fn name_in_field(field: &[u8; NAME_FIELD]) -> &[u8] {
-    let (_, name) = field.split_last().unwrap_or((&0, &[]));
-    until_nul(name)
-}
-
 /// What is before the first NUL.
 fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|&byte| byte == 0).next().unwrap_or(bytes)
@@ -390,16 +383,6 @@ mod tests {
         let text = status.members_text();
         assert!(text.contains("\"n1\": { \"id\": 1, \"online\": 1}"), "{text}");
         assert!(text.contains("\"n2\": { \"id\": 2, \"online\": 0}"), "{text}");
-    }
-
-    #[test]
-    fn names_in_fields() {
-        let mut field = [b'x'; NAME_FIELD];
-        assert_eq!(name_in_field(&field), &[b'x'; 255]);
-        field[3] = 0;
-        assert_eq!(name_in_field(&field), b"xxx");
-        field[0] = 0;
-        assert_eq!(name_in_field(&field), b"");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Clients of the service through the stock libqb: one process a connection, as on a real node. It compiles
-//! the client, talks to it in lines, and adds up what it is told.
+//! Clients of the service. Through the stock libqb: one process a connection, as on a real node; it compiles
+//! that client, talks to it in lines, and adds up what it is told. And through our own client, in place.
 
 use crate::daemon::Daemon;
 use crate::{Failure, Outcome};
@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 pub const GET_FS_VERSION: i32 = 1;
 pub const GET_CONFIG: i32 = 6;
 pub const GET_GUEST_CONFIG_PROPERTIES: i32 = 13;
+
+/// What the stack's programs ask for: longest request and answer.
+const MESSAGE_MAX: u32 = 8192 * 128;
 
 /// Compiles the client into `dir`; only libqb's run-time library is needed.
 pub fn compile(dir: &Path) -> Outcome<PathBuf> {
@@ -118,7 +121,7 @@ pub fn call(clients: &mut [Client], request: &Request<'_>, count: usize) -> Outc
     let mut total = Duration::ZERO;
     for client in clients.iter_mut() {
         let timing = client.finish()?;
-        check(&timing, request)?;
+        check(timing.error, timing.size, request)?;
         total += timing.took;
     }
     let requests = clients.len() * count;
@@ -126,10 +129,23 @@ pub fn call(clients: &mut [Client], request: &Request<'_>, count: usize) -> Outc
     Ok(Together { each: total / u32::try_from(requests)?, per_second })
 }
 
-fn check(timing: &Timing, request: &Request<'_>) -> Outcome<()> {
-    if timing.error != 0 || timing.size < request.answer_min {
-        let words = format!("request {}: error {}, {} bytes", request.id, timing.error, timing.size);
-        return Err(Failure::from(words));
+/// Mean time of one of `count` requests by our own client, which any server takes.
+pub fn call_native(daemon: &Daemon, request: &Request<'_>, count: usize) -> Outcome<Duration> {
+    daemon.inside(|| {
+        let patience = Duration::from_secs(10);
+        let mut client = pmxcfs::ipc::qb::client::Client::connect("pve2", MESSAGE_MAX, patience)?;
+        let started = Instant::now();
+        for _ in 0..count {
+            let response = client.request(request.id, request.body, Some(patience))?;
+            check(response.error, response.data.as_bytes().len(), request)?;
+        }
+        Ok(started.elapsed() / u32::try_from(count)?)
+    })
+}
+
+fn check(error: i32, size: usize, request: &Request<'_>) -> Outcome<()> {
+    if error != 0 || size < request.answer_min {
+        return Err(Failure::from(format!("request {}: error {error}, {size} bytes", request.id)));
     }
     Ok(())
 }

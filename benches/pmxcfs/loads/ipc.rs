@@ -1,4 +1,5 @@
-//! Loads on the service through the stock client library: connect, small requests, many clients.
+//! Loads on the service: connect, small requests, many clients. The goals are for the stock client library;
+//! our own client shows what of a round trip is the client's.
 
 use crate::client::{self, Client, Request};
 use crate::table::{Goal, Unit};
@@ -8,11 +9,12 @@ use std::fs;
 const CONNECT: &str = "IPC connect+disconnect";
 const VERSION: &str = "IPC version";
 const CONFIG: &str = "IPC config of 2 KiB";
+const VERSION_NATIVE: &str = "IPC version, our client";
 const VERSION_8: &str = "IPC version, 8 clients at once";
 const CONFIG_8: &str = "IPC config of 2 KiB, 8 clients at once";
 
 pub fn run(bench: &mut Bench) -> Outcome<()> {
-    if !bench.wants(&[CONNECT, VERSION, CONFIG, VERSION_8, CONFIG_8]) {
+    if !bench.wants(&[CONNECT, VERSION, CONFIG, VERSION_NATIVE, VERSION_8, CONFIG_8]) {
         return Ok(());
     }
     let program = client::compile(&bench.dir)?;
@@ -28,6 +30,9 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
         Ok(client.time_connect(connects)?.as_secs_f64() * 1e3)
     });
     let count = bench.amount(4000);
+    bench.row(VERSION_NATIVE, Unit::Microseconds, Goal::Reference, &daemons, |daemon, _| {
+        Ok(client::call_native(daemon, &version, count)?.as_secs_f64() * 1e6)
+    });
     for (load, request) in [(VERSION, &version), (CONFIG, &config)] {
         bench.row(load, Unit::Microseconds, Goal::Times(1.3), &daemons, |daemon, _| {
             let mut clients = [Client::connect(&program, daemon)?];

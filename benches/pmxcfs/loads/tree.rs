@@ -10,7 +10,7 @@ use std::time::Instant;
 
 const READ: &str = "open+read+close, 1,000 files of 2 KiB";
 const PREAD: &str = "pread 2 KiB of an open file";
-const PREAD_LOCAL: &str = "  the same on a local file system";
+const PREAD_LOCAL: &str = "pread 2 KiB, local file system";
 const STATFS: &str = "statfs: one empty round trip";
 const CREATE: &str = "create+write 1 KiB+close";
 const REPLACE: &str = "write tmp (1 KiB)+rename";

@@ -4,5 +4,11 @@
 #[path = "store/support.rs"]
 mod support;
 
+#[path = "store/commit.rs"]
+mod commit;
+#[path = "store/faults.rs"]
+mod faults;
+#[path = "store/kill.rs"]
+mod kill;
 #[path = "store/load.rs"]
 mod load;

@@ -5,7 +5,6 @@
 
 use super::checkpoints::Checkpoints;
 use super::{DbError, OpenError, Shared, Synced};
-use crate::memdb::Batch;
 use crate::store::Store;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -72,7 +71,10 @@ impl Committer {
         };
         match store.commit(&batch) {
             Ok(()) => {
-                self.stored(&batch);
+                self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                self.shared.rows.fetch_add(batch.rows.len() as u64, Ordering::Relaxed);
+                self.shared.committed.store(batch.version, Ordering::Release);
+                self.recover();
                 Ok(())
             }
             Err(error) => {
@@ -84,18 +86,12 @@ impl Committer {
         }
     }
 
-    fn stored(&mut self, batch: &Batch) {
-        self.shared.commits.fetch_add(1, Ordering::Relaxed);
-        self.shared.rows.fetch_add(batch.rows.len() as u64, Ordering::Relaxed);
-        self.shared.committed.store(batch.version, Ordering::Release);
-        if let Some(failure) = self.failure.take() {
-            self.shared.failed.store(false, Ordering::Release);
-            let seconds = self.shared.clock.uptime().saturating_sub(failure.since).as_secs();
-            log::warn!(
-                target: "database",
-                "database can be written again after {seconds} s (version {})", batch.version
-            );
-        }
+    fn recover(&mut self) {
+        let (Some(failure), Some(store)) = (self.failure.take(), &self.store) else { return };
+        self.shared.failed.store(false, Ordering::Release);
+        let seconds = self.shared.clock.uptime().saturating_sub(failure.since).as_secs();
+        let path = store.path().display();
+        log::warn!(target: "database", "database '{path}' can be written again, after {seconds} s");
     }
 
     /// Each cause is logged once, however often it is met.

@@ -1,0 +1,312 @@
+//! Who is answered when, what shares a commit, and that the file is at every moment the complete
+//! state of some version.
+
+use crate::support::{Home, NOW, Random, assert_sound, create, mkdir, rename, rows, tree, wait_until, write};
+use pmxcfs::db::{Db, DbError};
+use pmxcfs::memdb::{Change, ChangeError, Limits, MemDb, Row, Stamp, WriteAt};
+use pmxcfs::store::Store;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+/// Whether the file has an entry of this name.
+fn is_stored(home: &Home, name: &str) -> bool {
+    let query = "SELECT EXISTS (SELECT 1 FROM tree WHERE name = ?1)";
+    home.sqlite().query_row(query, [name], |row| row.get(0)).unwrap()
+}
+
+/// Submits and returns where the answer will come in, with the thread that gave it.
+fn submit(db: &Db, change: Change) -> mpsc::Receiver<(thread::ThreadId, Result<(), DbError>)> {
+    let (sender, receiver) = mpsc::channel();
+    let done = move |result: Result<_, _>| {
+        sender.send((thread::current().id(), result.map(drop))).unwrap();
+    };
+    db.submit(change, Box::new(done));
+    receiver
+}
+
+#[test]
+fn plain_changes_are_answered_at_once_and_stored_soon() {
+    let home = Home::new();
+    let db = home.db();
+    let here = thread::current().id();
+    let set_mtime = Change::SetMtime { path: "file".into(), mtime: 5 };
+    let truncate = Change::Truncate { path: "file".into(), size: 3 };
+    for change in [create("file"), write("file", b"text"), truncate, set_mtime] {
+        assert_eq!(submit(&db, change).try_recv().unwrap(), (here, Ok(())));
+    }
+    assert_eq!(db.read().version(), 5);
+    // Nobody waits, and still it is stored.
+    wait_until("stored", || is_stored(&home, "file"));
+}
+
+#[test]
+fn durable_changes_are_answered_when_they_are_stored() {
+    let home = Arc::new(Home::new());
+    let db = home.db();
+    db.submit_wait(create("file")).unwrap();
+    for (change, name, is_there) in [
+        (mkdir("directory"), "directory", true),
+        (rename("file", "moved"), "moved", true),
+        (Change::Delete { path: "moved".into() }, "moved", false),
+    ] {
+        let (sender, receiver) = mpsc::channel();
+        let home = home.clone();
+        let done = move |result: Result<_, _>| {
+            assert!(result.is_ok());
+            sender.send((thread::current().id(), is_stored(&home, name))).unwrap();
+        };
+        db.submit(change, Box::new(done));
+        let (thread, stored) = receiver.recv().unwrap();
+        assert_eq!(stored, is_there, "{name}");
+        assert_ne!(thread, thread::current().id());
+    }
+}
+
+#[test]
+fn sync_is_answered_at_once_when_all_is_stored() {
+    let home = Home::new();
+    let db = home.db();
+    let sync = || {
+        let (sender, receiver) = mpsc::channel();
+        db.sync(Box::new(move |result| sender.send((thread::current().id(), result)).unwrap()));
+        receiver
+    };
+    assert_eq!(sync().try_recv().unwrap(), (thread::current().id(), Ok(())));
+    assert_eq!(db.commit_stats().commits, 0);
+    db.submit_wait(create("file")).unwrap();
+    db.submit_wait(write("file", b"text")).unwrap();
+    assert_eq!(sync().recv().unwrap().1, Ok(()));
+    assert!(is_stored(&home, "file"));
+    assert_eq!(sync().try_recv().unwrap(), (thread::current().id(), Ok(())));
+}
+
+#[test]
+fn refused_changes_are_answered_at_once_and_change_nothing() {
+    let home = Home::new();
+    let db = home.db();
+    let (thread, result) = submit(&db, mkdir("missing/directory")).try_recv().unwrap();
+    assert_eq!(thread, thread::current().id());
+    assert!(matches!(result, Err(DbError::Change(ChangeError::NotFound { .. }))));
+    assert_eq!(db.read().version(), 1);
+}
+
+#[test]
+fn waiters_share_a_commit() {
+    let home = Home::new();
+    let db = home.db();
+    // Keeps the commit thread in an answer until all others have come.
+    let (release, released) = mpsc::channel::<()>();
+    let (entered, has_entered) = mpsc::channel();
+    let hold = move |_: Result<_, _>| {
+        entered.send(()).unwrap();
+        let _ = released.recv();
+    };
+    db.submit(mkdir("first"), Box::new(hold));
+    has_entered.recv().unwrap();
+    let answers: Vec<_> = (0..20).map(|number| submit(&db, mkdir(&format!("{number}")))).collect();
+    drop(release);
+    for answer in answers {
+        assert_eq!(answer.recv().unwrap().1, Ok(()));
+    }
+    assert_eq!(db.commit_stats().commits, 2);
+    assert_eq!(db.commit_stats().rows, 2 + 21);
+}
+
+#[test]
+fn readers_and_plain_changes_do_not_wait_for_the_disk() {
+    let home = Home::new();
+    let db = home.db();
+    let other = home.sqlite();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let answer = submit(&db, mkdir("directory"));
+    submit(&db, create("file")).try_recv().unwrap().1.unwrap();
+    assert!(db.read().resolve(b"directory").is_some());
+    assert!(db.read().resolve(b"file").is_some());
+    assert!(answer.try_recv().is_err());
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(answer.recv().unwrap().1, Ok(()));
+}
+
+#[test]
+fn an_answer_may_panic_or_submit() {
+    let home = Home::new();
+    let db = Arc::new(home.db());
+    // Without the message that a panic prints.
+    db.submit(mkdir("first"), Box::new(|_| std::panic::resume_unwind(Box::new(()))));
+    let (sender, receiver) = mpsc::channel();
+    let inner = db.clone();
+    let chain = move |_: Result<_, _>| {
+        inner.submit(mkdir("third"), Box::new(move |result| sender.send(result.map(drop)).unwrap()));
+    };
+    db.submit(mkdir("second"), Box::new(chain));
+    assert_eq!(receiver.recv().unwrap(), Ok(()));
+    db.close().unwrap();
+    assert_eq!(tree(&home.store()).usage().entries, db.read().usage().entries);
+}
+
+#[test]
+fn close_stores_what_is_left() {
+    let home = Home::new();
+    let db = home.db();
+    db.submit_wait(create("file")).unwrap();
+    db.close().unwrap();
+    assert_eq!(home.files(), ["config.db"]);
+    db.close().unwrap();
+    assert_eq!(db.submit_wait(create("late")), Err(DbError::Closed));
+    assert_eq!(db.submit_wait(mkdir("late")), Err(DbError::Closed));
+    assert_eq!(db.sync_wait(), Ok(()));
+    assert!(db.read().resolve(b"file").is_some());
+    assert!(tree(&home.store()).resolve(b"file").is_some());
+
+    let db = home.db();
+    db.submit_wait(create("other")).unwrap();
+    drop(db);
+    assert!(tree(&home.store()).resolve(b"other").is_some());
+}
+
+#[test]
+fn what_is_stored_is_always_the_state_of_a_version() {
+    let mut random = Random::new();
+    let home = Home::new();
+    let db = home.db();
+    for writer in 0..3 {
+        db.submit_wait(mkdir(&format!("{writer}"))).unwrap();
+    }
+    // By version, a hash of the rows. Changes are made one at a time so that it can be known.
+    let known = Mutex::new(HashMap::from([(4, hash(db.read().snapshot_rows()))]));
+    let is_done = AtomicBool::new(false);
+    let seeds: Vec<u64> = (0..3).map(|_| random.next()).collect();
+    let seen = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let store = Store::open(&home.path(), NOW).unwrap();
+            let mut seen = Vec::new();
+            while !is_done.load(Ordering::Relaxed) {
+                let rows = rows(&store);
+                seen.push((rows[0].version, hash(rows)));
+            }
+            seen
+        });
+        let writers: Vec<_> = seeds
+            .iter()
+            .enumerate()
+            .map(|(number, &seed)| {
+                let (db, known) = (&db, &known);
+                scope.spawn(move || write_randomly(db, &number.to_string(), Random(seed), known))
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        is_done.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    let known = known.into_inner().unwrap();
+    for (version, hash) in &seen {
+        assert_eq!(known.get(version), Some(hash), "version {version}");
+    }
+    assert!(seen.len() > 20, "{} looks", seen.len());
+    assert!(seen.windows(2).all(|pair| pair[0].0 <= pair[1].0), "the order of versions");
+
+    let expected: Vec<_> = db.read().snapshot_rows().collect();
+    db.close().unwrap();
+    assert_eq!(rows(&home.store()), expected);
+    assert_sound(&home.path());
+}
+
+fn hash(rows: impl IntoIterator<Item = Row>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for row in rows {
+        (row.inode, row.parent, row.version, row.mtime, row.name, row.data).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn write_randomly(db: &Db, dir: &str, mut random: Random, known: &Mutex<HashMap<u64, u64>>) {
+    let mut answers = Vec::new();
+    for _ in 0..500 {
+        let change = random.change(dir);
+        {
+            let mut known = known.lock().unwrap();
+            answers.push(submit(db, change));
+            let tree = db.read();
+            known.insert(tree.version(), hash(tree.snapshot_rows()));
+        }
+        // Sometimes many wait, sometimes one.
+        if random.below(4) == 0 {
+            answers.drain(..).for_each(|answer| drop(answer.recv().unwrap()));
+        }
+    }
+}
+
+#[test]
+fn small_changes_write_one_or_two_pages() {
+    let home = Home::new();
+    let mut store = home.store();
+    let mut tree = tree(&store);
+    let commit = |tree: &mut MemDb, store: &mut Store, changes: Vec<Change>| {
+        let before = store.log_bytes();
+        for change in changes {
+            let stamp = Stamp { writer: 0, time: NOW };
+            tree.apply(change, stamp, Limits::Enforced, Duration::ZERO).unwrap();
+        }
+        store.commit(&tree.take_batch().unwrap()).unwrap();
+        store.log_bytes() - before
+    };
+    // A page, with what the log says about it.
+    let page = 1024 + 24;
+    for number in 0..100 {
+        let path = format!("file{number}");
+        commit(&mut tree, &mut store, vec![create(&path), write(&path, &[1; 300])]);
+    }
+    assert!(commit(&mut tree, &mut store, vec![write("file50", &[2; 300])]) <= 2 * page);
+    assert!(commit(&mut tree, &mut store, vec![rename("file60", "file61")]) <= 3 * page);
+
+    // A block within a large file writes that block only.
+    commit(&mut tree, &mut store, vec![create("large"), write("large", &[3; 1 << 20])]);
+    let at = WriteAt::Offset(512 << 10);
+    let block = Change::Write { path: "large".into(), at, data: vec![4; 4096] };
+    assert!(commit(&mut tree, &mut store, vec![block]) <= 7 * page);
+    // And a large file that is written anew writes its bytes once.
+    let size = 1 << 20;
+    let anew = commit(&mut tree, &mut store, vec![write("large", &vec![5; size])]);
+    assert!(anew < size as u64 * 11 / 10, "{anew}");
+}
+
+#[test]
+fn the_log_is_moved_into_the_file_once_it_is_long() {
+    let home = Home::new();
+    let db = home.db();
+    let bytes = |name| std::fs::metadata(home.path().with_file_name(name)).unwrap().len();
+    for number in 0..50 {
+        let path = format!("file{number}");
+        db.submit_wait(create(&path)).unwrap();
+        db.submit_wait(write(&path, &[number; 100_000])).unwrap();
+        db.sync_wait().unwrap();
+    }
+    assert!(bytes("config.db-wal") > 4 << 20);
+    wait_until("moved", || bytes("config.db") > 3 << 20);
+    db.close().unwrap();
+    assert_eq!(home.files(), ["config.db"]);
+}
+
+#[test]
+fn a_log_that_was_moved_starts_anew() {
+    let home = Home::new();
+    let mut store = home.store();
+    let mut tree = tree(&store);
+    let mut lengths = Vec::new();
+    for step in 0..3 {
+        for change in [create(&format!("{step}")), write(&format!("{step}"), &[7; 50_000])] {
+            let stamp = Stamp { writer: 0, time: NOW };
+            tree.apply(change, stamp, Limits::Enforced, Duration::ZERO).unwrap();
+        }
+        store.commit(&tree.take_batch().unwrap()).unwrap();
+        lengths.push(store.log_bytes());
+        if step == 1 {
+            store.checkpoint().unwrap();
+        }
+    }
+    assert!(lengths[1] > 100_000 && lengths[2] < 60_000, "{lengths:?}");
+}

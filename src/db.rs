@@ -222,8 +222,10 @@ impl Db {
         self.shared.queue.stop();
         let thread = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
         match thread {
-            None => Ok(()),
+            // The last owner was an answer: the commit thread ends by itself after it.
+            Some(thread) if thread.thread().id() == thread::current().id() => Ok(()),
             Some(thread) => thread.join().unwrap_or(Err(DbError::Storage)),
+            None => Ok(()),
         }
     }
 }

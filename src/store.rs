@@ -36,6 +36,7 @@ const STORE: &str = "INSERT INTO tree (inode, parent, version, writer, mtime, ty
 pub struct Store {
     path: PathBuf,
     connection: Connection,
+    busy_timeout: Duration,
     created: bool,
 }
 
@@ -49,7 +50,7 @@ impl Store {
     pub fn open_with_timeout(path: &Path, now: UnixTime, busy_timeout: Duration) -> Result<Self, StoreError> {
         let (connection, created) = connection::open_or_create(path, now, busy_timeout)
             .map_err(|fault| StoreError::new(path, Action::Open, fault))?;
-        Ok(Self { path: path.to_owned(), connection, created })
+        Ok(Self { path: path.to_owned(), connection, busy_timeout, created })
     }
 
     /// The file.
@@ -79,6 +80,18 @@ impl Store {
             }
             self.error(Action::Write, Fault::from(error))
         })
+    }
+
+    /// [`Store::commit`], waiting for a lock of another program only for `busy_timeout`.
+    pub fn commit_within(&mut self, batch: &Batch, busy_timeout: Duration) -> Result<(), StoreError> {
+        let wait = |store: &Self, timeout: Duration| {
+            let set = store.connection.busy_timeout(timeout.min(store.busy_timeout));
+            set.map_err(|error| store.error(Action::Write, Fault::from(error)))
+        };
+        wait(self, busy_timeout)?;
+        let committed = self.commit(batch);
+        wait(self, self.busy_timeout)?;
+        committed
     }
 
     fn transaction(&self, batch: &Batch) -> Result<(), rusqlite::Error> {

@@ -14,6 +14,10 @@ use std::time::Duration;
 /// After a failed commit, the time until the next attempt.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// How long such an attempt waits for a lock of another program: nobody waits for it, but the end
+/// of the daemon might.
+const RETRY_BUSY_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// Owner of the store.
 pub(super) struct Committer {
     shared: Arc<Shared>,
@@ -69,7 +73,11 @@ impl Committer {
         let (Some(batch), Some(store)) = (batch, &mut self.store) else {
             return Ok(());
         };
-        match store.commit(&batch) {
+        let result = match self.failure {
+            None => store.commit(&batch),
+            Some(_) => store.commit_within(&batch, RETRY_BUSY_TIMEOUT),
+        };
+        match result {
             Ok(()) => {
                 self.shared.commits.fetch_add(1, Ordering::Relaxed);
                 self.shared.rows.fetch_add(batch.rows.len() as u64, Ordering::Relaxed);

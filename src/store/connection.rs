@@ -93,6 +93,9 @@ fn make_private(path: &Path) -> Result<bool, Fault> {
         Err(error) => return Err(Fault::from(error)),
     }
     let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(Fault::NotADatabase);
+    }
     if metadata.permissions().mode() & 0o7777 != MODE {
         fs::set_permissions(path, Permissions::from_mode(MODE))?;
     }

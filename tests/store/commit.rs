@@ -149,6 +149,26 @@ fn an_answer_may_panic_or_submit() {
 }
 
 #[test]
+fn the_last_owner_may_be_an_answer() {
+    let home = Home::new();
+    let db = Arc::new(home.db());
+    let owner = db.clone();
+    let (dropped, has_dropped) = mpsc::channel::<()>();
+    db.submit(
+        mkdir("directory"),
+        Box::new(move |_| {
+            // The other owner is gone when this ends.
+            let _ = has_dropped.recv();
+            drop(owner);
+        }),
+    );
+    drop(db);
+    drop(dropped);
+    wait_until("closed", || home.files() == ["config.db"]);
+    assert!(tree(&home.store()).resolve(b"directory").is_some());
+}
+
+#[test]
 fn close_stores_what_is_left() {
     let home = Home::new();
     let db = home.db();

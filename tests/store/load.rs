@@ -193,6 +193,10 @@ fn what_is_not_a_database_is_not_touched() {
     let error = Store::open(&home.path(), NOW).unwrap_err();
     assert_eq!((error.action, error.fault), (Action::Open, Fault::NotADatabase));
     assert_eq!(std::fs::read(home.path()).unwrap(), text);
+
+    let home = Home::new();
+    std::fs::create_dir(home.path()).unwrap();
+    assert_eq!(Store::open(&home.path(), NOW).unwrap_err().fault, Fault::NotADatabase);
 }
 
 #[test]

@@ -28,6 +28,15 @@ impl Home {
         home
     }
 
+    /// Another one with the same files.
+    pub fn copied(&self) -> Self {
+        let copy = Self::new();
+        for file in self.files() {
+            std::fs::copy(self.dir.path().join(&file), copy.dir.path().join(&file)).unwrap();
+        }
+        copy
+    }
+
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("config.db")
     }

@@ -33,7 +33,7 @@ const STACK_SIZE: usize = 512 << 10;
 /// keep us from noticing that it is gone.
 const BATCH: usize = 64;
 /// A buffer larger than this is not kept for the next request.
-const BUFFER_KEPT: usize = 64 << 10;
+const BUFFER_KEPT: usize = 256 << 10;
 
 /// A connection as the server's table has it.
 #[derive(Debug)]

@@ -8,7 +8,8 @@
 use super::accept::refuse;
 use super::auth::respond;
 use super::mapping::Mapping;
-use super::ring::{Broken, Reader, Writer};
+use super::ring::{Broken, Reader, Ring, Writer};
+use super::sem;
 use super::server::Shared;
 use super::shm::{RingFiles, ServerRings};
 use super::sigbus;
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 /// Stack of a connection's thread; only what is used of it takes memory.
 const STACK_SIZE: usize = 512 << 10;
-/// Requests answered before the socket is looked at: a client that keeps its ring filled must not
+/// Rounds of taking and answering before the socket is looked at: a client that keeps its ring filled must not
 /// keep us from noticing that it is gone.
 const BATCH: usize = 64;
 /// A buffer larger than this is not kept for the next request.
@@ -146,6 +147,7 @@ fn run(entry: &Entry, size: u32) {
         responses: Writer::new(rings.responses),
         size: size as usize,
         message: Vec::new(),
+        patience: Patience::default(),
     };
     let end = server.serve();
     server.requests.ring().close();
@@ -172,6 +174,7 @@ struct RingServer<'a> {
     size: usize,
     /// The request that is being answered.
     message: Vec<u8>,
+    patience: Patience,
 }
 
 impl RingServer<'_> {
@@ -191,13 +194,15 @@ impl RingServer<'_> {
             if self.shared.is_stopping() {
                 return Err(End::Stopping);
             }
-            if !self.requests.take(&mut self.message, REQUEST_HEADER_LEN, self.size)? {
-                return Ok(true);
-            }
+            let taken = self.requests.take(&mut self.message, REQUEST_HEADER_LEN, self.size)?;
             if self.mapping.is_broken() {
                 return Err(End::Cut);
             }
-            self.answer()?;
+            if taken {
+                self.answer()?;
+            } else if !self.patience.linger(self.requests.ring()) {
+                return Ok(true);
+            }
         }
         Ok(false)
     }
@@ -240,6 +245,49 @@ impl RingServer<'_> {
             waited.more(self.shared, &self.connection.socket)?;
         }
         Ok(())
+    }
+}
+
+/// How a client is waited for before the thread goes to sleep. A program that asks several things in
+/// a row does so within microseconds, while putting a thread to sleep and waking it costs tens of
+/// them on each side. So the processor is offered to others for a while, and the ring looked at in
+/// between. Each time that was in vain it is left out for longer, so that a client which asks now
+/// and then costs nothing.
+struct Patience {
+    /// How often not to wait from now on.
+    skip: u32,
+    /// How often it was left out last time.
+    penalty: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        // A new client has to open its files first.
+        Self { skip: 1, penalty: 0 }
+    }
+}
+
+impl Patience {
+    /// Some tens of microseconds.
+    const YIELDS: u32 = 100;
+    const PENALTY_MAX: u32 = 63;
+
+    /// Waits for a moment; tells whether a request has come.
+    fn linger(&mut self, requests: &Ring) -> bool {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        for _ in 0..Self::YIELDS {
+            if sem::is_open(requests.semaphore()) {
+                self.penalty = 0;
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        self.penalty = (2 * self.penalty + 1).min(Self::PENALTY_MAX);
+        self.skip = self.penalty;
+        false
     }
 }
 

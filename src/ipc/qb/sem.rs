@@ -32,6 +32,11 @@ pub(crate) fn try_take(semaphore: &AtomicU64) -> bool {
     semaphore.fetch_update(Ordering::Acquire, Ordering::Relaxed, take_one).is_ok()
 }
 
+/// Whether there is one to take.
+pub(crate) fn is_open(semaphore: &AtomicU64) -> bool {
+    value(semaphore.load(Ordering::Relaxed)) > 0
+}
+
 /// Takes one, waiting up to `limit` for it. It may give up early, as on a signal.
 pub(crate) fn take(semaphore: &AtomicU64, limit: Duration) -> bool {
     if try_take(semaphore) {
@@ -82,6 +87,7 @@ mod tests {
         assert!(!try_take(&semaphore));
         post(&semaphore);
         post(&semaphore);
+        assert!(is_open(&semaphore));
         assert!(try_take(&semaphore) && take(&semaphore, Duration::ZERO));
         assert!(!try_take(&semaphore));
         assert!(!take(&semaphore, Duration::from_millis(1)));

@@ -1,0 +1,300 @@
+/*
+ * Stock libqb on the other side of the native transport: a client, and a server that echoes.
+ * Driven by tests/ipc_qb.rs and tests/ipc_client.rs. Each command prints what it saw, one fact a
+ * line, and exits 0 if it could be done at all.
+ *
+ * Requests understood by both test services: 1 = echo the body, 4 = wait, 5 = answer as many bytes
+ * as the u32 in the body says.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <qb/qbipcc.h>
+#include <qb/qbipcs.h>
+#include <qb/qbloop.h>
+
+enum { ECHO = 1, WAIT = 4, LENGTH = 5, MAX_MESSAGE = 1 << 20 };
+
+static char request_body[MAX_MESSAGE];
+static char answer[2 * MAX_MESSAGE];
+
+static void fail(const char *what, long result)
+{
+	fprintf(stderr, "%s: %ld, errno %d (%s)\n", what, result, errno, strerror(errno));
+	exit(1);
+}
+
+static void say(const char *what, long value)
+{
+	printf("%s %ld\n", what, value);
+	fflush(stdout);
+}
+
+static qb_ipcc_connection_t *connect_to(const char *service)
+{
+	qb_ipcc_connection_t *connection = qb_ipcc_connect(service, MAX_MESSAGE);
+	if (!connection)
+		fail("connect", -1);
+	return connection;
+}
+
+static void fill(size_t len, unsigned seed)
+{
+	for (size_t i = 0; i < len; i++)
+		request_body[i] = (char)(i * 31 + seed);
+}
+
+static struct qb_ipc_request_header header(int32_t id, size_t body_len)
+{
+	struct qb_ipc_request_header head = {0};
+	head.id = id;
+	head.size = (int32_t)(sizeof head + body_len);
+	return head;
+}
+
+/* Sends a request with the first body_len bytes of request_body and waits for the answer. */
+static ssize_t ask(qb_ipcc_connection_t *connection, int32_t id, size_t body_len)
+{
+	struct qb_ipc_request_header head = header(id, body_len);
+	struct iovec parts[2] = {{&head, sizeof head}, {request_body, body_len}};
+	return qb_ipcc_sendv_recv(connection, parts, 2, answer, sizeof answer, -1);
+}
+
+/* Whether the answer is the echo of the first body_len bytes of request_body. */
+static void check_echo(ssize_t received, size_t body_len)
+{
+	struct qb_ipc_response_header head;
+	size_t expected = sizeof head + body_len;
+	if (received < 0 || (size_t)received != expected)
+		fail("length of an echo", (long)received);
+	memcpy(&head, answer, sizeof head);
+	if (head.id != ECHO || (size_t)head.size != expected || head.error != 0)
+		fail("header of an echo", head.error);
+	if (memcmp(answer + sizeof head, request_body, body_len) != 0)
+		fail("body of an echo", (long)body_len);
+}
+
+/* echo SERVICE ROUNDS SIZE...: each size in each round, with another content each time */
+static void echo(const char *service, int rounds, int sizes, char **size)
+{
+	qb_ipcc_connection_t *connection = connect_to(service);
+	for (int round = 0; round < rounds; round++) {
+		for (int i = 0; i < sizes; i++) {
+			size_t len = strtoul(size[i], NULL, 10);
+			fill(len, (unsigned)(round + i));
+			check_echo(ask(connection, ECHO, len), len);
+		}
+	}
+	say("echoed", (long)rounds * sizes);
+	qb_ipcc_disconnect(connection);
+}
+
+/* pipeline SERVICE ID COUNT SIZE: sends all requests, then reads all answers. The bodies are of SIZE
+ * for ECHO, the answers for LENGTH */
+static void pipeline(const char *service, int id, int count, uint32_t size)
+{
+	qb_ipcc_connection_t *connection = connect_to(service);
+	size_t body_len = id == ECHO ? size : sizeof size;
+	struct qb_ipc_request_header head = header(id, body_len);
+	fill(size, 7);
+	if (id == LENGTH)
+		memcpy(request_body, &size, sizeof size);
+	for (int i = 0; i < count; i++) {
+		struct iovec parts[2] = {{&head, sizeof head}, {request_body, body_len}};
+		ssize_t sent = qb_ipcc_sendv(connection, parts, 2);
+		if (sent < 0)
+			fail("send", (long)sent);
+	}
+	for (int i = 0; i < count; i++) {
+		ssize_t received = qb_ipcc_recv(connection, answer, sizeof answer, 10000);
+		if (id == ECHO)
+			check_echo(received, size);
+		else if (received != (ssize_t)(sizeof(struct qb_ipc_response_header) + size))
+			fail("length of an answer", (long)received);
+	}
+	say("pipelined", count);
+	qb_ipcc_disconnect(connection);
+}
+
+/* length SERVICE REQUEST_BODY ANSWER: a request of one size, an answer of another; prints either
+ * the error in the answer or the length of its data */
+static void length(const char *service, size_t body_len, uint32_t answer_len)
+{
+	struct qb_ipc_response_header head;
+	qb_ipcc_connection_t *connection = connect_to(service);
+	say("buffer", qb_ipcc_get_buffer_size(connection));
+	memcpy(request_body, &answer_len, sizeof answer_len);
+	ssize_t received = ask(connection, LENGTH, body_len);
+	if (received < (ssize_t)sizeof head)
+		fail("answer", (long)received);
+	memcpy(&head, answer, sizeof head);
+	say("error", head.error);
+	say("data", (long)received - (long)sizeof head);
+	check_echo(ask(connection, ECHO, 10), 10);
+	qb_ipcc_disconnect(connection);
+}
+
+/* reconnect SERVICE COUNT */
+static void reconnect(const char *service, int count)
+{
+	for (int i = 0; i < count; i++) {
+		qb_ipcc_connection_t *connection = connect_to(service);
+		fill(100, (unsigned)i);
+		check_echo(ask(connection, ECHO, 100), 100);
+		qb_ipcc_disconnect(connection);
+	}
+	say("connected", count);
+}
+
+/* refused SERVICE: prints the errno of connect */
+static void refused(const char *service)
+{
+	qb_ipcc_connection_t *connection = qb_ipcc_connect(service, MAX_MESSAGE);
+	say("errno", connection ? 0 : errno);
+	if (connection)
+		qb_ipcc_disconnect(connection);
+}
+
+/* hang SERVICE: waits in a request, to be killed */
+static void hang(const char *service)
+{
+	qb_ipcc_connection_t *connection = connect_to(service);
+	say("connected", 1);
+	say("answer", (long)ask(connection, WAIT, 0));
+}
+
+/* hold SERVICE: an echo after each line of input; prints its length or negative errno */
+static void hold(const char *service)
+{
+	char line[100];
+	qb_ipcc_connection_t *connection = connect_to(service);
+	say("connected", 1);
+	while (fgets(line, sizeof line, stdin))
+		say("answer", (long)ask(connection, ECHO, 10));
+	qb_ipcc_disconnect(connection);
+}
+
+static qb_loop_t *loop;
+
+static int32_t on_accept(qb_ipcs_connection_t *c, uid_t uid, gid_t gid)
+{
+	(void)c, (void)uid, (void)gid;
+	return 0;
+}
+
+static void on_connection(qb_ipcs_connection_t *c)
+{
+	(void)c;
+}
+
+static int32_t on_closed(qb_ipcs_connection_t *c)
+{
+	(void)c;
+	return 0;
+}
+
+static int32_t on_request(qb_ipcs_connection_t *c, void *data, size_t size)
+{
+	struct qb_ipc_request_header request;
+	struct qb_ipc_response_header response = {0};
+	memcpy(&request, data, sizeof request);
+	if (request.id == WAIT)
+		return 0;
+	struct iovec parts[2] = {
+		{&response, sizeof response},
+		{(char *)data + sizeof request, size - sizeof request},
+	};
+	if (request.id == LENGTH) {
+		uint32_t len;
+		memcpy(&len, parts[1].iov_base, sizeof len);
+		parts[1] = (struct iovec){answer, len};
+	}
+	response.id = request.id;
+	response.size = (int32_t)(sizeof response + parts[1].iov_len);
+	if (qb_ipcs_response_sendv(c, parts, 2) < 0)
+		qb_ipcs_disconnect(c);
+	return 0;
+}
+
+static int32_t job_add(enum qb_loop_priority p, void *data, qb_loop_job_dispatch_fn fn)
+{
+	return qb_loop_job_add(loop, p, data, fn);
+}
+
+static int32_t poll_add(enum qb_loop_priority p, int32_t fd, int32_t events, void *data,
+			qb_ipcs_dispatch_fn_t fn)
+{
+	return qb_loop_poll_add(loop, p, fd, events, data, fn);
+}
+
+static int32_t poll_mod(enum qb_loop_priority p, int32_t fd, int32_t events, void *data,
+			qb_ipcs_dispatch_fn_t fn)
+{
+	return qb_loop_poll_mod(loop, p, fd, events, data, fn);
+}
+
+static int32_t poll_del(int32_t fd)
+{
+	return qb_loop_poll_del(loop, fd);
+}
+
+/* serve SERVICE: until killed */
+static void serve(const char *service)
+{
+	struct qb_ipcs_service_handlers handlers = {
+		.connection_accept = on_accept,
+		.connection_created = on_connection,
+		.connection_destroyed = on_connection,
+		.connection_closed = on_closed,
+		.msg_process = on_request,
+	};
+	struct qb_ipcs_poll_handlers polling = {
+		.job_add = job_add,
+		.dispatch_add = poll_add,
+		.dispatch_mod = poll_mod,
+		.dispatch_del = poll_del,
+	};
+	signal(SIGPIPE, SIG_IGN);
+	loop = qb_loop_create();
+	qb_ipcs_service_t *server = qb_ipcs_create(service, 1, QB_IPC_SHM, &handlers);
+	if (!loop || !server)
+		fail("create", -1);
+	qb_ipcs_poll_handlers_set(server, &polling);
+	int32_t result = qb_ipcs_run(server);
+	if (result != 0)
+		fail("run", result);
+	say("serving", 1);
+	qb_loop_run(loop);
+}
+
+int main(int argc, char **argv)
+{
+	const char *command = argc > 2 ? argv[1] : "";
+	if (strcmp(command, "echo") == 0 && argc > 4)
+		echo(argv[2], atoi(argv[3]), argc - 4, argv + 4);
+	else if (strcmp(command, "pipeline") == 0 && argc == 6)
+		pipeline(argv[2], atoi(argv[3]), atoi(argv[4]), (uint32_t)strtoul(argv[5], NULL, 10));
+	else if (strcmp(command, "length") == 0 && argc == 5)
+		length(argv[2], strtoul(argv[3], NULL, 10), (uint32_t)strtoul(argv[4], NULL, 10));
+	else if (strcmp(command, "reconnect") == 0 && argc == 4)
+		reconnect(argv[2], atoi(argv[3]));
+	else if (strcmp(command, "refused") == 0)
+		refused(argv[2]);
+	else if (strcmp(command, "hang") == 0)
+		hang(argv[2]);
+	else if (strcmp(command, "hold") == 0)
+		hold(argv[2]);
+	else if (strcmp(command, "serve") == 0)
+		serve(argv[2]);
+	else {
+		fprintf(stderr, "usage: see the comments at each command\n");
+		return 2;
+	}
+	return 0;
+}

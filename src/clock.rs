@@ -33,15 +33,12 @@ pub fn to_system(time: UnixTime) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(time.into())
 }
 
-/// A time as it is stored: whole seconds, of which the lower 32 bits are kept, as in stock.
+/// A time as it is stored: whole seconds, of which the lower 32 bits are kept, as in stock. In times
+/// before 1970 the nanoseconds must count away from it, as fuser makes them of the kernel's.
 pub fn from_system(time: SystemTime) -> UnixTime {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => since.as_secs() as UnixTime,
-        Err(before) => {
-            let before = before.duration();
-            let whole = before.as_secs() + u64::from(before.subsec_nanos() > 0);
-            (whole as UnixTime).wrapping_neg()
-        }
+        Err(before) => (before.duration().as_secs() as UnixTime).wrapping_neg(),
     }
 }
 
@@ -94,7 +91,7 @@ mod tests {
         let beyond = to_system(u32::MAX) + Duration::from_secs(3);
         assert_eq!(from_system(beyond), 2);
         assert_eq!(from_system(to_system(0) - Duration::from_secs(1)), u32::MAX);
-        assert_eq!(from_system(to_system(0) - Duration::from_millis(1)), u32::MAX);
+        assert_eq!(from_system(to_system(0) - Duration::from_millis(5999)), u32::MAX - 4);
     }
 
     #[test]

@@ -84,6 +84,9 @@ impl ToErrno for crate::fs::FsError {
     fn to_errno(&self) -> i32 {
         match self {
             Self::NotFound => libc::ENOENT,
+            // The kernel walks the path once more, and reports what it finds then.
+            Self::Stale => libc::ESTALE,
+            Self::NameTooLong => libc::ENAMETOOLONG,
             Self::NotDirectory => libc::ENOTDIR,
             Self::IsDirectory => libc::EISDIR,
             Self::Generated | Self::NoQuorum => libc::EACCES,
@@ -195,6 +198,30 @@ mod tests {
             (ChangeError::NoSpace { path: path() }, libc::ENOSPC),
             (ChangeError::NoInodes { path: path() }, libc::ENOSPC),
             (ChangeError::VersionInUse { version: 1, inode: 2 }, libc::EIO),
+        ];
+        for (error, errno) in table {
+            assert_eq!(error.to_errno(), errno, "{error}");
+        }
+    }
+
+    #[test]
+    fn mounted_tree() {
+        use crate::db::DbError;
+        use crate::fs::FsError;
+        let table = [
+            (FsError::NotFound, libc::ENOENT),
+            (FsError::Stale, libc::ESTALE),
+            (FsError::NameTooLong, libc::ENAMETOOLONG),
+            (FsError::NotDirectory, libc::ENOTDIR),
+            (FsError::IsDirectory, libc::EISDIR),
+            (FsError::Generated, libc::EACCES),
+            (FsError::NoQuorum, libc::EACCES),
+            (FsError::ReadOnlyText, libc::EIO),
+            (FsError::DebugValue, libc::EIO),
+            (FsError::FixedMode, libc::EPERM),
+            (FsError::FixedOwner, libc::EPERM),
+            (FsError::NotSupported, libc::ENOSYS),
+            (FsError::Db(DbError::Storage), libc::EIO),
         ];
         for (error, errno) in table {
             assert_eq!(error.to_errno(), errno, "{error}");

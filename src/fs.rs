@@ -36,8 +36,11 @@ use plug::{Plug, Plugs};
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-/// What `statfs` says is the longest name. Longer ones work, as in stock.
+/// What `statfs` says is the longest name.
 const NAME_LENGTH: u32 = 256;
+/// The longest name that works, in bytes: what kernels took when the stock daemon was made. A longer
+/// one could not be reached from a stock node of the same cluster, nor listed.
+const NAME_BYTES_MAX: usize = 1024;
 
 /// The tree of one mount.
 #[derive(Debug)]
@@ -119,6 +122,7 @@ impl Fs {
         if let Some((index, plug)) = self.generated(parent, name) {
             return Ok(plug.attr(ino::of_generated(index), &self.cfs));
         }
+        check_name(name)?;
         let parent = entry_target(parent).ok_or(FsError::NotDirectory)?;
         let tree = self.cfs.db.read();
         let entry = tree.lookup(parent, name).ok_or(FsError::NotFound)?;
@@ -137,7 +141,7 @@ impl Fs {
         if let Some(attr) = self.entry_attr(inode) {
             return Ok(attr);
         }
-        let (removed, class) = self.handles.removed(inode).ok_or(FsError::NotFound)?;
+        let (removed, class) = self.handles.removed(inode).ok_or(FsError::Stale)?;
         Ok(self.removed_attr(inode, &removed, class))
     }
 
@@ -156,25 +160,29 @@ impl Fs {
     ///
     /// # Errors
     /// There is no such file, or no longer.
-    pub fn open(&self, ino: u64) -> Result<Opened, FsError> {
+    pub fn open(&self, ino: u64, writing: bool) -> Result<Opened, FsError> {
         match ino::target(ino) {
             Target::Generated(index) => {
                 let text = self.plug(index)?.open(&self.cfs)?;
                 Ok(Opened::Text(self.handles.add_text(text)))
             }
-            Target::Entry(inode) => self.open_entry(inode).map(|()| Opened::Entry),
+            Target::Entry(inode) => self.open_entry(inode, writing).map(|()| Opened::Entry),
         }
     }
 
-    fn open_entry(&self, inode: Inode) -> Result<(), FsError> {
+    fn open_entry(&self, inode: Inode, writing: bool) -> Result<(), FsError> {
         let tree = self.cfs.db.read();
-        let entry = tree.get(inode).ok_or(FsError::NotFound)?;
-        if entry.is_dir() {
-            return Err(FsError::IsDirectory);
+        match tree.get(inode) {
+            Some(entry) if entry.is_dir() => Err(FsError::IsDirectory),
+            Some(entry) => {
+                // Under the lock that a removal needs: it comes before this, or sees it.
+                self.handles.open(inode, mode::class_of(&tree, entry));
+                Ok(())
+            }
+            // What is written must not vanish with the old file when there is a new one of that name.
+            None if !writing && self.handles.open_removed(inode) => Ok(()),
+            None => Err(FsError::Stale),
         }
-        // Under the lock that a removal needs: it comes before this, or sees it.
-        self.handles.open(inode, mode::class_of(&tree, entry));
-        Ok(())
     }
 
     /// Closes what [`Fs::open`] or a create opened.
@@ -254,7 +262,8 @@ impl Fs {
     fn removed_attr(&self, inode: Inode, removed: &Removed, class: Class) -> Attr {
         let permissions = mode::file(class, self.cfs.is_quorate());
         let size = removed.content.len() as u64;
-        self.attr(ino::of_entry(inode), Kind::File, permissions, 0, size, removed.mtime)
+        let links = u32::from(removed.is_leaving);
+        self.attr(ino::of_entry(inode), Kind::File, permissions, links, size, removed.mtime)
     }
 
     fn attr(&self, ino: u64, kind: Kind, permissions: u16, links: u32, size: u64, mtime: u32) -> Attr {
@@ -270,6 +279,10 @@ impl Fs {
             lifetime: Lifetime::UntilInvalidated,
         }
     }
+}
+
+fn check_name(name: &[u8]) -> Result<(), FsError> {
+    if name.len() > NAME_BYTES_MAX { Err(FsError::NameTooLong) } else { Ok(()) }
 }
 
 /// The entry that a number of the kernel means; None for a generated node.

@@ -1,9 +1,10 @@
 //! Operations that change the tree. Each checks what is not the database's to check, names the paths,
 //! and hands a [`Change`] over; whoever finishes it calls `done`.
 
+use super::handles::Handles;
 use super::ino::Target;
 use super::plug::Plug;
-use super::{Attr, Fs, FsError, entry_target, ino};
+use super::{Attr, Fs, FsError, check_name, entry_target, ino};
 use crate::db::DbError;
 use crate::memdb::{Applied, Change, Inode, Name, Touched, TreePath, WriteAt};
 use std::sync::Arc;
@@ -54,7 +55,7 @@ impl Fs {
             name,
             |path| Change::Create { path },
             move |outcome| {
-                let opened = outcome.result.and_then(|attr| fs.open(attr.ino).map(|_| attr));
+                let opened = outcome.result.and_then(|attr| fs.open(attr.ino, true).map(|_| attr));
                 done(Outcome { result: opened, unknown: outcome.unknown });
             },
         );
@@ -124,9 +125,13 @@ impl Fs {
             Err(error) => return done(Outcome::refused(error)),
         };
         let unsure = place.unsure();
+        let handles = Arc::clone(&self.handles);
         self.cfs.db.submit(
             Change::Delete { path: place.path },
-            Box::new(move |result| done(outcome(result, unsure, |_| Ok(())))),
+            Box::new(move |result| {
+                settle(&handles, &result);
+                done(outcome(result, unsure, |_| Ok(())));
+            }),
         );
     }
 
@@ -154,11 +159,13 @@ impl Fs {
             Err(error) => return done(Outcome::refused(error)),
         };
         let unsure = [from.unsure(), to.unsure()].concat();
+        let handles = Arc::clone(&self.handles);
         self.cfs.db.submit(
             Change::Rename { from: from.path, to: to.path },
             Box::new(move |result| {
                 // The kernel moves the names itself; it does not know that the mode follows the path.
                 let moved = result.as_ref().map(|applied| applied.inode).ok();
+                settle(&handles, &result);
                 let mut outcome = outcome(result, unsure, |_| Ok(()));
                 outcome.unknown.extend(moved.map(|inode| Touched::Attributes { inode }));
                 done(outcome);
@@ -227,6 +234,7 @@ impl Fs {
         if self.generated(parent, name).is_some() {
             return Err(FsError::Generated);
         }
+        check_name(name)?;
         let parent = entry_target(parent).ok_or(FsError::NotDirectory)?;
         let path = self.path_to_change(parent)?.join(name);
         // The kernel sends no such names.
@@ -246,6 +254,20 @@ impl Place {
     /// What to tell the kernel when it is not certain what became of the name.
     fn unsure(&self) -> Vec<Touched> {
         vec![Touched::Name { parent: self.parent, name: self.name.clone() }]
+    }
+}
+
+/// The kernel is about to be answered: what its request removed is only for who has it open.
+fn settle(handles: &Handles, result: &Result<Applied, DbError>) {
+    match result {
+        Ok(applied) => applied.touched.iter().for_each(|touched| {
+            if let Touched::Removed { inode, .. } = touched {
+                handles.settle(*inode);
+            }
+        }),
+        Err(DbError::Change(_)) => {}
+        // It may have been removed before the commit failed.
+        Err(DbError::Storage | DbError::Closed) => handles.settle_all(),
     }
 }
 

@@ -8,6 +8,12 @@ pub enum FsError {
     /// There is no such node, or no longer.
     #[error("no such file or directory")]
     NotFound,
+    /// What the kernel found under a name has left the tree since: it is to look the name up again.
+    #[error("replaced or removed in the meantime")]
+    Stale,
+    /// The name has more bytes than one can have.
+    #[error("the name is too long")]
+    NameTooLong,
     /// A directory is needed.
     #[error("not a directory")]
     NotDirectory,

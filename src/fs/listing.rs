@@ -3,7 +3,7 @@
 
 use super::handles::Listing;
 use super::ino::Target;
-use super::{Attr, Fs, FsError, entry_target, ino, mode};
+use super::{Attr, Fs, FsError, check_name, entry_target, ino, mode};
 use crate::memdb::{Inode, MemDb, Name, ROOT};
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl Fs {
     /// It is not there any more.
     pub fn opendir(&self, ino: u64) -> Result<u64, FsError> {
         let inode = entry_target(ino).ok_or(FsError::NotDirectory)?;
-        let is_dir = self.cfs.db.read().get(inode).ok_or(FsError::NotFound)?.is_dir();
+        let is_dir = self.cfs.db.read().get(inode).ok_or(FsError::Stale)?.is_dir();
         if is_dir { Ok(self.handles.number()) } else { Err(FsError::NotDirectory) }
     }
 
@@ -90,6 +90,8 @@ impl Fs {
             let tree = self.cfs.db.read();
             let children = tree.get(inode).ok_or(FsError::NotFound)?;
             let children = children.children().ok_or(FsError::NotDirectory)?;
+            // A name that does not fit into an answer would end the listing.
+            let children = children.filter(|(name, _)| check_name(name).is_ok());
             let children = children.map(|(name, inode)| (name.clone(), ino::of_entry(inode)));
             let names = if inode == ROOT {
                 let hidden = |name: &Name| self.plugs.find(name).is_some();

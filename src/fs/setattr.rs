@@ -27,6 +27,8 @@ pub struct SetAttr {
     pub size: Option<u64>,
     /// utimens.
     pub mtime: Option<UnixTime>,
+    /// Asked for by an opened file, not by a path.
+    pub is_opened: bool,
 }
 
 type Done = Box<dyn FnOnce(Outcome<Attr>) + Send>;
@@ -40,13 +42,20 @@ impl Fs {
         set: SetAttr,
         done: impl FnOnce(Outcome<Attr>) + Send + 'static,
     ) {
+        let done: Done = Box::new(move |outcome: Outcome<Attr>| match outcome.result {
+            // There may be another node at the path by now.
+            Err(FsError::NotFound) if !set.is_opened => {
+                done(Outcome { result: Err(FsError::Stale), unknown: outcome.unknown });
+            }
+            _ => done(outcome),
+        });
         if let Err(error) = self.check_fixed(ino, &set) {
             return done(Err(error).into());
         }
-        let Some(size) = set.size else { return self.set_times(ino, set.mtime, Box::new(done)) };
+        let Some(size) = set.size else { return self.set_times(ino, set.mtime, done) };
         let fs = Arc::clone(self);
         self.truncate(ino, size, move |cut| match cut.result {
-            Ok(()) => fs.set_times(ino, set.mtime, Box::new(done)),
+            Ok(()) => fs.set_times(ino, set.mtime, done),
             Err(error) => done(Outcome { result: Err(error), unknown: cut.unknown }),
         });
     }
@@ -124,7 +133,7 @@ impl Fs {
         self.cfs.db.submit(
             Change::Delete { path },
             Box::new(move |result| {
-                // The kernel believes that it set a time.
+                // The kernel believes that it set a time. Told of the removal, it settles it too.
                 let removed: Vec<Touched> =
                     result.as_ref().map(|applied| applied.touched.clone()).unwrap_or_default();
                 let mut outcome = outcome(result, Vec::new(), |_| Err(FsError::NotFound));

@@ -1,7 +1,7 @@
 //! What of the kernel's knowledge is no longer true after a change that it did not make: changes in
 //! the database's terms are turned into the kernel's numbers. Nobody is told from here.
 
-use super::{Fs, ROOT_INO, ino};
+use super::{Fs, ROOT_INO, entry_target, ino};
 use crate::memdb::{Inode, Name, ROOT, Touched};
 use std::collections::BTreeMap;
 
@@ -24,6 +24,14 @@ pub enum Stale {
     },
     /// The attributes of a node.
     Attributes {
+        /// The directory.
+        parent: Option<u64>,
+        /// The node.
+        ino: u64,
+    },
+    /// That there is this node, other than for who has it open; names that meant it are told apart.
+    /// `parent` is the directory of the one that took its number.
+    Removed {
         /// The directory.
         parent: Option<u64>,
         /// The node.
@@ -55,8 +63,15 @@ impl Fs {
                     // Another entry came under the number of one that left.
                     self.incarnations.next(ino);
                 }
-                Stale::Attributes { parent, ino }
+                Stale::Removed { parent, ino }
             }
+        }
+    }
+
+    /// To be called when the kernel was told of [`Stale::Removed`].
+    pub fn settle(&self, ino: u64) {
+        if let Some(inode) = entry_target(ino) {
+            self.handles.settle(inode);
         }
     }
 

@@ -64,7 +64,8 @@ impl Adapter {
         move |reply, attr| reply.entry(&lifetime, &file_attr(&attr), generation(&attr))
     }
 
-    /// A closure that answers a request, and then tells the kernel what it cannot know from that.
+    /// A closure that answers a request. What the kernel cannot know from the answer is queued first,
+    /// so that who was answered can wait for the queue; the queue itself waits for requests.
     fn finish<T, R: Refuse + Send + 'static>(
         &self,
         what: &'static str,
@@ -74,8 +75,8 @@ impl Adapter {
         let invalidate = self.invalidate.clone();
         move |outcome: Outcome<T>| {
             guarded(what, || {
-                answer(what, outcome.result, reply, accept);
                 invalidate.changed_elsewhere(&outcome.unknown);
+                answer(what, outcome.result, reply, accept);
             });
         }
     }
@@ -143,7 +144,7 @@ impl Filesystem for Adapter {
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
-        _: Option<FileHandle>,
+        handle: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
         _bkuptime: Option<SystemTime>,
@@ -162,7 +163,8 @@ impl Filesystem for Adapter {
                 let lifetime = if attr.lifetime == Lifetime::Volatile { Duration::ZERO } else { lifetime };
                 reply.attr(&lifetime, &file_attr(&attr));
             });
-            self.fs.setattr(ino.0, SetAttr { mode, uid, gid, size, mtime }, finish);
+            let is_opened = handle.is_some();
+            self.fs.setattr(ino.0, SetAttr { mode, uid, gid, size, mtime, is_opened }, finish);
         });
     }
 
@@ -230,9 +232,9 @@ impl Filesystem for Adapter {
             let finish = self.finish("rename", reply, |reply: ReplyEmpty, ()| reply.ok());
             let invalidate = self.invalidate.clone();
             let (from, to) = ((parent.0, name.as_bytes()), (newparent.0, newname.as_bytes()));
-            self.fs.rename(from, to, move |outcome| {
+            self.fs.rename(from, to, move |mut outcome| {
                 // Before the answer: whoever was told of the new name must see the mode it gave.
-                outcome.unknown.iter().for_each(|touched| invalidate.attributes_now(touched));
+                outcome.unknown.retain(|touched| !invalidate.attributes_now(touched));
                 finish(outcome);
             });
         });
@@ -259,8 +261,9 @@ impl Filesystem for Adapter {
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         guarded("open", || {
-            answer("open", self.fs.open(ino.0), reply, |reply, opened| match opened {
-                Opened::Entry => reply.opened(NO_HANDLE, open_flags(opened_for_writing(flags))),
+            let writing = opened_for_writing(flags);
+            answer("open", self.fs.open(ino.0, writing), reply, |reply, opened| match opened {
+                Opened::Entry => reply.opened(NO_HANDLE, open_flags(writing)),
                 Opened::Text(handle) => {
                     let uncached = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH;
                     reply.opened(FileHandle(handle), uncached);

@@ -80,14 +80,19 @@ impl Invalidate {
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Drops the attributes of a node at once. Unlike everything else this waits for no request, so
-    /// it may be done before a request is answered.
-    pub(super) fn attributes_now(&self, touched: &Touched) {
-        let Touched::Attributes { inode } = touched else { return };
-        for stale in self.shared.fs.stale(&[Touched::Attributes { inode: *inode }]) {
-            let Stale::Attributes { ino, .. } = stale else { continue };
-            self.shared.attributes(ino);
+    /// If no more than the attributes of a node are touched, drops them at once, and says so. Unlike
+    /// everything else this waits for no request, so it may be done before a request is answered.
+    pub(super) fn attributes_now(&self, touched: &Touched) -> bool {
+        let stale = match touched {
+            Touched::Attributes { .. } => self.shared.fs.stale(std::slice::from_ref(touched)),
+            Touched::Name { .. } | Touched::Data { .. } | Touched::Removed { .. } => return false,
+        };
+        for stale in stale {
+            if let Stale::Attributes { ino, .. } = stale {
+                self.shared.attributes(ino);
+            }
         }
+        true
     }
 
     /// Begins to tell the kernel, by `notifier`.
@@ -158,6 +163,11 @@ impl Shared {
             Job::Stale(Stale::Attributes { parent, ino }) => {
                 self.wait_for_lookups(parent);
                 self.attributes(ino);
+            }
+            Job::Stale(Stale::Removed { parent, ino }) => {
+                self.wait_for_lookups(parent);
+                self.attributes(ino);
+                self.fs.settle(ino);
             }
             Job::Modes => {
                 for (directory, nodes) in self.fs.nodes_by_directory() {

@@ -1,0 +1,24 @@
+//! The mounted tree, on real mounts in temporary directories: one file per topic below `mount/`.
+//! They need root and /dev/fuse, as the daemon does.
+
+#[path = "mount/fixture.rs"]
+mod fixture;
+
+#[path = "mount/errnos.rs"]
+mod errnos;
+#[path = "mount/files.rs"]
+mod files;
+#[path = "mount/generated.rs"]
+mod generated;
+#[path = "mount/locks.rs"]
+mod locks;
+#[path = "mount/moves.rs"]
+mod moves;
+#[path = "mount/names.rs"]
+mod names;
+#[path = "mount/nodes.rs"]
+mod nodes;
+#[path = "mount/open_files.rs"]
+mod open_files;
+#[path = "mount/users.rs"]
+mod users;

@@ -1,0 +1,178 @@
+//! A mounted tree for one test, with its database in the same temporary directory. Whatever happens,
+//! it is unmounted in the end.
+
+use pmxcfs::cfs::{Cfs, NodeIdentity};
+use pmxcfs::clock::{Clock, Forward};
+use pmxcfs::db::Db;
+use pmxcfs::fuse::{self, Mounted, Options};
+use pmxcfs::memdb::{Change, TreePath, WriteAt};
+use pmxcfs::rrd;
+use pmxcfs::store::Store;
+use std::fmt::Debug;
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The node that the trees are of.
+pub const NODE: &str = "alpha";
+/// Longest that anything here may take.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// A user that owns nothing.
+pub const NOBODY: u32 = 65534;
+
+/// A mounted tree.
+pub struct Tree {
+    pub cfs: Arc<Cfs>,
+    /// The hand on its clock.
+    pub forward: Forward,
+    mounted: Option<Mounted>,
+    dir: tempfile::TempDir,
+}
+
+impl Tree {
+    /// An empty tree with quorum.
+    pub fn new() -> Self {
+        Self::with_options(Options::default())
+    }
+
+    pub fn with_options(options: Options) -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (cfs, forward) = open(&dir.path().join("config.db"));
+        let mounted = fuse::mount(Arc::clone(&cfs), &dir.path().join("tree"), options);
+        let mounted = Some(mounted.expect("mounted; this needs root and /dev/fuse"));
+        Self { cfs, forward, mounted, dir }
+    }
+
+    /// A place in the tree.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root().join(path)
+    }
+
+    /// The mount point.
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("tree")
+    }
+
+    /// The database file.
+    pub fn database(&self) -> PathBuf {
+        self.dir.path().join("config.db")
+    }
+
+    pub fn mounted(&self) -> &Mounted {
+        self.mounted.as_ref().expect("mounted until the end")
+    }
+
+    /// Makes directories, and what is above them.
+    pub fn mkdir(&self, path: &str) -> PathBuf {
+        let path = self.path(path);
+        fs::create_dir_all(&path).expect("mkdir");
+        path
+    }
+
+    /// Makes or replaces the contents of a file.
+    pub fn write(&self, path: &str, data: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(path);
+        fs::write(&path, data).expect("write");
+        path
+    }
+
+    pub fn read(&self, path: &str) -> Vec<u8> {
+        fs::read(self.path(path)).expect("read")
+    }
+
+    /// Names in a directory, sorted.
+    pub fn list(&self, path: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(path)).expect("readable directory");
+        let name = |entry: io::Result<fs::DirEntry>| entry.expect("entry").file_name();
+        let mut names: Vec<String> =
+            entries.map(|entry| name(entry).to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Makes a change behind the kernel's back, and tells it, as when it comes from another node.
+    pub fn elsewhere(&self, change: Change) {
+        let applied = self.cfs.db.submit_wait(change).expect("applied");
+        self.mounted().invalidate().changed_elsewhere(&applied.touched);
+        self.drain();
+    }
+
+    /// Writes behind the kernel's back.
+    pub fn write_elsewhere(&self, path: &str, offset: u64, data: &[u8]) {
+        let at = WriteAt::Offset(offset);
+        self.elsewhere(Change::Write { path: TreePath::from(path), at, data: data.to_vec() });
+    }
+
+    /// Gains or loses quorum.
+    pub fn set_quorate(&self, quorate: bool) {
+        self.cfs.set_quorate(quorate);
+        self.drain();
+    }
+
+    /// Waits until the kernel was told of everything.
+    pub fn drain(&self) {
+        assert!(self.mounted().invalidate().wait(PATIENCE), "the kernel was not told in time");
+    }
+
+    /// Runs a shell script as another user, in the root of the tree.
+    pub fn shell_as(&self, uid: u32, gid: u32, script: &str) -> Output {
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(script).current_dir("/").env("TREE", self.root()).uid(uid).gid(gid);
+        shell.output().expect("a shell")
+    }
+
+    /// Unmounts, closes the database and opens it again: what is left is what is on disk.
+    pub fn reload(mut self) -> Self {
+        assert!(self.unmount(), "busy");
+        self.cfs.db.close().expect("closed");
+        let (cfs, forward) = open(&self.database());
+        let mounted = fuse::mount(Arc::clone(&cfs), &self.root(), Options::default());
+        self.mounted = Some(mounted.expect("mounted again"));
+        (self.cfs, self.forward) = (cfs, forward);
+        self
+    }
+
+    pub fn unmount(&mut self) -> bool {
+        self.mounted.take().is_none_or(|mounted| mounted.unmount(PATIENCE))
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        let root = self.root();
+        if !self.unmount() {
+            // Somebody has a file open: nobody may be left waiting for a daemon that ends.
+            let _ = nix::mount::umount2(&root, nix::mount::MntFlags::MNT_FORCE);
+        }
+    }
+}
+
+fn open(database: &Path) -> (Arc<Cfs>, Forward) {
+    let (clock, forward) = Clock::forwardable();
+    let store = Store::open(database, clock.unix()).expect("database");
+    let db = Arc::new(Db::open(store, clock).expect("loaded"));
+    let node = NodeIdentity { name: NODE.to_owned(), address: None, www_data_gid: www_data() };
+    let cfs = Arc::new(Cfs::new(db, clock, node, rrd::Sink::discarding()));
+    cfs.set_quorate(true);
+    (cfs, forward)
+}
+
+/// The group of all nodes.
+pub fn www_data() -> u32 {
+    let group = nix::unistd::Group::from_name("www-data").expect("groups are readable");
+    group.expect("the group www-data").gid.as_raw()
+}
+
+/// The operation must fail with this errno.
+#[track_caller]
+pub fn refused<T: Debug>(result: Result<T, impl Into<io::Error>>, errno: i32) {
+    let error: io::Error = match result {
+        Ok(value) => panic!("succeeded with {value:?} instead of {}", io::Error::from_raw_os_error(errno)),
+        Err(error) => error.into(),
+    };
+    assert_eq!(error.raw_os_error(), Some(errno), "{error}");
+}

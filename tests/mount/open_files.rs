@@ -1,0 +1,116 @@
+//! Files that were removed or replaced while open: they are read on, and cannot be written.
+
+use crate::fixture::{Tree, refused};
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+const LENGTH: usize = 200_000;
+
+fn content() -> Vec<u8> {
+    (0..LENGTH).map(|at| (at % 253) as u8).collect()
+}
+
+/// Drops the pages that the kernel has of all files, so that reads reach the daemon.
+fn drop_pages(file: &File) {
+    nix::fcntl::posix_fadvise(file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED)
+        .expect("fadvise");
+}
+
+fn check(file: &mut File, how: &str) {
+    drop_pages(file);
+    let stat = file.metadata().expect("fstat");
+    assert_eq!((stat.nlink(), stat.size(), stat.mode()), (0, LENGTH as u64, 0o100640), "{how}");
+    let mut part = vec![0; 5000];
+    file.read_exact_at(&mut part, 100_000).expect("pread");
+    assert!(part == content()[100_000..105_000], "{how}");
+    let mut all = Vec::new();
+    file.read_to_end(&mut all).expect("read");
+    assert!(all == content(), "{how}");
+}
+
+#[test]
+fn unlinked_files_are_read_to_the_end() {
+    let tree = Tree::new();
+    let path = tree.write("f", content());
+    let mut one = File::open(&path).expect("open");
+    let mut two = File::open(&path).expect("open");
+    fs::remove_file(&path).expect("unlink");
+    refused(fs::metadata(&path), libc::ENOENT);
+    check(&mut one, "first");
+    drop(one);
+    check(&mut two, "second");
+    assert!(tree.list("").iter().all(|name| !name.starts_with(".fuse")), "nothing is hidden in the tree");
+}
+
+#[test]
+fn replaced_files_are_read_to_the_end() {
+    let tree = Tree::new();
+    let path = tree.write("f", content());
+    let mut old = File::open(&path).expect("open");
+    tree.write("new", "new");
+    fs::rename(tree.path("new"), &path).expect("rename");
+    check(&mut old, "replaced");
+    assert_eq!(tree.read("f"), b"new");
+}
+
+#[test]
+fn files_removed_elsewhere_are_read_to_the_end() {
+    let tree = Tree::new();
+    let path = tree.write("f", content());
+    let mut old = File::open(&path).expect("open");
+    tree.elsewhere(pmxcfs::memdb::Change::Delete { path: "f".into() });
+    refused(fs::metadata(&path), libc::ENOENT);
+    check(&mut old, "removed");
+    tree.write("f", "another");
+    check(
+        &mut File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&old))).expect("reopen"),
+        "by fd",
+    );
+}
+
+#[test]
+fn writing_a_removed_file_is_refused() {
+    let tree = Tree::new();
+    let path = tree.write("f", "x");
+    let file = OpenOptions::new().read(true).write(true).open(&path).expect("open");
+    fs::remove_file(&path).expect("unlink");
+    refused(file.write_at(b"y", 0), libc::ENOENT);
+    refused(file.set_len(0), libc::ENOENT);
+    file.sync_all().expect("nothing to store");
+    let mut read = [0];
+    file.read_exact_at(&mut read, 0).expect("read");
+    assert_eq!(&read, b"x");
+    tree.write("f", "new");
+    refused(file.write_at(b"y", 0), libc::ENOENT);
+    assert_eq!(tree.read("f"), b"new");
+}
+
+#[test]
+fn a_working_directory_can_be_removed() {
+    let tree = Tree::new();
+    tree.mkdir("d");
+    let script =
+        "cd $TREE/d && rmdir $TREE/d && ! ls . 2>/dev/null && ! mkdir x 2>/dev/null && cd / && echo left";
+    let output = tree.shell_as(0, 0, script);
+    assert_eq!(output.stdout, b"left\n", "{output:?}");
+}
+
+/// While an unlink waits for its commit the entry is out of the tree already.
+#[test]
+fn readers_notice_nothing_of_a_removal() {
+    let tree = Tree::new();
+    for round in 0..30 {
+        let path = tree.write("f", content());
+        let file = File::open(&path).expect("open");
+        std::thread::scope(|scope| {
+            let remover = scope.spawn(|| fs::remove_file(&path).expect("unlink"));
+            while !remover.is_finished() {
+                drop_pages(&file);
+                let mut part = [0; 10];
+                file.read_exact_at(&mut part, 150_000).expect("always readable");
+                assert_eq!(part, content()[150_000..150_010], "round {round}");
+            }
+        });
+    }
+}

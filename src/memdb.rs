@@ -16,6 +16,7 @@ mod load;
 mod locks;
 mod name;
 mod path;
+mod update;
 mod verify;
 mod versions;
 
@@ -28,6 +29,7 @@ pub use index::{Index, IndexEntry, IndexError};
 pub use load::LoadError;
 pub use name::Name;
 pub use path::{GuestConfig, TreePath, is_openvz_script};
+pub use update::UpdateError;
 pub use versions::PathVersions;
 
 use batch::Dirty;

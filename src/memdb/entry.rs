@@ -147,6 +147,16 @@ impl Entry {
         }
     }
 
+    /// The same entry, a directory without its list of entries. A digest that was computed stays:
+    /// it does not cover the list.
+    pub(super) fn unlinked(&self) -> Self {
+        let node = match &self.node {
+            Node::Directory(_) => Node::directory(),
+            Node::File(content) => Node::File(Arc::clone(content)),
+        };
+        Self { name: self.name.clone(), node, digest: self.digest.clone(), ..*self }
+    }
+
     /// Notes a change: who, when, and which it was.
     pub(super) fn stamp(&mut self, version: u64, writer: u32, mtime: u32) {
         self.version = version;

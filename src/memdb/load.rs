@@ -80,7 +80,6 @@ impl MemDb {
         guests_before: &Guests,
         versions: PathVersions,
     ) -> Result<Self, LoadError> {
-        let mut db = Self { versions, dirty: Dirty::default(), ..Self::new() };
         let mut entries = Vec::new();
         let mut version_row = None;
         for row in rows {
@@ -90,17 +89,30 @@ impl MemDb {
                 entries.push((row.inode, entry_of(row)?));
             }
         }
-        match version_row {
-            Some(row) if row.version != 0 => db.root = Entry::root(row.version, row.writer, row.mtime),
-            // As stock: the table was just created, its version row is still to be written.
-            _ => db.dirty = Dirty::fresh(),
-        }
-        db.bytes = entries.iter().map(|(_, entry)| entry.size()).sum();
+        // As stock: without a version the table was just created, its version row is to be written.
+        let version_row = version_row.filter(|row| row.version != 0);
+        let (root, dirty) = match version_row {
+            Some(row) => (Entry::root(row.version, row.writer, row.mtime), Dirty::default()),
+            None => (Self::new().root, Dirty::fresh()),
+        };
         entries.sort_by_key(|(inode, _)| *inode);
         if let Some(pair) = entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(LoadError::DuplicateInode { inode: pair[0].0 });
         }
-        db.entries = entries.into_iter().collect();
+        let entries = entries.into_iter().collect();
+        Ok(Self { dirty, ..Self::assemble(root, entries, now, guests_before, versions)? })
+    }
+
+    /// The tree of these entries, none of which is listed in a directory yet.
+    pub(super) fn assemble(
+        root: Entry,
+        entries: BTreeMap<Inode, Entry>,
+        now: Duration,
+        guests_before: &Guests,
+        versions: PathVersions,
+    ) -> Result<Self, LoadError> {
+        let bytes = entries.values().map(Entry::size).sum();
+        let mut db = Self { root, entries, bytes, versions, dirty: Dirty::default(), ..Self::new() };
         db.link()?;
         db.check_loops()?;
         db.guests = Guests::rebuild(&db, guests_before)?;
@@ -162,7 +174,7 @@ impl MemDb {
     }
 }
 
-fn check_version_row(row: Row) -> Result<Row, LoadError> {
+pub(super) fn check_version_row(row: Row) -> Result<Row, LoadError> {
     check_kind(&row)?;
     if row.name.is_empty() {
         return Err(LoadError::NoName { inode: ROOT });
@@ -173,7 +185,7 @@ fn check_version_row(row: Row) -> Result<Row, LoadError> {
     Ok(row)
 }
 
-fn entry_of(row: Row) -> Result<Entry, LoadError> {
+pub(super) fn entry_of(row: Row) -> Result<Entry, LoadError> {
     check_kind(&row)?;
     let Row { inode, parent, version, writer, mtime, kind, name, data } = row;
     if name.is_empty() {

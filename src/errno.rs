@@ -31,6 +31,26 @@ impl ToErrno for crate::ipc::requests::RequestError {
     }
 }
 
+impl ToErrno for crate::dcdb::Refused {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::Change(error) => error.to_errno(),
+            Self::NoQuorum => libc::EACCES,
+            Self::Incomplete => libc::EINVAL,
+            Self::Malformed => libc::EPERM,
+        }
+    }
+}
+
+impl ToErrno for crate::dfsm::Abandoned {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::NotMember | Self::Left | Self::SendFailed => libc::EBUSY,
+            Self::Late => libc::ETIMEDOUT,
+        }
+    }
+}
+
 impl ToErrno for crate::ipc::requests::parse::ParseError {
     fn to_errno(&self) -> i32 {
         match self {
@@ -235,6 +255,20 @@ mod tests {
         assert_eq!(DbError::Change(ChangeError::Root).to_errno(), libc::EACCES);
         assert_eq!(DbError::Storage.to_errno(), libc::EIO);
         assert_eq!(DbError::Closed.to_errno(), libc::EIO);
+    }
+
+    #[test]
+    fn groups() {
+        use crate::dcdb::Refused;
+        use crate::dfsm::Abandoned;
+        assert_eq!(Refused::Change(crate::memdb::ChangeError::Root).to_errno(), libc::EACCES);
+        assert_eq!(Refused::NoQuorum.to_errno(), libc::EACCES);
+        assert_eq!(Refused::Incomplete.to_errno(), libc::EINVAL);
+        assert_eq!(Refused::Malformed.to_errno(), libc::EPERM);
+        assert_eq!(Abandoned::NotMember.to_errno(), libc::EBUSY);
+        assert_eq!(Abandoned::Left.to_errno(), libc::EBUSY);
+        assert_eq!(Abandoned::SendFailed.to_errno(), libc::EBUSY);
+        assert_eq!(Abandoned::Late.to_errno(), libc::ETIMEDOUT);
     }
 
     #[test]

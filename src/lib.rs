@@ -9,7 +9,7 @@
 //! | adapters | [`fuse`] (kernel), [`ipc`] (clients), [`rrd`] (round-robin files) |
 //! | operations | [`fs`] (the tree as the kernel sees it), [`cfs`] (what tree and clients share) |
 //! | storage | [`db`] (one writer, many readers, group commit), [`store`] (SQLite) |
-//! | core, without I/O | [`memdb`], [`status`] |
+//! | core, without I/O | [`dcdb`], [`status_group`] (what members of the groups do), [`dfsm`] (when), [`memdb`], [`status`] |
 //! | tables | [`errno`], [`clock`] |
 #![deny(unsafe_code)]
 #![deny(rustdoc::broken_intra_doc_links)]
@@ -18,6 +18,8 @@ pub mod cfs;
 pub mod clock;
 pub mod daemon;
 pub mod db;
+pub mod dcdb;
+pub mod dfsm;
 pub mod errno;
 pub mod fs;
 pub mod fuse;
@@ -28,4 +30,5 @@ pub mod memdb;
 pub mod options;
 pub mod rrd;
 pub mod status;
+pub mod status_group;
 pub mod store;

@@ -1,0 +1,255 @@
+//! The database group: one tree at all members. It chooses who leads after a membership change,
+//! brings the others up to date, applies what is delivered, and removes locks that expired. It runs
+//! on [`crate::dfsm`] and works on a [`MemDb`]; it never does I/O and stores nothing.
+//!
+//! # Writers and times
+//!
+//! What an entry gets as writer and time comes with the message, so that all members, stock or not,
+//! store the same bytes. Limits of size are for local callers alone: what the group delivers is
+//! applied.
+//!
+//! # Appends
+//!
+//! A write on the wire has an offset. Who appends takes the file's size as it knows it; when another
+//! node's append is ordered in between, a plain write would overwrite it, at every node. So an append
+//! is marked, in a field that stock sends as 0 and ignores ([`wire::APPEND`]), and members tell in
+//! the same field of their states that they understand the mark. Where all members do, a marked
+//! write lands at the end the file has when it is applied. All members of a configuration have the
+//! same states, so they decide alike.
+//!
+//! With a stock node among the members the mark means nothing: everybody writes at the offset, as
+//! the stock node does, and an append that lost the race overwrites the other, as it would between
+//! stock nodes. There is no way around that: no message of stock's makes a write depend on what is
+//! there, and a correction sent afterwards could itself be too late.
+
+mod leader;
+pub mod wire;
+
+use crate::dfsm::{App, Delivered, Delivery, Leave, Member, Members, Outgoing, Port, Then, wire::Extension};
+use crate::memdb::{Applied, Change, ChangeError, Index, Limits, MemDb, Row, Stamp, TreePath, WriteAt};
+use wire::{PayloadError, Request};
+
+/// The file that is copied out to the host whenever it changes.
+const COROSYNC_CONF: &[u8] = b"corosync.conf";
+
+/// The database group as an application of the state machine.
+#[derive(Debug, Default)]
+pub struct Dcdb {
+    /// Whether this node has quorum. Nothing is sent or applied without.
+    quorate: bool,
+    /// Act as if built without any extension of stock's protocol.
+    plain: bool,
+    round: Option<Round>,
+}
+
+/// What a node that is not synced collects.
+#[derive(Debug)]
+struct Round {
+    leader: Index,
+    updates: Vec<Row>,
+}
+
+/// What became of a request.
+pub type Outcome = Result<Applied, Refused>;
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    #[error("this node has no quorum")]
+    NoQuorum,
+    #[error("the message lacks something that its kind needs")]
+    Incomplete,
+    #[error("the message was malformed; this node leaves the group and syncs again")]
+    Malformed,
+}
+
+/// What has to happen outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DcdbEffect {
+    /// The tree changed. Comes before the answer to who asked for the change.
+    Changed(Applied),
+    /// The whole tree was replaced by the leader's: it is to be stored before anything else of the
+    /// group is handled, and caches above know nothing any more.
+    Replaced,
+    /// `corosync.conf` is to be copied to the host; when this node itself changed it, corosync is to
+    /// be told on all nodes.
+    ExportConfig { changed_here: bool },
+}
+
+impl Dcdb {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// As a stock node: appends are plain writes.
+    pub fn without_extensions() -> Self {
+        Self { plain: true, ..Self::default() }
+    }
+
+    /// Whether this node has quorum, from now on.
+    pub fn set_quorate(&mut self, quorate: bool) {
+        self.quorate = quorate;
+    }
+
+    pub fn is_quorate(&self) -> bool {
+        self.quorate
+    }
+
+    fn apply(
+        &self,
+        store: &mut MemDb,
+        message: &Delivery<'_>,
+        change: Change,
+        port: &mut Port<'_, Self>,
+    ) -> Outcome {
+        let stamp = Stamp { writer: message.from.node, time: message.time };
+        let exported = exports(&change);
+        let applied = store.apply(change, stamp, Limits::Agreed, port.now().uptime)?;
+        port.effect(DcdbEffect::Changed(applied.clone()));
+        if exported {
+            port.effect(DcdbEffect::ExportConfig { changed_here: message.local });
+        }
+        Ok(applied)
+    }
+
+    /// Asked to remove a lock: if it has expired, the lowest node tells everybody to.
+    fn expire(&self, store: &mut MemDb, path: TreePath, checksum: [u8; 32], port: &mut Port<'_, Self>) {
+        if port.is_lowest() && store.lock_expired(&path, &checksum, port.now().uptime) {
+            port.send(Request::Change(Change::Unlock { path, checksum }).encode());
+        }
+    }
+}
+
+/// Whether a change, once applied, makes it necessary to copy `corosync.conf` out.
+fn exports(change: &Change) -> bool {
+    match change {
+        Change::Write { path, .. }
+        | Change::Truncate { path, .. }
+        | Change::Create { path }
+        | Change::Rename { to: path, .. } => path.as_bytes() == COROSYNC_CONF,
+        Change::Mkdir { .. } | Change::Delete { .. } | Change::SetMtime { .. } | Change::Unlock { .. } => {
+            false
+        }
+    }
+}
+
+impl App for Dcdb {
+    const GROUP: &'static str = "pve_dcdb_v1";
+    const DOMAIN: &'static str = "dcdb";
+    const PROTOCOL_VERSION: u32 = 1;
+    const VERIFIES: bool = true;
+
+    type Store = MemDb;
+    type Request = Request;
+    type Outcome = Outcome;
+    type Effect = DcdbEffect;
+
+    fn extension(&self) -> Extension {
+        if self.plain { Extension::default() } else { wire::APPEND }
+    }
+
+    fn prepare(&self, store: &MemDb, request: Request) -> Result<Outgoing, Outcome> {
+        if !self.quorate {
+            return Err(Err(Refused::NoQuorum));
+        }
+        Ok(match request {
+            Request::Change(Change::Write { path, at: WriteAt::End, data }) => {
+                let assumed = store.resolve(path.as_bytes()).map_or(0, |entry| entry.size());
+                Request::Append { path, assumed, data }.encode()
+            }
+            request => request.encode(),
+        })
+    }
+
+    fn state(&mut self, store: &mut MemDb) -> Vec<u8> {
+        store.index().encode()
+    }
+
+    fn process_states(
+        &mut self,
+        store: &mut MemDb,
+        members: &mut [Member],
+        port: &mut Port<'_, Self>,
+    ) -> Result<(), Leave> {
+        let round = leader::process_states(store, members, port)?;
+        self.round = Some(Round { leader: round, updates: Vec::new() });
+        Ok(())
+    }
+
+    fn process_update(&mut self, payload: &[u8], port: &mut Port<'_, Self>) -> Result<(), Leave> {
+        match (wire::decode_update(payload), &mut self.round) {
+            (Ok(row), Some(round)) => {
+                round.updates.push(row);
+                Ok(())
+            }
+            (Ok(_), None) => Err(Leave),
+            (Err(error), _) => {
+                port.critical(error.to_string());
+                Err(Leave)
+            }
+        }
+    }
+
+    fn commit(&mut self, store: &mut MemDb, port: &mut Port<'_, Self>) -> Result<(), Leave> {
+        let round = self.round.take().ok_or(Leave)?;
+        let count = round.updates.len();
+        port.info(format!("update complete - trying to commit (got {count} inode updates)"));
+        if let Err(error) = store.apply_update(&round.leader, round.updates, port.now().uptime) {
+            port.critical(format!("the leader's updates do not add up: {error}"));
+            return Err(Leave);
+        }
+        port.effect(DcdbEffect::Replaced);
+        port.effect(DcdbEffect::ExportConfig { changed_here: false });
+        Ok(())
+    }
+
+    fn forget_round(&mut self) {
+        self.round = None;
+    }
+
+    fn deliver(
+        &mut self,
+        store: &mut MemDb,
+        message: &Delivery<'_>,
+        port: &mut Port<'_, Self>,
+    ) -> Delivered<Outcome> {
+        let request = Request::decode(message.subtype, message.extension, message.payload);
+        let leave = |outcome| Delivered { outcome: Err(outcome), then: Then::Leave };
+        if let Err(error @ PayloadError::UnknownSubtype(_)) = request {
+            port.critical(error.to_string());
+            return leave(Refused::Malformed);
+        }
+        if !self.quorate {
+            port.critical("received write while not quorate - trigger resync");
+            return leave(Refused::NoQuorum);
+        }
+        let outcome = match request {
+            Ok(Request::Change(change)) => self.apply(store, message, change, port),
+            Ok(Request::Append { path, assumed, data }) => {
+                let at =
+                    if port.common().has(wire::APPEND) { WriteAt::End } else { WriteAt::Offset(assumed) };
+                self.apply(store, message, Change::Write { path, at, data }, port)
+            }
+            Ok(Request::Expire { path, checksum }) => {
+                self.expire(store, path, checksum, port);
+                Ok(Applied { inode: 0, offset: 0, touched: Vec::new() })
+            }
+            Err(PayloadError::NoPath) => Err(Refused::Incomplete),
+            Err(error) => {
+                port.critical(error.to_string());
+                return leave(Refused::Malformed);
+            }
+        };
+        Delivered { outcome, then: Then::Continue }
+    }
+
+    fn checksum(&mut self, store: &MemDb) -> [u8; 32] {
+        store.checksum()
+    }
+
+    fn membership_changed(&mut self, _store: &mut MemDb, _members: &Members) {}
+
+    fn synced(&mut self, _store: &mut MemDb, _port: &mut Port<'_, Self>) {}
+}

@@ -1,0 +1,426 @@
+//! The messages of the database group: changes, requests to expire a lock, and the entries a leader
+//! sends, in the bytes of stock nodes. Nothing here applies anything.
+//!
+//! Bytes may be anything. Stock's rules decide what is malformed (the node leaves and syncs again)
+//! and what is merely refused; where stock would read out of bounds, a message is malformed.
+
+use crate::dfsm::Outgoing;
+use crate::dfsm::wire::{Extension, take};
+use crate::memdb::{Change, Entry, Row, TreePath, WriteAt};
+use std::sync::Arc;
+
+/// On a state: its sender understands appends. On a write: it is one, see [`Request::Append`].
+pub const APPEND: Extension = Extension(1);
+
+/// Bytes before the strings of a change.
+pub const CHANGE_HEAD: usize = 20;
+/// Bytes before the path of an unlock.
+pub const UNLOCK_HEAD: usize = 32;
+/// Bytes before the name of an update.
+pub const UPDATE_HEAD: usize = 41;
+
+/// Type of an entry on the wire: a directory or a file.
+const DIRECTORY: u8 = 4;
+const FILE: u8 = 8;
+
+/// What a normal message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subtype {
+    Write = 1,
+    Mkdir = 2,
+    Delete = 3,
+    Rename = 4,
+    Create = 5,
+    Mtime = 6,
+    UnlockRequest = 7,
+    Unlock = 8,
+}
+
+/// What a normal message asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// A change of the tree.
+    Change(Change),
+    /// A write to the end of a file, which the sender took to be at `assumed`. Where all members
+    /// understand it, it lands at the true end; a stock node writes at `assumed`.
+    Append { path: TreePath, assumed: u64, data: Vec<u8> },
+    /// Asks the lowest node to remove a lock if it has expired.
+    Expire { path: TreePath, checksum: [u8; 32] },
+}
+
+/// Why a payload is no message of the database group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    #[error("received unknown message type (msg_type == {0})")]
+    UnknownSubtype(u16),
+    #[error("received short message ({len} bytes, {least} are the least)")]
+    Short { len: usize, least: usize },
+    #[error("received malformed message ({len} bytes, its fields say {told})")]
+    Length { len: usize, told: u64 },
+    #[error("received malformed message (a string without a NUL at its end)")]
+    Unterminated,
+    #[error("received malformed message (a write of {size} bytes that also cuts)")]
+    WriteAndCut { size: u32 },
+    #[error("received malformed message (a name that no entry can have)")]
+    Name,
+    #[error("received malformed message (unknown inode type {0})")]
+    Kind(u8),
+    #[error("received malformed message (a directory with data)")]
+    DirectoryWithData,
+    /// Stock refuses this one, but it is no reason to leave.
+    #[error("a message without the path it needs")]
+    NoPath,
+}
+
+impl Subtype {
+    /// The subtype with this number.
+    pub fn of(number: u16) -> Option<Subtype> {
+        use Subtype::*;
+        let all = [Write, Mkdir, Delete, Rename, Create, Mtime, UnlockRequest, Unlock];
+        all.into_iter().find(|subtype| *subtype as u16 == number)
+    }
+}
+
+impl Request {
+    /// Reads the payload of a normal message.
+    pub fn decode(subtype: u16, extension: Extension, payload: &[u8]) -> Result<Request, PayloadError> {
+        let kind = Subtype::of(subtype).ok_or(PayloadError::UnknownSubtype(subtype))?;
+        if matches!(kind, Subtype::UnlockRequest | Subtype::Unlock) {
+            let (path, checksum) = decode_unlock(payload)?;
+            return Ok(match kind {
+                Subtype::Unlock => Request::Change(Change::Unlock { path, checksum }),
+                _ => Request::Expire { path, checksum },
+            });
+        }
+        let fields = Fields::decode(payload)?;
+        let path = fields.path.map(TreePath::new).ok_or(PayloadError::NoPath)?;
+        Ok(Request::Change(match kind {
+            Subtype::Write if fields.flags == 0 && extension.has(APPEND) => {
+                let (assumed, data) = (fields.offset.into(), fields.data.to_vec());
+                return Ok(Request::Append { path, assumed, data });
+            }
+            Subtype::Write if fields.flags == 0 => {
+                Change::Write { path, at: WriteAt::Offset(fields.offset.into()), data: fields.data.to_vec() }
+            }
+            Subtype::Write if !fields.data.is_empty() => {
+                return Err(PayloadError::WriteAndCut { size: fields.data.len() as u32 });
+            }
+            Subtype::Write => Change::Truncate { path, size: fields.offset.into() },
+            Subtype::Mkdir => Change::Mkdir { path },
+            Subtype::Delete => Change::Delete { path },
+            Subtype::Create => Change::Create { path },
+            Subtype::Mtime => Change::SetMtime { path, mtime: fields.offset },
+            Subtype::Rename | Subtype::UnlockRequest | Subtype::Unlock => {
+                let to = fields.to.map(TreePath::new).ok_or(PayloadError::NoPath)?;
+                Change::Rename { from: path, to }
+            }
+        }))
+    }
+
+    /// Lays out the payload. Offsets and sizes saturate: past 4 GiB a write is refused anyway.
+    pub fn encode(self) -> Outgoing {
+        let none = Extension::default();
+        let request = match self {
+            Request::Change(change) => change,
+            Request::Append { path, assumed, data } => {
+                let at = WriteAt::Offset(assumed);
+                let write = Request::Change(Change::Write { path, at, data }).encode();
+                return Outgoing { extension: APPEND, ..write };
+            }
+            Request::Expire { path, checksum } => {
+                return plain(Subtype::UnlockRequest, encode_unlock(&path, &checksum));
+            }
+        };
+        match request {
+            Change::Write { path, at, data } => {
+                let offset = match at {
+                    WriteAt::Offset(offset) => offset,
+                    WriteAt::End => 0,
+                };
+                let head = encode_fields(
+                    Numbers { size: saturate(data.len() as u64), offset, flags: 0 },
+                    &path,
+                    None,
+                );
+                let body = (!data.is_empty()).then(|| Arc::new(data));
+                Outgoing { subtype: Subtype::Write as u16, extension: none, head, body }
+            }
+            Change::Truncate { path, size } => {
+                plain(Subtype::Write, encode_fields(Numbers { size: 0, offset: size, flags: 1 }, &path, None))
+            }
+            Change::SetMtime { path, mtime } => {
+                let numbers = Numbers { size: 0, offset: mtime.into(), flags: 0 };
+                plain(Subtype::Mtime, encode_fields(numbers, &path, None))
+            }
+            Change::Mkdir { path } => plain(Subtype::Mkdir, encode_fields(Numbers::default(), &path, None)),
+            Change::Create { path } => plain(Subtype::Create, encode_fields(Numbers::default(), &path, None)),
+            Change::Delete { path } => plain(Subtype::Delete, encode_fields(Numbers::default(), &path, None)),
+            Change::Rename { from, to } => {
+                plain(Subtype::Rename, encode_fields(Numbers::default(), &from, Some(&to)))
+            }
+            Change::Unlock { path, checksum } => plain(Subtype::Unlock, encode_unlock(&path, &checksum)),
+        }
+    }
+}
+
+fn plain(subtype: Subtype, head: Vec<u8>) -> Outgoing {
+    Outgoing { subtype: subtype as u16, extension: Extension::default(), head, body: None }
+}
+
+/// The fields of a change, as they lie.
+struct Fields<'a> {
+    offset: u32,
+    flags: u32,
+    path: Option<&'a [u8]>,
+    to: Option<&'a [u8]>,
+    data: &'a [u8],
+}
+
+#[derive(Default)]
+struct Numbers {
+    size: u32,
+    offset: u64,
+    flags: u32,
+}
+
+impl<'a> Fields<'a> {
+    fn decode(payload: &'a [u8]) -> Result<Fields<'a>, PayloadError> {
+        let short = PayloadError::Short { len: payload.len(), least: CHANGE_HEAD };
+        let mut rest = payload;
+        let [size, offset, path_len, to_len, flags] = take_numbers(&mut rest).ok_or(short)?;
+        let told = u64::from(size) + u64::from(path_len) + u64::from(to_len);
+        let lengths = PayloadError::Length { len: payload.len(), told: told + CHANGE_HEAD as u64 };
+        if rest.len() as u64 != told {
+            return Err(lengths);
+        }
+        let path = take_string(&mut rest, path_len, lengths)?;
+        let to = take_string(&mut rest, to_len, lengths)?;
+        Ok(Fields { offset, flags, path, to, data: rest })
+    }
+}
+
+fn take_numbers<const N: usize>(rest: &mut &[u8]) -> Option<[u32; N]> {
+    let mut numbers = [0; N];
+    for number in &mut numbers {
+        *number = u32::from_le_bytes(take(rest)?);
+    }
+    Some(numbers)
+}
+
+/// Cuts off a string whose length counts its NUL; `None` when it is not there. As in stock it ends
+/// at its first NUL.
+fn take_string<'a>(
+    rest: &mut &'a [u8],
+    len: u32,
+    lengths: PayloadError,
+) -> Result<Option<&'a [u8]>, PayloadError> {
+    if len == 0 {
+        return Ok(None);
+    }
+    let (string, behind) = rest.split_at_checked(len as usize).ok_or(lengths)?;
+    *rest = behind;
+    terminated(string).map(Some)
+}
+
+fn terminated(string: &[u8]) -> Result<&[u8], PayloadError> {
+    if string.last() != Some(&0) {
+        return Err(PayloadError::Unterminated);
+    }
+    Ok(string.split(|&byte| byte == 0).next().unwrap_or_default())
+}
+
+fn encode_fields(numbers: Numbers, path: &TreePath, to: Option<&TreePath>) -> Vec<u8> {
+    let length = |path: &TreePath| saturate(path.as_bytes().len() as u64 + 1);
+    let strings = path.as_bytes().len() + to.map_or(0, |to| to.as_bytes().len() + 1) + 1;
+    let mut head = Vec::with_capacity(CHANGE_HEAD + strings);
+    for number in [numbers.size, saturate(numbers.offset), length(path), to.map_or(0, length), numbers.flags]
+    {
+        head.extend_from_slice(&number.to_le_bytes());
+    }
+    for path in [Some(path), to].into_iter().flatten() {
+        head.extend_from_slice(path.as_bytes());
+        head.push(0);
+    }
+    head
+}
+
+fn saturate(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn decode_unlock(payload: &[u8]) -> Result<(TreePath, [u8; 32]), PayloadError> {
+    let short = PayloadError::Short { len: payload.len(), least: UNLOCK_HEAD + 1 };
+    let mut rest = payload;
+    let checksum = take(&mut rest).filter(|_| payload.len() > UNLOCK_HEAD).ok_or(short)?;
+    Ok((TreePath::new(terminated(rest)?), checksum))
+}
+
+fn encode_unlock(path: &TreePath, checksum: &[u8; 32]) -> Vec<u8> {
+    [checksum.as_slice(), path.as_bytes(), b"\0"].concat()
+}
+
+/// Reads the payload of an update: an entry as the leader has it. The root comes as inode 0 with
+/// the empty name.
+pub fn decode_update(payload: &[u8]) -> Result<Row, PayloadError> {
+    let short = PayloadError::Short { len: payload.len(), least: UPDATE_HEAD };
+    let head = payload.split_at_checked(UPDATE_HEAD);
+    let (mut head, rest) = head.ok_or(short)?;
+    let [parent, inode, version] = take_longs(&mut head).ok_or(short)?;
+    let [writer, mtime, size, name_len] = take_numbers(&mut head).ok_or(short)?;
+    let [kind] = take(&mut head).ok_or(short)?;
+    if kind != FILE && kind != DIRECTORY {
+        return Err(PayloadError::Kind(kind));
+    }
+    let told = u64::from(size) + u64::from(name_len);
+    let lengths = PayloadError::Length { len: payload.len(), told: told + UPDATE_HEAD as u64 };
+    if rest.len() as u64 != told {
+        return Err(lengths);
+    }
+    let (name, data) = rest.split_at_checked(name_len as usize).ok_or(lengths)?;
+    let name = name.split_last().filter(|(last, _)| **last == 0);
+    let (_, name) = name.ok_or(PayloadError::Unterminated)?;
+    if name.contains(&0) {
+        return Err(PayloadError::Name);
+    }
+    if kind == DIRECTORY && !data.is_empty() {
+        return Err(PayloadError::DirectoryWithData);
+    }
+    let data = (!data.is_empty()).then(|| Arc::new(data.to_vec()));
+    Ok(Row { inode, parent, version, writer, mtime, kind, name: name.into(), data })
+}
+
+fn take_longs<const N: usize>(rest: &mut &[u8]) -> Option<[u64; N]> {
+    let mut numbers = [0; N];
+    for number in &mut numbers {
+        *number = u64::from_le_bytes(take(rest)?);
+    }
+    Some(numbers)
+}
+
+/// Lays out the payload of an update, in two parts: the contents are not copied.
+pub fn encode_update(entry: &Entry) -> (Vec<u8>, Option<Arc<Vec<u8>>>) {
+    let data = entry.content().filter(|content| !content.is_empty()).cloned();
+    let mut head = Vec::with_capacity(UPDATE_HEAD + entry.name.len() + 1);
+    for number in [entry.parent, entry.inode, entry.version] {
+        head.extend_from_slice(&number.to_le_bytes());
+    }
+    let name_len = saturate(entry.name.len() as u64 + 1);
+    for number in [entry.writer, entry.mtime, saturate(entry.size()), name_len] {
+        head.extend_from_slice(&number.to_le_bytes());
+    }
+    head.push(entry.kind());
+    head.extend_from_slice(&entry.name);
+    head.push(0);
+    (head, data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(out: &Outgoing) -> Vec<u8> {
+        let body = out.body.as_ref().map_or(&[][..], |body| body.as_slice());
+        [out.head.as_slice(), body].concat()
+    }
+
+    fn requests() -> Vec<Request> {
+        let path = || TreePath::from("a/b");
+        let at = WriteAt::Offset(3);
+        let changes = [
+            Change::Write { path: path(), at, data: b"xyz".to_vec() },
+            Change::Write { path: path(), at, data: Vec::new() },
+            Change::Truncate { path: path(), size: 9 },
+            Change::Mkdir { path: path() },
+            Change::Delete { path: path() },
+            Change::Rename { from: path(), to: "c".into() },
+            Change::Create { path: path() },
+            Change::SetMtime { path: path(), mtime: 77 },
+            Change::Unlock { path: path(), checksum: [5; 32] },
+        ];
+        let mut all: Vec<Request> = changes.into_iter().map(Request::Change).collect();
+        all.push(Request::Append { path: path(), assumed: 4, data: b"q".to_vec() });
+        all.push(Request::Expire { path: path(), checksum: [6; 32] });
+        all
+    }
+
+    #[test]
+    fn requests_survive_the_wire() {
+        for request in requests() {
+            let out = request.clone().encode();
+            assert_eq!(Request::decode(out.subtype, out.extension, &bytes(&out)), Ok(request));
+        }
+    }
+
+    #[test]
+    fn a_stock_node_takes_an_append_for_a_write() {
+        let append = Request::Append { path: "a".into(), assumed: 4, data: b"q".to_vec() }.encode();
+        let write = Change::Write { path: "a".into(), at: WriteAt::Offset(4), data: b"q".to_vec() };
+        let decoded = Request::decode(append.subtype, Extension(0), &bytes(&append));
+        assert_eq!(decoded, Ok(Request::Change(write)));
+    }
+
+    #[test]
+    fn cut_and_garbled_requests_are_refused() {
+        for request in requests() {
+            let out = request.encode();
+            let whole = bytes(&out);
+            for len in 0..whole.len() {
+                let cut = Request::decode(out.subtype, out.extension, &whole[..len]);
+                assert!(cut.is_err(), "{len} of {} bytes of {}", whole.len(), out.subtype);
+            }
+            for at in 0..whole.len() {
+                for value in [0, 1, 0xff] {
+                    let mut garbled = whole.clone();
+                    garbled[at] = value;
+                    // Whatever it says, it must be read within bounds.
+                    let _ = Request::decode(out.subtype, out.extension, &garbled);
+                }
+            }
+        }
+        assert_eq!(Request::decode(9, Extension(0), &[]), Err(PayloadError::UnknownSubtype(9)));
+        assert_eq!(Request::decode(0, Extension(0), &[]), Err(PayloadError::UnknownSubtype(0)));
+        assert_eq!(Request::decode(2, Extension(0), &[0; 20]), Err(PayloadError::NoPath));
+    }
+
+    #[test]
+    fn lengths_do_not_overflow() {
+        let mut payload = vec![0xff; 12];
+        payload.resize(24, 0);
+        let told = 3 * u64::from(u32::MAX) - u64::from(u32::MAX) + 20;
+        assert_eq!(Request::decode(1, Extension(0), &payload), Err(PayloadError::Length { len: 24, told }));
+    }
+
+    #[test]
+    fn hostile_updates() {
+        let mut db = crate::memdb::MemDb::new();
+        let stamp = crate::memdb::Stamp { writer: 1, time: 2 };
+        let change = Change::Create { path: "name".into() };
+        let inode = db
+            .apply(change, stamp, crate::memdb::Limits::Agreed, std::time::Duration::ZERO)
+            .expect("applies")
+            .inode;
+        let (head, body) = encode_update(db.get(inode).expect("made"));
+        assert_eq!(body, None);
+        for len in 0..head.len() {
+            assert!(decode_update(&head[..len]).is_err(), "{len} bytes");
+        }
+        let row = decode_update(&head).expect("whole");
+        assert_eq!((row.inode, row.parent, &*row.name, row.data), (2, 0, &b"name"[..], None));
+        let with = |at: usize, value: u8| {
+            let mut bad = head.clone();
+            bad[at] = value;
+            decode_update(&bad)
+        };
+        assert_eq!(with(40, 10), Err(PayloadError::Kind(10)));
+        assert_eq!(with(42, 0), Err(PayloadError::Name));
+        assert_eq!(with(45, 1), Err(PayloadError::Unterminated));
+        // namelen 0: stock looks at the byte before the name.
+        let mut nameless = head[..UPDATE_HEAD].to_vec();
+        nameless[36] = 0;
+        assert_eq!(decode_update(&nameless), Err(PayloadError::Unterminated));
+        // A directory with one byte of data in place of one of the name.
+        let mut dir = head.clone();
+        (dir[32], dir[36], dir[40], dir[44]) = (1, 4, 4, 0);
+        assert_eq!(decode_update(&dir), Err(PayloadError::DirectoryWithData));
+    }
+}

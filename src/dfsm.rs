@@ -1,0 +1,277 @@
+//! The state machine of a process group: who is in it, who has the same data, when messages are
+//! applied. Both groups run on it: the database ([`crate::dcdb`]) and the status
+//! ([`crate::status_group`]) are its applications.
+//!
+//! Events come in ([`Event`]), effects go out ([`Effect`]), in the order in which they are to be
+//! carried out. It never does I/O: no socket, clock, lock, thread or log; time, node id and what the
+//! group delivers come in as values. So a whole cluster can be simulated, faults included.
+//!
+//! The rules are those of stock nodes, which are members of the same groups, with these differences;
+//! none of them shows on the wire:
+//!
+//! - A local message waits until this node is synced before it is sent. Stock sends at once; such a
+//!   message can reach synced members and the sender at different places in the order of changes.
+//! - While updates are awaited, everything that is delivered is kept in the order of arrival, as
+//!   synced members apply it. Stock keeps the messages of members that are not synced for later,
+//!   and then has another order than the synced members.
+//! - A verification that arrives before this node is synced is ignored; stock leaves the group.
+//! - Who waits is released as soon as the group is left, not when it is joined again, and no later
+//!   than its deadline.
+
+mod app;
+mod members;
+mod queue;
+mod sync;
+mod turn;
+mod verify;
+mod waiting;
+pub mod wire;
+
+pub use app::{App, Delivered, Delivery, Leave, Outgoing, Port, Then};
+pub use members::{Member, Members};
+pub use waiting::{Abandoned, Ticket};
+pub use wire::MemberId;
+
+use crate::clock::UnixTime;
+use queue::Queue;
+use std::sync::Arc;
+use std::time::Duration;
+use turn::Turn;
+use verify::Verification;
+use waiting::Waiting;
+use wire::{Base, Epoch, Extension, Normal, Sync, SyncKind};
+
+/// Where the machine is. The numbers are stock's, as debug logs show them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// Not a member yet.
+    Start = 0,
+    /// Collecting the states of all members.
+    StartSync = 1,
+    /// This node has what the group has: messages are applied.
+    Synced = 2,
+    /// Waiting for what this node lacks.
+    Update = 3,
+    /// To leave the group, and to join again after a while.
+    Leave = 253,
+    /// Left for good: a member speaks a newer protocol.
+    VersionError = 254,
+    /// Left for good: this node cannot keep what the group agrees on.
+    Error = 255,
+}
+
+impl Mode {
+    /// Whether the group is to be left, or was.
+    pub fn is_error(self) -> bool {
+        self >= Mode::Leave
+    }
+
+    /// Whether joining again may help.
+    pub fn is_restartable(self) -> bool {
+        !matches!(self, Mode::VersionError | Mode::Error)
+    }
+}
+
+/// The time at which an event is handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// The wall clock, for what is sent.
+    pub unix: UnixTime,
+    /// Time that never goes back, for what is waited for.
+    pub uptime: Duration,
+}
+
+/// What happens to the machine.
+#[derive(Debug)]
+pub enum Event<'a, R> {
+    /// The group is about to be joined, as this member; also after it was left.
+    Join(MemberId),
+    /// The membership of the group changed. `joined` tells whether anybody joined; who left does
+    /// not matter. The lists of joined and left differ between members, that of members does not.
+    Confchg { members: &'a [MemberId], joined: bool },
+    /// A message of the group, in agreed order.
+    Deliver { from: MemberId, bytes: &'a [u8] },
+    /// This node has something for the group. With a ticket there will be exactly one answer.
+    Submit { request: R, ticket: Option<Ticket> },
+    /// A message could not be sent.
+    SendFailed(Purpose),
+    /// What the group agreed on cannot be stored: it is left for good.
+    StoreFailed,
+    /// Time went by. See [`Dfsm::next_tick`].
+    Tick,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug)]
+pub enum Effect<A: App> {
+    /// To be sent to the group, this node included.
+    Send(Frame),
+    /// The mode changed. In an error mode the group is to be left; see [`Mode::is_restartable`].
+    Mode(Mode),
+    /// The result for who submitted something.
+    Answer { ticket: Ticket, result: Result<A::Outcome, Abandoned> },
+    /// A line for the log.
+    Log(Level, String),
+    /// What the application asks for.
+    App(A::Effect),
+}
+
+/// How a log line is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    Critical,
+}
+
+/// Bytes to send, in two parts, so that the contents of files are not copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    pub purpose: Purpose,
+    pub head: Vec<u8>,
+    pub body: Option<Arc<Vec<u8>>>,
+}
+
+/// What a message is for, to say so when it cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The application's message with this count.
+    Normal(u64),
+    /// A message of the state machine.
+    Sync(SyncKind),
+}
+
+impl Frame {
+    /// Both parts, the second empty when there is none.
+    pub fn parts(&self) -> [&[u8]; 2] {
+        [&self.head, self.body.as_ref().map_or(&[], |body| body.as_slice())]
+    }
+
+    /// The whole message.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.parts().concat()
+    }
+}
+
+/// How long a local sender waits for its message to come back.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The state machine of one group.
+#[derive(Debug)]
+pub struct Dfsm<A: App> {
+    app: A,
+    mode: Mode,
+    members: Members,
+    sender: Sender,
+    queue: Queue,
+    verification: Verification,
+    waiting: Waiting<A::Request>,
+    /// What all members understand beyond stock; of the last finished exchange of states.
+    common: Extension,
+}
+
+/// Makes the heads of messages.
+#[derive(Debug)]
+struct Sender {
+    protocol_version: u32,
+    local: MemberId,
+    epoch_counter: u32,
+    /// The round of synchronisation that this node takes part in.
+    epoch: Epoch,
+    /// Number of the last message of the application.
+    count: u64,
+}
+
+impl<A: App> Dfsm<A> {
+    /// A machine that is in no group yet.
+    pub fn new(app: A) -> Self {
+        Self {
+            app,
+            mode: Mode::Start,
+            members: Members::default(),
+            sender: Sender {
+                protocol_version: A::PROTOCOL_VERSION,
+                local: MemberId { node: 0, pid: 0 },
+                epoch_counter: 0,
+                epoch: Epoch::default(),
+                count: 0,
+            },
+            queue: Queue::default(),
+            verification: Verification::default(),
+            waiting: Waiting::default(),
+            common: Extension::default(),
+        }
+    }
+
+    /// Handles one event. The store is that of the application; nothing else may change it while
+    /// this node is in the group.
+    pub fn handle(&mut self, store: &mut A::Store, event: Event<'_, A::Request>, now: Now) -> Vec<Effect<A>> {
+        let mut turn = Turn::new(self, store, now);
+        match event {
+            Event::Join(local) => turn.join(local),
+            Event::Confchg { members, joined } => turn.membership_changed(members, joined),
+            Event::Deliver { from, bytes } => turn.deliver(from, bytes),
+            Event::Submit { request, ticket } => turn.submit(request, ticket),
+            Event::SendFailed(purpose) => turn.send_failed(purpose),
+            Event::StoreFailed => turn.become_mode(Mode::Error),
+            Event::Tick => turn.tick(),
+        }
+        turn.finish()
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The members, as of the last change of the membership.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Whether this is the member with the lowest node id.
+    pub fn is_lowest(&self) -> bool {
+        self.members.lowest_node() == Some(self.sender.local.node)
+    }
+
+    pub fn app(&self) -> &A {
+        &self.app
+    }
+
+    pub fn app_mut(&mut self) -> &mut A {
+        &mut self.app
+    }
+
+    /// When a [`Event::Tick`] is due at the latest.
+    pub fn next_tick(&self) -> Duration {
+        let verify = if A::VERIFIES { self.verification.due() } else { Duration::MAX };
+        self.waiting.next_deadline().unwrap_or(Duration::MAX).min(verify)
+    }
+}
+
+impl Sender {
+    fn base(&self, kind: u16, now: Now) -> Base {
+        let (protocol_version, time) = (self.protocol_version, now.unix);
+        Base { kind, subtype: 0, protocol_version, time, extension: Extension::default() }
+    }
+
+    /// A message of the application, numbered.
+    fn normal(&mut self, now: Now, out: Outgoing) -> Frame {
+        self.count += 1;
+        let base = self.base(wire::NORMAL, now);
+        let base = Base { subtype: out.subtype, extension: out.extension, ..base };
+        let head = Normal { base, count: self.count, payload: &out.head }.encode();
+        Frame { purpose: Purpose::Normal(self.count), head, body: out.body }
+    }
+
+    /// A message of the state machine.
+    fn sync(&self, now: Now, kind: SyncKind, extension: Extension, payload: &[u8]) -> Frame {
+        let base = Base { extension, ..self.base(kind as u16, now) };
+        let head = Sync { base, epoch: self.epoch, payload }.encode();
+        Frame { purpose: Purpose::Sync(kind), head, body: None }
+    }
+
+    fn new_epoch(&mut self, now: Now) {
+        self.epoch_counter = self.epoch_counter.wrapping_add(1);
+        let MemberId { node, pid } = self.local;
+        self.epoch = Epoch { counter: self.epoch_counter, time: now.unix, node, pid };
+    }
+}

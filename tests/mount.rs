@@ -4,14 +4,26 @@
 #[path = "mount/fixture.rs"]
 mod fixture;
 
+#[path = "mount/coherence.rs"]
+mod coherence;
+#[path = "mount/durability.rs"]
+mod durability;
 #[path = "mount/errnos.rs"]
 mod errnos;
 #[path = "mount/files.rs"]
 mod files;
 #[path = "mount/generated.rs"]
 mod generated;
+#[path = "mount/guests.rs"]
+mod guests;
+#[path = "mount/limits.rs"]
+mod limits;
+#[path = "mount/load.rs"]
+mod load;
 #[path = "mount/locks.rs"]
 mod locks;
+#[path = "mount/mounting.rs"]
+mod mounting;
 #[path = "mount/moves.rs"]
 mod moves;
 #[path = "mount/names.rs"]

@@ -2,18 +2,22 @@
 //! texts of opened generated files, and the listings of opened directories.
 //!
 //! Contents of database files are not here: a read takes them from the tree by number. Only when a
-//! file leaves the tree do its last contents move here, until the kernel knows and nobody has it open.
+//! file leaves the tree do its last contents move here, until nobody has it open, and a little longer.
 //! Each lock is held for a look into a map, and never while another is taken; whoever holds the
 //! tree's lock may take them, never the other way round.
 
 use super::mode::Class;
 use crate::clock::UnixTime;
 use crate::memdb::{Inode, Name, Touched};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A file that is open, or has left the tree just now. Invariant: one of the two.
+/// How many removed files that nobody has open are kept, and how many bytes of them.
+const RECENT_MAX: usize = 64;
+const RECENT_BYTES_MAX: usize = 4 << 20;
+
+/// A file that is open, or was removed a short while ago.
 #[derive(Debug)]
 struct OpenFile {
     opens: u64,
@@ -27,25 +31,79 @@ struct OpenFile {
 pub(crate) struct Removed {
     pub(crate) content: Arc<Vec<u8>>,
     pub(crate) mtime: UnixTime,
-    /// The kernel was not told yet: whoever finds it by a name of before may still open it, instead
-    /// of waiting for the removal to reach the disk.
+    /// The kernel was not told yet.
     pub(crate) is_leaving: bool,
 }
 
 /// What is assumed of a file that nobody had open when it left.
 const UNKNOWN: Class = Class { private: true, script: false };
 
+/// Files that are open, and those that were removed a short while ago: who walked a path before a
+/// removal may come to open the file after it, and is to find it.
+#[derive(Debug, Default)]
+struct Files {
+    all: HashMap<Inode, OpenFile>,
+    /// Removed files, known to the kernel as such, in the order in which nobody had them open any
+    /// more, each with its length. A file may be in here although somebody opened it again.
+    recent: VecDeque<(Inode, usize)>,
+    /// Sum of the lengths in `recent`.
+    recent_bytes: usize,
+}
+
+impl OpenFile {
+    fn is_leaving(&self) -> bool {
+        self.removed.as_ref().is_some_and(|removed| removed.is_leaving)
+    }
+
+    fn settle(&mut self) {
+        if let Some(removed) = &mut self.removed {
+            removed.is_leaving = false;
+        }
+    }
+}
+
+impl Files {
+    fn change(&mut self, inode: Inode, change: impl FnOnce(&mut OpenFile)) {
+        let Some(file) = self.all.get_mut(&inode) else { return };
+        change(file);
+        match &file.removed {
+            _ if file.opens > 0 => {}
+            None => drop(self.all.remove(&inode)),
+            Some(removed) if removed.is_leaving => {}
+            Some(removed) => {
+                let length = removed.content.len();
+                self.recent_bytes += length;
+                self.recent.push_back((inode, length));
+                self.forget_oldest();
+            }
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        while self.recent.len() > RECENT_MAX || self.recent_bytes > RECENT_BYTES_MAX {
+            let Some((inode, length)) = self.recent.pop_front() else { return };
+            self.recent_bytes -= length;
+            // If it was closed more than once, it is in the queue once more.
+            let is_last = self.recent.iter().all(|(other, _)| *other != inode);
+            if is_last && self.all.get(&inode).is_some_and(|file| file.opens == 0) {
+                self.all.remove(&inode);
+            }
+        }
+    }
+}
+
 /// A directory as it was when somebody began to read it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
-    pub(crate) names: Vec<(Name, Inode)>,
+    /// Names, and the kernel's numbers of what they name.
+    pub(crate) names: Vec<(Name, u64)>,
 }
 
 /// Everything that is open.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
     last: AtomicU64,
-    files: Mutex<HashMap<Inode, OpenFile>>,
+    files: Mutex<Files>,
     texts: Mutex<HashMap<u64, Arc<[u8]>>>,
     listings: Mutex<HashMap<u64, Arc<Listing>>>,
 }
@@ -53,18 +111,6 @@ pub(crate) struct Handles {
 /// The maps hold no invariant across a panic, so a poisoned lock is as good as another.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl OpenFile {
-    fn settle(&mut self) {
-        if let Some(removed) = &mut self.removed {
-            removed.is_leaving = false;
-        }
-    }
-
-    fn is_kept(&self) -> bool {
-        self.opens > 0 || self.removed.as_ref().is_some_and(|removed| removed.is_leaving)
-    }
 }
 
 impl Handles {
@@ -77,15 +123,16 @@ impl Handles {
     /// called under the tree's lock, which is when it is certain that the file is there.
     pub(crate) fn open(&self, inode: Inode, class: Class) {
         let mut files = lock(&self.files);
-        let file = files.entry(inode).or_insert(OpenFile { opens: 0, class, removed: None });
+        let file = files.all.entry(inode).or_insert(OpenFile { opens: 0, class, removed: None });
         file.opens += 1;
         file.class = class;
+        file.removed = None;
     }
 
-    /// Notes that a file which left the tree is opened, by a name of before or by a handle. Says
+    /// Notes that a file which left the tree is opened, by who found it before or has it open. Says
     /// whether that is possible.
     pub(crate) fn open_removed(&self, inode: Inode) -> bool {
-        match lock(&self.files).get_mut(&inode) {
+        match lock(&self.files).all.get_mut(&inode) {
             Some(file) if file.removed.is_some() => {
                 file.opens += 1;
                 true
@@ -96,7 +143,10 @@ impl Handles {
 
     /// Notes that a file is closed.
     pub(crate) fn close(&self, inode: Inode) {
-        self.change(inode, |file| file.opens = file.opens.saturating_sub(1));
+        let mut files = lock(&self.files);
+        if files.all.get(&inode).is_some_and(|file| file.opens > 0) {
+            files.change(inode, |file| file.opens -= 1);
+        }
     }
 
     /// Keeps the contents of what was removed, at least until [`Handles::settle`]. To be called under
@@ -105,38 +155,35 @@ impl Handles {
         for touched in touched {
             let Touched::Removed { inode, content: Some(content), mtime } = touched else { continue };
             let mut files = lock(&self.files);
-            let file = files.entry(*inode).or_insert(OpenFile { opens: 0, class: UNKNOWN, removed: None });
+            let unknown = OpenFile { opens: 0, class: UNKNOWN, removed: None };
+            let file = files.all.entry(*inode).or_insert(unknown);
             file.removed = Some(Removed { content: Arc::clone(content), mtime: *mtime, is_leaving: true });
         }
     }
 
-    /// The kernel knows that a file left the tree: only who has it open can still reach it.
+    /// The kernel knows, or is about to know, that a file left the tree.
     pub(crate) fn settle(&self, inode: Inode) {
-        self.change(inode, OpenFile::settle);
+        let mut files = lock(&self.files);
+        if files.all.get(&inode).is_some_and(OpenFile::is_leaving) {
+            files.change(inode, OpenFile::settle);
+        }
     }
 
     /// As [`Handles::settle`], for all of them: the removal that failed last does not say which.
     pub(crate) fn settle_all(&self) {
         let mut files = lock(&self.files);
-        files.values_mut().for_each(OpenFile::settle);
-        files.retain(|_, file| file.is_kept());
+        let leaving = files.all.iter().filter(|(_, file)| file.is_leaving());
+        let leaving: Vec<Inode> = leaving.map(|(inode, _)| *inode).collect();
+        for inode in leaving {
+            files.change(inode, OpenFile::settle);
+        }
     }
 
     /// The last state of a file that was removed.
     pub(crate) fn removed(&self, inode: Inode) -> Option<(Removed, Class)> {
         let files = lock(&self.files);
-        let file = files.get(&inode)?;
+        let file = files.all.get(&inode)?;
         file.removed.clone().map(|removed| (removed, file.class))
-    }
-
-    fn change(&self, inode: Inode, change: impl FnOnce(&mut OpenFile)) {
-        let mut files = lock(&self.files);
-        if let Some(file) = files.get_mut(&inode) {
-            change(file);
-            if !file.is_kept() {
-                files.remove(&inode);
-            }
-        }
     }
 
     /// Keeps a text for a handle.
@@ -174,7 +221,7 @@ impl Handles {
 
 #[cfg(test)]
 mod tests {
-    use super::{Handles, Removed};
+    use super::{Handles, RECENT_BYTES_MAX, RECENT_MAX, Removed};
     use crate::fs::mode::Class;
     use crate::memdb::Touched;
     use std::sync::Arc;
@@ -185,6 +232,14 @@ mod tests {
 
     fn removed(is_leaving: bool) -> Removed {
         Removed { content: Arc::new(b"last".to_vec()), mtime: 7, is_leaving }
+    }
+
+    /// Removes so many other files that none of before is kept for being recent.
+    fn pass(handles: &Handles) {
+        for inode in 1000..1000 + RECENT_MAX as u64 {
+            handles.keep_removed(&[removal(inode)]);
+            handles.settle(inode);
+        }
     }
 
     #[test]
@@ -198,30 +253,48 @@ mod tests {
         assert_eq!(handles.removed(5), Some((removed(true), class)));
         handles.settle(5);
         handles.close(5);
+        pass(&handles);
         assert_eq!(handles.removed(5), Some((removed(false), class)));
         assert!(handles.open_removed(5), "by the handle that is left");
         handles.close(5);
         handles.close(5);
+        assert!(handles.open_removed(5), "by who found the path before");
+        handles.close(5);
+        pass(&handles);
         assert_eq!(handles.removed(5), None);
-        assert!(super::lock(&handles.files).is_empty());
     }
 
     #[test]
     fn contents_are_kept_until_the_kernel_knows() {
         let handles = Handles::default();
-        handles.keep_removed(&[removal(6)]);
+        handles.keep_removed(&[removal(6), removal(7)]);
+        pass(&handles);
         assert_eq!(handles.removed(6).map(|(removed, _)| removed), Some(removed(true)));
         assert!(handles.open_removed(6));
         handles.close(6);
-        assert!(handles.removed(6).is_some(), "still leaving");
         handles.settle(6);
-        assert!(!handles.open_removed(6));
-        handles.keep_removed(&[removal(7), removal(8)]);
-        assert!(handles.open_removed(8));
+        handles.settle(6);
+        assert_eq!(handles.removed(6).map(|(removed, _)| removed), Some(removed(false)));
         handles.settle_all();
-        assert_eq!((handles.removed(7), handles.removed(8).is_some()), (None, true));
-        handles.close(8);
-        assert!(super::lock(&handles.files).is_empty());
+        pass(&handles);
+        assert_eq!((handles.removed(6), handles.removed(7)), (None, None));
+    }
+
+    #[test]
+    fn recent_removals_are_bounded_in_number_and_bytes() {
+        let handles = Handles::default();
+        let large = Arc::new(vec![0; 1 << 20]);
+        for inode in 0..200 {
+            let content = if inode % 2 == 0 { Some(Arc::clone(&large)) } else { Some(Arc::default()) };
+            handles.keep_removed(&[Touched::Removed { inode, content, mtime: 0 }]);
+            handles.settle(inode);
+            let files = super::lock(&handles.files);
+            let bytes: usize =
+                files.all.values().filter_map(|file| Some(file.removed.as_ref()?.content.len())).sum();
+            assert_eq!(bytes, files.recent_bytes);
+            assert!(bytes <= RECENT_BYTES_MAX && files.all.len() <= RECENT_MAX, "{inode}");
+        }
+        assert!(handles.removed(199).is_some() && handles.removed(198).is_some());
     }
 
     #[test]
@@ -232,7 +305,7 @@ mod tests {
         assert!(!handles.open_removed(9), "it is in the tree");
         handles.close(9);
         handles.close(9);
-        assert!(super::lock(&handles.files).is_empty());
+        assert!(super::lock(&handles.files).all.is_empty());
     }
 
     #[test]

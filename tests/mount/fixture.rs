@@ -137,7 +137,11 @@ impl Tree {
     }
 
     pub fn unmount(&mut self) -> bool {
-        self.mounted.take().is_none_or(|mounted| mounted.unmount(PATIENCE))
+        self.unmount_within(PATIENCE)
+    }
+
+    pub fn unmount_within(&mut self, timeout: Duration) -> bool {
+        self.mounted.take().is_none_or(|mounted| mounted.unmount(timeout))
     }
 }
 

@@ -4,6 +4,8 @@
 use pmxcfs::cfs::{Cfs, NodeIdentity};
 use pmxcfs::clock::Clock;
 use pmxcfs::db::Db;
+use pmxcfs::ipc::qb::client::{Client as NativeClient, ConnectOptions};
+use pmxcfs::ipc::qb::{Namespace, Options, Server};
 use pmxcfs::ipc::requests::Requests;
 use pmxcfs::ipc::server::{Access, Client, Peer, Service};
 use pmxcfs::memdb::{Change, WriteAt};
@@ -13,6 +15,7 @@ use pmxcfs::status::{ClusterInfo, ClusterNode};
 use pmxcfs::store::Store;
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The process that sent the recorded requests.
 const CLIENT_PID: i32 = 14191;
@@ -187,7 +190,7 @@ fn fill_status(cfs: &Cfs) {
 }
 
 /// Sends all recorded requests by `ask`, which gives the errno and the data.
-fn replay(ask: impl Fn(i32, &[u8]) -> (i32, Vec<u8>)) {
+fn replay(mut ask: impl FnMut(i32, &[u8]) -> (i32, Vec<u8>)) {
     let records = records();
     assert_eq!(records.len(), 59);
     for Record { name, id, body, errno, data } in records {
@@ -208,4 +211,25 @@ fn the_service_answers_as_recorded() {
         let response = requests.handle(&client, id, body);
         (-response.error, response.data.as_bytes().to_vec())
     });
+}
+
+/// Needs root, since a client is known by its user.
+#[test]
+fn the_server_carries_the_answers() {
+    let node = node();
+    let shm = tempfile::tempdir_in("/dev/shm").expect("a directory of shared memory");
+    let name = format!("pmxcfs-golden-{}", std::process::id());
+    let namespace = Namespace::Abstract;
+    let options = Options { namespace: namespace.clone(), shm_dir: shm.path().into(), ..Options::default() };
+    let requests = Arc::new(Requests::new(Arc::clone(&node.cfs)));
+    let server = Server::start(&name, requests, options).expect("a free name");
+    let timeout = Some(Duration::from_secs(60));
+    let options = ConnectOptions { namespace, max_message_size: 8192 * 128, timeout };
+    let mut client = NativeClient::connect_with(&name, &options).expect("root may connect");
+    replay(|id, body| {
+        let response = client.request(id, body, timeout).expect("an answer");
+        (-response.error, response.data.as_bytes().to_vec())
+    });
+    drop(client);
+    server.stop();
 }

@@ -18,6 +18,8 @@ pub const RESPONSE_HEADER_LEN: usize = 24;
 
 /// Message id of the handshake.
 const ID_AUTHENTICATE: i32 = -1;
+/// Message id by which a client may end its connection; the stock client never does.
+const ID_DISCONNECT: i32 = -3;
 /// Connection type: shared memory.
 pub const TYPE_SHM: i32 = 1;
 
@@ -180,7 +182,7 @@ impl RequestHeader {
     ///
     /// # Errors
     /// If it is shorter than a header, if the header gives another length than it has, or if its
-    /// id is one of the reserved, negative ones.
+    /// id is the reserved one that ends a connection. Any other id is the service's to refuse.
     pub fn split(message: &[u8]) -> Result<(Self, &[u8]), Malformed> {
         let (header, body) =
             message.split_at_checked(REQUEST_HEADER_LEN).ok_or(Malformed("short request"))?;
@@ -188,8 +190,8 @@ impl RequestHeader {
         if usize::try_from(header.size) != Ok(message.len()) {
             return Err(Malformed("size of a request"));
         }
-        if header.id < 0 {
-            return Err(Malformed("id of a request"));
+        if header.id == ID_DISCONNECT {
+            return Err(Malformed("a request to disconnect"));
         }
         Ok((header, body))
     }
@@ -341,10 +343,13 @@ mod tests {
         let good = message(6, 20);
         let (header, body) = RequestHeader::split(&good).unwrap();
         assert_eq!((header.id, body), (6, &b"body"[..]));
-        for (id, size) in [(6, 19), (6, 21), (6, 0), (6, -5), (6, i32::MIN), (-1, 20), (-3, 20)] {
+        for (id, size) in [(6, 19), (6, 21), (6, 0), (6, -5), (6, i32::MIN), (-3, 20)] {
             assert!(RequestHeader::split(&message(id, size)).is_err(), "{id} {size}");
         }
         assert!(RequestHeader::split(&good[..15]).is_err());
+        for id in [-1, -2, -5, i32::MIN] {
+            assert!(RequestHeader::split(&message(id, 20)).is_ok(), "{id} is for the service to refuse");
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ use std::time::Duration;
 
 /// How long a dead server goes unnoticed during a request.
 const LIVENESS_INTERVAL: Duration = Duration::from_millis(250);
+/// How long to wait before looking again whether there is room for a request.
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
 /// How long to wait for a server that does not take its doorbell bytes.
 const BELL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -214,8 +216,19 @@ impl Client {
         body: &[u8],
         timeout: Option<Duration>,
     ) -> Result<Response, ClientError> {
-        self.send(id, body)?;
-        let (answered, response) = self.receive(timeout)?;
+        let deadline = Deadline::new(self.clock, timeout);
+        while let Err(error) = self.send(id, body) {
+            // A stock server answers a request before it takes it out of the ring.
+            if !matches!(error, ClientError::Busy) {
+                return Err(error);
+            }
+            let pause = deadline.slice(BUSY_PAUSE).ok_or(ClientError::Busy)?;
+            let hangup = wait_for(self.socket.as_fd(), PollFlags::empty(), pause)?;
+            if !hangup.is_empty() {
+                return self.note(Err(ClientError::NotConnected));
+            }
+        }
+        let (answered, response) = self.receive_until(deadline)?;
         if answered != id {
             self.connected = false;
             return Err(ClientError::Protocol("an answer to another request"));
@@ -247,10 +260,14 @@ impl Client {
     /// # Errors
     /// If the time is over, or the connection is broken.
     pub fn receive(&mut self, timeout: Option<Duration>) -> Result<(i32, Response), ClientError> {
+        self.receive_until(Deadline::new(self.clock, timeout))
+    }
+
+    fn receive_until(&mut self, deadline: Deadline) -> Result<(i32, Response), ClientError> {
         if !self.connected {
             return Err(ClientError::NotConnected);
         }
-        let received = self.receive_message(timeout).and_then(|()| {
+        let received = self.receive_message(deadline).and_then(|()| {
             let (header, data) = ResponseHeader::split(&self.message)?;
             Ok((header.id, Response { error: header.error, data: data.to_vec().into() }))
         });
@@ -280,9 +297,8 @@ impl Client {
         }
     }
 
-    fn receive_message(&mut self, timeout: Option<Duration>) -> Result<(), ClientError> {
+    fn receive_message(&mut self, deadline: Deadline) -> Result<(), ClientError> {
         let Link::Rings(rings) = &mut self.link;
-        let deadline = Deadline::new(self.clock, timeout);
         let mut alive = true;
         while !sem::try_take(rings.responses.ring().semaphore()) {
             if !alive {

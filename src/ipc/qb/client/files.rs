@@ -37,9 +37,9 @@ impl Files {
     pub(super) fn open(bases: &[Vec<u8>; 3], len: usize) -> Result<(Self, [Ring; 3]), ClientError> {
         let [requests, responses, events] = bases;
         let opened = [open_ring(requests, len)?, open_ring(responses, len)?, open_ring(events, len)?];
-        // We write into it, and could not survive doing so when memory runs out.
+        // Our writes could not survive that memory runs out, and our answers could not be written.
         let size = i64::try_from(len).map_err(|_| ClientError::Protocol("size of a ring"))?;
-        posix_fallocate(&opened[0].data, 0, size)?;
+        opened[..2].iter().try_for_each(|ring| posix_fallocate(&ring.data, 0, size))?;
         let part = |file, len| -> (BorrowedFd<'_>, usize) { (File::as_fd(file), len) };
         let parts: Vec<_> = opened
             .iter()

@@ -1,1 +1,228 @@
-//! Assembly: start and stop order, pid file, lock file, signals, readiness.
+//! Assembly: makes the parts in the right order, waits for a reason to stop, and takes them down in
+//! reverse. It owns the order and the files by which the daemon is known; it has no rules of its own.
+
+pub mod background;
+pub mod guard;
+mod run_files;
+mod signals;
+
+pub use run_files::RunFileError;
+pub use signals::StopReason;
+
+use guard::Guard;
+use run_files::PidFile;
+
+use crate::cfs::{Cfs, NodeIdentity};
+use crate::clock::Clock;
+use crate::db::{Db, OpenError};
+use crate::fuse;
+use crate::ipc::requests::Requests;
+use crate::ipc::{self, Server};
+use crate::memdb::{Change, TreePath, WriteAt};
+use crate::options::Config;
+use crate::rrd;
+use crate::store::Store;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+/// How long a stop waits for programs that have files open. With the times below and the transport's
+/// own it stays under the ten seconds after which the service manager kills.
+const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a stop waits for round-robin files.
+const RRD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Name of the file that makes a database one of a cluster.
+const COROSYNC_CONF: &[u8] = b"corosync.conf";
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Lock, pid file or a directory.
+    #[error(transparent)]
+    RunFile(#[from] RunFileError),
+    /// The database.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The host's corosync.conf could not be taken into a new database.
+    #[error("unable to import '{path}' into the new database: {reason}")]
+    Import {
+        /// The host's file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The database belongs to a cluster.
+    #[error(
+        "the database '{path}' holds corosync.conf, so it belongs to a cluster, and this version cannot join \
+         one - start with --local to serve it from this node alone (changes are not replicated)"
+    )]
+    Cluster {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The tree could not be mounted.
+    #[error("unable to mount '{path}': {source} - is /dev/fuse there, and the directory free?")]
+    Mount {
+        /// The mount point.
+        path: PathBuf,
+        /// What is wrong.
+        source: io::Error,
+    },
+    /// The service could not be offered.
+    #[error("unable to start the IPC service '{name}': {source} - does another pmxcfs serve it?")]
+    Service {
+        /// Name of the service.
+        name: String,
+        /// What is wrong.
+        source: io::Error,
+    },
+    /// Threads or signals.
+    #[error("unable to start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Serves the tree until there is a reason to stop. `ready` is called once, when it is served.
+///
+/// # Errors
+/// [`StartError`] says what keeps it from starting; nothing is left behind then.
+pub fn run(config: &Config, ready: impl FnOnce() -> io::Result<()>) -> Result<StopReason, StartError> {
+    signals::hold().map_err(io::Error::from)?;
+    run_files::make_directories(config)?;
+    let _lock = run_files::lock(&config.paths)?;
+    let clock = Clock::start();
+    let db = Arc::new(open_database(config, clock)?);
+    let outcome = serve(config, &db, clock, ready);
+    // After everything that could still change it.
+    if let Err(error) = db.close() {
+        log::error!(target: "main", "closing the database: {error}");
+    }
+    outcome
+}
+
+fn open_database(config: &Config, clock: Clock) -> Result<Db, StartError> {
+    let paths = &config.paths;
+    let store = Store::open(&paths.database, clock.unix()).map_err(OpenError::from)?;
+    let is_fresh = store.is_created();
+    let db = Db::open(store, clock)?;
+    if is_fresh && !config.local {
+        import_corosync_conf(config, &db)?;
+    }
+    let is_cluster = db.read().resolve(COROSYNC_CONF).is_some();
+    match (is_cluster, config.local) {
+        (true, false) => Err(StartError::Cluster { path: paths.database.clone() }),
+        (true, true) => {
+            log::info!(target: "main", "forcing local mode (although corosync.conf exists)");
+            log::warn!(
+                target: "main",
+                "changes made in local mode are not replicated: if other nodes of this cluster change theirs, the \
+                 databases diverge, and the one with the lower version is overwritten when the cluster meets again"
+            );
+            Ok(db)
+        }
+        (false, _) => {
+            log::debug!(target: "main", "using local mode (corosync.conf does not exist)");
+            Ok(db)
+        }
+    }
+}
+
+/// A node that was installed into a cluster has corosync's configuration before it has a database.
+fn import_corosync_conf(config: &Config, db: &Db) -> Result<(), StartError> {
+    let path = &config.paths.corosync_conf;
+    let failed = |reason: String| StartError::Import { path: path.clone(), reason };
+    let data = match std::fs::read(path) {
+        Ok(data) => data,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error.to_string())),
+    };
+    let name = TreePath::new(COROSYNC_CONF);
+    let create = Change::Create { path: name.clone() };
+    let write = Change::Write { path: name, at: WriteAt::Offset(0), data };
+    for change in [create, write] {
+        db.submit_wait(change).map_err(|error| failed(error.to_string()))?;
+    }
+    db.sync_wait().map_err(|error| failed(error.to_string()))
+}
+
+/// The parts that serve, in the order in which they are made.
+struct Parts {
+    rrd: rrd::Writer,
+    mounted: fuse::Mounted,
+    guard: Guard,
+    server: Server,
+    /// Removed when the parts are gone.
+    _pid_file: PidFile,
+}
+
+fn serve(
+    config: &Config,
+    db: &Arc<Db>,
+    clock: Clock,
+    ready: impl FnOnce() -> io::Result<()>,
+) -> Result<StopReason, StartError> {
+    let (reports, reasons) = signals::watch()?;
+    let parts = start(config, db, clock, reports)?;
+    run_files::lower_restart_flag(&config.paths);
+    let reason = match ready() {
+        // The signal thread holds a sender as long as the process lives.
+        Ok(()) => Ok(reasons.recv().unwrap_or(StopReason::Unmounted)),
+        Err(error) => Err(error.into()),
+    };
+    if let Ok(reason) = reason {
+        log::debug!(target: "main", "stopping: {reason:?}");
+        run_files::raise_restart_flag(&config.paths, config.www_data_gid);
+    }
+    log::info!(target: "main", "teardown filesystem");
+    stop(parts);
+    reason
+}
+
+fn start(
+    config: &Config,
+    db: &Arc<Db>,
+    clock: Clock,
+    reports: Sender<StopReason>,
+) -> Result<Parts, StartError> {
+    let paths = &config.paths;
+    let rrd_options =
+        rrd::Options { base_dir: paths.rrd_dir.clone(), rrdcached_socket: paths.rrdcached_socket.clone() };
+    let (sink, rrd) = rrd::Writer::start(rrd_options, clock)?;
+    let node = NodeIdentity {
+        name: config.node_name.clone(),
+        address: Some(config.node_address),
+        www_data_gid: config.www_data_gid,
+    };
+    let cfs = Arc::new(Cfs::new(Arc::clone(db), clock, node, sink));
+    // In local mode this node decides alone.
+    cfs.set_quorate(true);
+    let mount_options = fuse::Options {
+        on_end: Box::new(move || {
+            // The receiver is gone only when the daemon is stopping already.
+            let _ = reports.send(StopReason::Unmounted);
+        }),
+        ..fuse::Options::default()
+    };
+    let mounted = fuse::mount(Arc::clone(&cfs), &paths.mount_point, mount_options)
+        .map_err(|source| StartError::Mount { path: paths.mount_point.clone(), source })?;
+    // Whatever fails from here on drops what was made, which unmounts the tree again.
+    let guard = Guard::start(mounted.path())?;
+    let pid_file = PidFile::write(&paths.pid_file)?;
+    let server = Server::start(&config.service, Arc::new(Requests::new(cfs)), ipc::Options::default())
+        .map_err(|source| StartError::Service { name: config.service.clone(), source })?;
+    Ok(Parts { rrd, mounted, guard, server, _pid_file: pid_file })
+}
+
+fn stop(parts: Parts) {
+    parts.server.stop();
+    if !parts.mounted.unmount(UNMOUNT_TIMEOUT) {
+        log::warn!(target: "main", "files of the tree are still open: programs that use them get errors from now on");
+    }
+    drop(parts.guard);
+    if !parts.rrd.stop(RRD_TIMEOUT) {
+        log::warn!(target: "main", "not all RRD values were written in time");
+    }
+}

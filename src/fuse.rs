@@ -3,8 +3,10 @@
 
 mod adapter;
 mod invalidate;
+mod mount_table;
 mod mounted;
 mod reply;
 
 pub use invalidate::Invalidate;
+pub use mount_table::mounted_device;
 pub use mounted::{Mounted, Options, mount};

@@ -3,6 +3,7 @@
 
 use super::adapter::Adapter;
 use super::invalidate::{self, Invalidate};
+use super::mount_table::mounted_device;
 use crate::cfs::{Cfs, Event};
 use crate::fs::Fs;
 use fuser::{Config, MountOption, Session, SessionACL};
@@ -67,9 +68,8 @@ struct End {
 /// # Errors
 /// What the kernel says.
 pub fn mount(cfs: Arc<Cfs>, path: &Path, options: Options) -> io::Result<Mounted> {
-    clear_leftovers(path)?;
-    std::fs::create_dir_all(path)?;
-    let path = path.canonicalize()?;
+    let path = real_path(path)?;
+    clear_leftovers(&path)?;
     let fs = Fs::new(Arc::clone(&cfs));
     let invalidate = invalidate::queue(Arc::clone(&fs));
     let adapter = Adapter::new(fs, invalidate.clone(), options.cache_lifetime);
@@ -95,6 +95,21 @@ pub fn mount(cfs: Arc<Cfs>, path: &Path, options: Options) -> io::Result<Mounted
     Ok(mounted)
 }
 
+/// The mount point without links, made if it is not there. The tree that may be mounted on it is not
+/// asked.
+fn real_path(path: &Path) -> io::Result<PathBuf> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    std::fs::create_dir_all(parent)?;
+    let path = parent.canonicalize()?.join(name);
+    if mounted_device(&path).is_none() {
+        std::fs::create_dir_all(&path)?;
+        return path.canonicalize();
+    }
+    Ok(path)
+}
+
 fn session_config(loops: usize) -> Config {
     let mut config = Config::default();
     // With neither a name nor a subtype the mount shows as the stock daemon's does.
@@ -104,15 +119,17 @@ fn session_config(loops: usize) -> Config {
     config
 }
 
-/// Unmounts trees whose daemon is gone. A tree that is served is not touched.
+/// Unmounts what a killed daemon left. Nothing of it may be looked at: it would be answered from the
+/// kernel's cache, or by nobody. That no daemon serves it is known from the lock on the database.
 fn clear_leftovers(path: &Path) -> io::Result<()> {
     for _ in 0..LEFTOVERS_MAX {
-        match std::fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                log::warn!(target: "fuse", "unmounting what a killed daemon left at {}", path.display());
-                umount2(path, MntFlags::MNT_DETACH)?;
-            }
-            _ => return Ok(()),
+        if mounted_device(path).is_none() {
+            break;
+        }
+        log::warn!(target: "fuse", "unmounting what a killed daemon left at {}", path.display());
+        // Whoever waits for the dead daemon is answered; that it is in use is no failure yet.
+        if umount2(path, MntFlags::MNT_FORCE).is_err() {
+            umount2(path, MntFlags::MNT_DETACH)?;
         }
     }
     Ok(())

@@ -1,0 +1,124 @@
+//! A small second process that outlives a killed daemon by a moment, to release who waits for it.
+//!
+//! The kernel gives up a mounted tree when the last thread of its daemon is gone. But a thread that
+//! tells the kernel to drop a name may be waiting, unkillable, for a directory that a client has
+//! locked, while that client waits for an answer of the daemon: killed at that moment, neither ever
+//! ends, nor does the service manager learn of the death. So when the daemon's main thread dies
+//! without having stopped the guard, the guard aborts the mount, which answers all who wait.
+//!
+//! It never touches a mount that is not the daemon's, and does nothing at an orderly stop.
+
+use crate::fuse::mounted_device;
+use nix::mount::{MntFlags, umount2};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{Pid, getppid};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Set in the environment of the guard: the daemon's pid.
+const GUARD_MARK: &str = "PMXCFS_GUARD_OF";
+
+/// Sent by the kernel when the daemon's main thread is gone.
+const DEATH_SIGNAL: Signal = Signal::SIGUSR1;
+
+/// The running guard; stopped when dropped.
+#[derive(Debug)]
+pub struct Guard {
+    child: Child,
+}
+
+impl Guard {
+    /// Starts the guard of the tree mounted at `mount_point`. To be called by the main thread, since
+    /// the end of the calling thread is what the guard is told of.
+    ///
+    /// # Errors
+    /// When no process can be made.
+    pub fn start(mount_point: &Path) -> io::Result<Self> {
+        let child = Command::new(std::env::current_exe()?)
+            .arg(mount_point)
+            .env(GUARD_MARK, std::process::id().to_string())
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self { child })
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Both fail only when it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// In a process that [`Guard::start`] made: its whole life. Returns at once in any other.
+pub fn run_if_guard() -> bool {
+    let Some(daemon) = std::env::var(GUARD_MARK).ok().and_then(|pid| pid.parse().ok()) else { return false };
+    let Some(mount_point) = std::env::args_os().nth(1).map(PathBuf::from) else { return false };
+    if let Err(error) = guard(Pid::from_raw(daemon), &mount_point) {
+        log::error!("guarding '{}': {error}", mount_point.display());
+    }
+    true
+}
+
+fn guard(daemon: Pid, mount_point: &Path) -> nix::Result<()> {
+    // Whatever else is sent to the daemon's process group or session is not for the guard.
+    SigSet::all().thread_block()?;
+    // A name that does not match the daemon's: `killall pmxcfs` must not take the guard with it.
+    prctl::set_name(c"cfs-guard")?;
+    let guarded = mounted_device(mount_point);
+    prctl::set_pdeathsig(DEATH_SIGNAL)?;
+    // The daemon may have died before the kernel knew that somebody cares.
+    if getppid() == daemon {
+        SigSet::from_iter([DEATH_SIGNAL]).wait()?;
+    }
+    if guarded.is_some() && mounted_device(mount_point) == guarded {
+        log::error!("pmxcfs was killed: aborting its mount '{}'", mount_point.display());
+        abort_mount(mount_point);
+    }
+    Ok(())
+}
+
+/// Answers everybody who waits for the tree mounted at `mount_point` with an error, and unmounts it if
+/// nobody uses it.
+fn abort_mount(mount_point: &Path) {
+    // In use is no failure: the abort comes first. Any other error means that there is no mount.
+    let _ = umount2(mount_point, MntFlags::MNT_FORCE);
+}
+
+/// Aborts the mount of a daemon that was killed together with its guard, so that it can end and let
+/// go of its lock. Does nothing while the daemon lives.
+pub fn abort_mount_of_dead(pid_file: &Path, mount_point: &Path) {
+    let pid = fs::read_to_string(pid_file).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    let dead =
+        pid.is_some_and(|pid| is_dying(&fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default()));
+    if dead && mounted_device(mount_point).is_some() {
+        log::warn!("aborting the mount '{}' of a killed daemon that cannot end", mount_point.display());
+        abort_mount(mount_point);
+    }
+}
+
+/// Whether a line of `/proc/PID/stat` is that of a process whose main thread has ended.
+fn is_dying(stat: &str) -> bool {
+    // The name in front may hold anything, parentheses too.
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    matches!(state, Some('Z' | 'X'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_process_that_ended_is_dying() {
+        assert!(is_dying("12 (pm) xcfs) Z 1 12"));
+        assert!(!is_dying("12 (pm Z) S 1 12"));
+        assert!(!is_dying(""));
+    }
+}

@@ -1,0 +1,182 @@
+//! Start, stop, and everything that keeps a daemon from starting.
+
+use crate::fixture::{Root, wait_until};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).expect("exists").permissions().mode() & 0o7777
+}
+
+fn www_data_gid() -> u32 {
+    nix::unistd::Group::from_name("www-data").expect("group file").expect("www-data").gid.as_raw()
+}
+
+#[test]
+fn a_stop_leaves_a_closed_database_and_a_restart_flag() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["--local"]);
+    assert_eq!(fs::read_to_string(root.pid_file()).expect("pid"), format!("{}\n", daemon.pid()));
+    assert_eq!(mode(&root.database()), 0o600);
+    assert_eq!(mode(&root.path("run/pve-cluster")), 0o750);
+    let flag = root.path("run/pve-cluster/cfs-restart-flag");
+    assert!(!flag.exists());
+    fs::write(root.tree("storage.cfg"), "dir: local\n").expect("write");
+
+    let (status, log) = daemon.stop();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("[main] notice: teardown filesystem"), "{log}");
+    assert!(log.contains("[main] notice: exit proxmox configuration filesystem (0)"), "{log}");
+    assert!(!root.is_mounted());
+    assert!(!root.pid_file().exists());
+    assert_eq!(mode(&flag), 0o440);
+    let flag = fs::metadata(&flag).expect("flag");
+    assert_eq!((flag.uid(), flag.gid()), (0, www_data_gid()));
+    for ending in ["-wal", "-shm"] {
+        assert!(!root.path(&format!("var/lib/pve-cluster/config.db{ending}")).exists(), "{ending}");
+    }
+
+    let mut daemon = root.serve(&["--local"]);
+    assert_eq!(fs::read_to_string(root.tree("storage.cfg")).expect("kept"), "dir: local\n");
+    assert!(!root.path("run/pve-cluster/cfs-restart-flag").exists());
+    daemon.stop();
+}
+
+#[test]
+fn each_stop_signal_stops() {
+    for signal in [Signal::SIGINT, Signal::SIGHUP] {
+        let root = Root::new();
+        let mut daemon = root.serve(&["-l"]);
+        daemon.signal(signal);
+        let (status, log) = daemon.wait();
+        assert_eq!(status.code(), Some(0), "{signal}: {log}");
+        assert!(!root.is_mounted(), "{signal}");
+    }
+}
+
+#[test]
+fn a_stop_with_open_files_does_not_hang() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["-l"]);
+    fs::write(root.tree("a"), "kept open").expect("write");
+    let open = fs::File::open(root.tree("a")).expect("open");
+    let (status, log) = daemon.stop();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!root.is_mounted());
+    drop(open);
+}
+
+#[test]
+fn in_the_background_the_parent_returns_when_the_tree_is_served() {
+    let root = Root::new();
+    let (status, log) = root.run(&["--local"]);
+    assert_eq!(status.code(), Some(0), "{log}");
+    let served = fs::read_to_string(root.tree(".version"));
+    let pid: i32 = fs::read_to_string(root.pid_file()).expect("pid file").trim().parse().expect("a pid");
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).expect("running");
+    let session = nix::unistd::getsid(Some(Pid::from_raw(pid))).expect("running");
+    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("running");
+    wait_until("the daemon ends", || !Path::new(&format!("/proc/{pid}")).exists());
+    assert!(served.expect("served at once").contains("starttime"));
+    assert_eq!(name, "pmxcfs\n");
+    assert_eq!(session.as_raw(), pid, "a session of its own");
+    assert!(!root.is_mounted());
+}
+
+#[test]
+fn a_daemon_that_cannot_start_says_why_and_fails_in_front_and_background() {
+    let root = Root::new();
+    fs::create_dir_all(root.path("var/lib/pve-cluster")).expect("dir");
+    fs::write(root.database(), "this is not a database, but text that is long enough to be read")
+        .expect("file");
+    for options in [&["-l"][..], &["-l", "-f"]] {
+        let (status, log) = root.run(options);
+        assert_eq!(status.code(), Some(255), "{options:?}: {log}");
+        assert!(log.contains("[main] crit: unable to"), "{options:?}: {log}");
+        assert!(log.contains("config.db"), "{options:?}: {log}");
+        assert!(!root.is_mounted(), "{options:?}");
+        assert!(!root.pid_file().exists(), "{options:?}");
+    }
+}
+
+#[test]
+fn a_second_daemon_does_not_touch_the_first() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["-l"]);
+    let (status, log) = root.run(&["-l", "-f"]);
+    assert_eq!(status.code(), Some(255), "{log}");
+    assert!(log.contains("unable to acquire pmxcfs lock - trying again"), "{log}");
+    assert!(log.contains("another pmxcfs uses this database"), "{log}");
+    assert!(root.tree(".version").exists());
+    assert_eq!(fs::read_to_string(root.pid_file()).expect("kept"), format!("{}\n", daemon.pid()));
+    assert_eq!(daemon.stop().0.code(), Some(0));
+}
+
+#[test]
+fn the_mount_of_a_killed_daemon_is_cleared() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["-l"]);
+    fs::write(root.tree("a"), "closed, so on disk").expect("write");
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait();
+    let mut daemon = root.serve(&["-l"]);
+    assert_eq!(fs::read_to_string(root.tree("a")).expect("kept"), "closed, so on disk");
+    assert_eq!(daemon.stop().0.code(), Some(0));
+    assert!(!root.is_mounted());
+}
+
+#[test]
+fn an_unmounted_daemon_ends() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["-l"]);
+    umount2(&root.path("etc/pve"), MntFlags::empty()).expect("nothing is open");
+    let (status, log) = daemon.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!root.pid_file().exists());
+}
+
+#[test]
+fn a_cluster_database_is_not_served_as_if_it_were_local() {
+    let root = Root::new();
+    let conf = "totem {\n  config_version: 1\n}\n";
+    fs::create_dir_all(root.path("etc/corosync")).expect("dir");
+    fs::write(root.path("etc/corosync/corosync.conf"), conf).expect("file");
+    // A fresh database takes the host's configuration in, and is one of a cluster then.
+    for _ in 0..2 {
+        let (status, log) = root.run(&["-f"]);
+        assert_eq!(status.code(), Some(255), "{log}");
+        assert!(log.contains("belongs to a cluster") && log.contains("--local"), "{log}");
+        assert!(!root.is_mounted());
+    }
+    let mut daemon = root.serve(&["-l"]);
+    assert_eq!(fs::read_to_string(root.tree("corosync.conf")).expect("imported"), conf);
+    let (_, log) = daemon.stop();
+    assert!(log.contains("[main] notice: forcing local mode (although corosync.conf exists)"), "{log}");
+    assert!(log.contains("warning"), "{log}");
+}
+
+#[test]
+fn local_mode_does_not_import_corosync_conf() {
+    let root = Root::new();
+    fs::create_dir_all(root.path("etc/corosync")).expect("dir");
+    fs::write(root.path("etc/corosync/corosync.conf"), "x").expect("file");
+    let mut daemon = root.serve(&["-l"]);
+    assert!(!root.tree("corosync.conf").exists());
+    daemon.stop();
+}
+
+#[test]
+fn wrong_command_lines_exit_with_1_and_one_line() {
+    let root = Root::new();
+    for options in [&["--nosuch"][..], &["extra"], &["--ip", "x"]] {
+        let (status, log) = root.run(options);
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert!(log.starts_with("[main] crit: "), "{log}");
+    }
+    assert!(!root.path("run").exists(), "nothing was made");
+}

@@ -1,0 +1,6 @@
+//! The daemon as a process: start, stop, crash. Each test has a root directory, a service name and a
+//! mount of its own, kills only what it started, and unmounts what it left.
+
+mod crash;
+mod fixture;
+mod lifecycle;

@@ -1,7 +1,10 @@
 //! Every parser that sees bytes from outside, as a function that must not panic, with inputs to start
 //! from. The coverage-guided programs in `fuzz_targets/` and `tests/fuzz_smoke.rs` both run these.
 
+use pmxcfs::dcdb::wire::{Request as GroupRequest, decode_update};
+use pmxcfs::dfsm::wire::Message;
 use pmxcfs::guest_props::scan::Scanner;
+use pmxcfs::ipc::qb;
 use pmxcfs::ipc::requests::parse::Request;
 use pmxcfs::memdb::{Change, Index, Inode, Limits, MAX_FILE_SIZE, MemDb, Row, Stamp, TreePath, WriteAt};
 use pmxcfs::status::clusterlog::{ClusterLog, Entry, NewEntry, Ring};
@@ -29,6 +32,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "index", run: index, seeds: index_seeds },
     Target { name: "rows", run: rows, seeds: rows_seeds },
     Target { name: "changes", run: changes, seeds: changes_seeds },
+    Target { name: "auth_request", run: qb::fuzz::auth_request, seeds: auth_request_seeds },
+    Target { name: "auth_response", run: qb::fuzz::auth_response, seeds: auth_response_seeds },
+    Target { name: "ipc_message", run: qb::fuzz::messages, seeds: ipc_message_seeds },
+    Target { name: "ring", run: qb::fuzz::ring, seeds: ring_seeds },
+    Target { name: "group_message", run: group_message, seeds: group_message_seeds },
 ];
 
 /// Runs the target of that name on one input.
@@ -239,4 +247,91 @@ fn changes(data: &[u8]) {
 
 fn changes_seeds() -> Vec<Vec<u8>> {
     vec![b"Fnodes/n1/qemu-server\nGnodes/x\nTnodes/n1/lxc/100.conf nodes/n1/lxc/101.conf\nHa\nKa\n".to_vec()]
+}
+
+fn auth_request_seeds() -> Vec<Vec<u8>> {
+    let mut request = Vec::new();
+    for number in [-1i32, 0, 24, 0, 1 << 20, 0] {
+        request.extend(number.to_le_bytes());
+    }
+    vec![request]
+}
+
+fn auth_response_seeds() -> Vec<Vec<u8>> {
+    let mut response = vec![0; 12328];
+    for (at, number) in [(0, -1i32), (8, 12328), (24, 1), (28, 1 << 20)] {
+        response[at..at + 4].copy_from_slice(&number.to_le_bytes());
+    }
+    for (at, ring) in [(40, "request"), (4136, "response"), (8232, "event")] {
+        let path = format!("/dev/shm/qb-1-2-3-abcdef/qb-{ring}-pve2");
+        response[at..at + path.len()].copy_from_slice(path.as_bytes());
+    }
+    vec![response]
+}
+
+fn ipc_message_seeds() -> Vec<Vec<u8>> {
+    let mut request = vec![6, 0, 0, 0, 0, 0, 0, 0, 28, 0, 0, 0, 0, 0, 0, 0];
+    request.extend(b"storage.cfg\0");
+    let mut header = vec![0; 8248];
+    header[8..12].copy_from_slice(&1024u32.to_le_bytes());
+    header[4108..4116].copy_from_slice(b"/dev/shm");
+    vec![request, header]
+}
+
+/// Half memory, half what is written over it; see the target.
+fn ring_seeds() -> Vec<Vec<u8>> {
+    let mut numbers = Vec::new();
+    for number in [9u32, 0, 1024, 2, 1, 0] {
+        numbers.extend(number.to_le_bytes());
+    }
+    let mut chunk = vec![28, 0, 0, 0, 0xa1, 0xa1, 0xa1, 0xa1, 1, 0, 0, 0, 0, 0, 0, 0, 28, 0, 0, 0];
+    chunk.resize(36, 0);
+    let memory = [numbers, chunk].concat();
+    let scribbles = vec![0; memory.len()];
+    vec![[memory, scribbles].concat()]
+}
+
+/// A message of either group: the first byte is the protocol version.
+fn group_message(data: &[u8]) {
+    let Some((version, bytes)) = data.split_first() else { return };
+    match Message::decode(bytes, u32::from(*version)) {
+        Ok(Message::Normal(message)) => {
+            // Refused or not, nobody may panic on it.
+            let _ = GroupRequest::decode(message.base.subtype, message.base.extension, message.payload);
+            let _ = pmxcfs::status_group::wire::decode_value(message.payload);
+        }
+        Ok(Message::Sync(message)) => {
+            let _ = decode_update(message.payload);
+            index(message.payload);
+            log_ring(message.payload);
+        }
+        Err(_) => {}
+    }
+}
+
+fn group_message_seeds() -> Vec<Vec<u8>> {
+    let head = |kind: u16, subtype: u16| {
+        let mut bytes = vec![1];
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(subtype.to_le_bytes());
+        bytes.extend([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        bytes
+    };
+    let mut write = head(0, 1);
+    write.extend(1u64.to_le_bytes());
+    for number in [3u32, 0, 4, 0, 0] {
+        write.extend(number.to_le_bytes());
+    }
+    write.extend(b"a/b\0xyz");
+    let mut update = head(3, 0);
+    update.extend([0; 16]);
+    for number in [0u64, 5, 5] {
+        update.extend(number.to_le_bytes());
+    }
+    for number in [0u32, 0, 3, 2] {
+        update.extend(number.to_le_bytes());
+    }
+    update.push(8);
+    update.extend(b"a\0xyz");
+    vec![write, update]
 }

@@ -78,3 +78,13 @@ fn no_target_panics() {
         }
     }
 }
+
+#[test]
+fn each_target_has_a_program() {
+    let manifest = include_str!("../fuzz/Cargo.toml");
+    let bins = manifest.split("[[bin]]").skip(1);
+    let programs: Vec<&str> =
+        bins.filter_map(|bin| bin.trim().strip_prefix("name = \"")?.split('"').next()).collect();
+    let targets: Vec<&str> = targets::TARGETS.iter().map(|target| target.name).collect();
+    assert_eq!(programs, targets);
+}

@@ -2,9 +2,9 @@
 //! the nodes, quorum, and the generated texts. It serves from memory and never waits for a disk, a
 //! socket or another process; what has to be written or sent leaves through hooks that do not wait.
 //!
-//! Lock order: the status and each kept text have a lock of their own, held for lookups and for
-//! building a text, never while another lock of this module is taken. While a kept text is built the
-//! tree is read. No hook is called with a lock held.
+//! Lock order: a kept text or a kept answer first, then either the tree or the status, to read what it
+//! is made of. Whoever has the tree or the status takes no further lock, and no hook is called with
+//! any lock held.
 
 mod texts;
 

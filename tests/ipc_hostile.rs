@@ -282,11 +282,10 @@ fn chunks_in_another_state() {
 }
 
 #[test]
-fn messages_that_lie_about_their_size_or_have_a_reserved_id() {
+fn messages_that_lie_about_their_size_or_end_the_connection() {
     against(|server| {
         let sizes = [-5, 0, 15, 18, 20, 0x10_0000, i32::MAX, i32::MIN].map(|size| (ECHO, size));
-        let ids = [-1, -2, -3, -4, i32::MIN].map(|id| (id, 19));
-        for (id, size) in sizes.into_iter().chain(ids) {
+        for (id, size) in sizes.into_iter().chain([(-3, 19)]) {
             let mut client = RawClient::connect(&server.name);
             client.send_message(&message(id, size, b"abc"));
             client.expect_hangup();

@@ -26,7 +26,9 @@ mod leader;
 pub mod wire;
 
 use crate::dfsm::{App, Delivered, Delivery, Leave, Member, Members, Outgoing, Port, Then, wire::Extension};
-use crate::memdb::{Applied, Change, ChangeError, Index, Limits, MemDb, Row, Stamp, TreePath, WriteAt};
+use crate::memdb::{
+    Applied, Change, ChangeError, Index, Limits, MemDb, Row, Stamp, Touched, TreePath, WriteAt,
+};
 use wire::{PayloadError, Request};
 
 /// The file that is copied out to the host whenever it changes.
@@ -70,9 +72,9 @@ pub enum Refused {
 pub enum DcdbEffect {
     /// The tree changed. Comes before the answer to who asked for the change.
     Changed(Applied),
-    /// The whole tree was replaced by the leader's: it is to be stored before anything else of the
-    /// group is handled, and caches above know nothing any more.
-    Replaced,
+    /// The tree was replaced by the leader's: it is to be stored before anything else of the group is
+    /// handled. With what caches above may hold and that is no longer true.
+    Replaced { touched: Vec<Touched> },
     /// `corosync.conf` is to be copied to the host; when this node itself changed it, corosync is to
     /// be told on all nodes.
     ExportConfig { changed_here: bool },
@@ -196,11 +198,14 @@ impl App for Dcdb {
         let round = self.round.take().ok_or(Leave)?;
         let count = round.updates.len();
         port.info(format!("update complete - trying to commit (got {count} inode updates)"));
-        if let Err(error) = store.apply_update(&round.leader, round.updates, port.now().uptime) {
-            port.critical(format!("the leader's updates do not add up: {error}"));
-            return Err(Leave);
-        }
-        port.effect(DcdbEffect::Replaced);
+        let touched = match store.apply_update(&round.leader, round.updates, port.now().uptime) {
+            Ok(touched) => touched,
+            Err(error) => {
+                port.critical(format!("the leader's updates do not add up: {error}"));
+                return Err(Leave);
+            }
+        };
+        port.effect(DcdbEffect::Replaced { touched });
         port.effect(DcdbEffect::ExportConfig { changed_here: false });
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use super::batch::VERSION_ROW_NAME;
 use super::load::{check_version_row, entry_of};
-use super::{Entry, Index, Inode, LoadError, MemDb, ROOT, Row};
+use super::{Entry, Index, Inode, LoadError, MemDb, ROOT, Row, Touched};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -23,13 +23,14 @@ pub enum UpdateError {
 impl MemDb {
     /// Makes this database the one with the given index: what is not in it is dropped, the rows are
     /// taken (the root as inode 0), all else stays. The result must have exactly that index, else
-    /// nothing changes. Digests of what stays are not computed again.
+    /// nothing changes. Digests of what stays are not computed again. Returns what caches above may
+    /// hold and that is no longer true.
     pub fn apply_update(
         &mut self,
         leader: &Index,
         rows: impl IntoIterator<Item = Row>,
         now: Duration,
-    ) -> Result<(), UpdateError> {
+    ) -> Result<Vec<Touched>, UpdateError> {
         let mut root = Entry::root(self.root.version, self.root.writer, self.root.mtime);
         let mut fresh: BTreeMap<Inode, Entry> = BTreeMap::new();
         for row in rows {
@@ -59,6 +60,7 @@ impl MemDb {
             }
         }
         fresh.keys().for_each(|&inode| dirty.change(inode));
+        let touched = self.touched_by(&entries, &fresh);
         entries.append(&mut fresh);
 
         let mut versions = self.versions.clone();
@@ -70,7 +72,41 @@ impl MemDb {
             return Err(UpdateError::Different { version, entries });
         }
         *self = updated;
-        Ok(())
+        Ok(touched)
+    }
+
+    /// What changes for caches when of all entries these are kept and these come anew.
+    fn touched_by(&self, kept: &BTreeMap<Inode, Entry>, fresh: &BTreeMap<Inode, Entry>) -> Vec<Touched> {
+        let place = |entry: &Entry| Touched::Name { parent: entry.parent, name: entry.name.clone() };
+        let mut touched = Vec::new();
+        for (inode, old) in self.entries.iter().filter(|(inode, _)| !kept.contains_key(inode)) {
+            touched.push(place(old));
+            let content = old.content().cloned();
+            touched.push(Touched::Removed { inode: *inode, content, mtime: old.mtime });
+        }
+        for (&inode, new) in fresh {
+            match self.entries.get(&inode) {
+                Some(old) if old.is_dir() == new.is_dir() => {
+                    if (old.parent, &old.name) != (new.parent, &new.name) {
+                        touched.extend([place(old), place(new)]);
+                    }
+                    let is_dir = new.is_dir();
+                    touched.push(if is_dir {
+                        Touched::Attributes { inode }
+                    } else {
+                        Touched::Data { inode }
+                    });
+                }
+                // Another kind of thing under the same number.
+                Some(old) => {
+                    let content = old.content().cloned();
+                    touched.extend([place(old), place(new)]);
+                    touched.push(Touched::Removed { inode, content, mtime: old.mtime });
+                }
+                None => touched.push(place(new)),
+            }
+        }
+        touched
     }
 }
 

@@ -139,12 +139,13 @@ fn run(entry: &Entry, size: u32) {
         log::debug!("IPC: {} did not wait for its rings: {error}", who(connection.client()));
         return;
     }
+    let (mapping, requests, responses) = rings.allocate_responses();
     let mut server = RingServer {
         shared,
         connection,
-        mapping: rings.mapping,
-        requests: Reader::new(rings.requests),
-        responses: Writer::new(rings.responses),
+        mapping,
+        requests: Reader::new(requests),
+        responses: Writer::new(responses),
         size: size as usize,
         message: Vec::new(),
         patience: Patience::default(),

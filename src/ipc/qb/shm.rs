@@ -15,7 +15,7 @@ use super::ring::Ring;
 use super::wire;
 use crate::ipc::server::Peer;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::fcntl::{AtFlags, OFlag, open, openat, posix_fallocate};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::sys::uio::pwrite;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, ftruncate, linkat, unlinkat};
@@ -80,6 +80,20 @@ pub(crate) struct ServerRings {
     pub(crate) mapping: Arc<Mapping>,
     pub(crate) requests: Ring,
     pub(crate) responses: Ring,
+    response_data: OwnedFd,
+    len: usize,
+}
+
+impl ServerRings {
+    /// Allocates the memory of the responses. A stock client is about to do the same; it takes a
+    /// while, in which it can be busy with the requests. Closes the last file.
+    pub(crate) fn allocate_responses(self) -> (Arc<Mapping>, Ring, Ring) {
+        // Without memory the connection breaks when, and if, an answer needs it.
+        if let Ok(len) = libc::off_t::try_from(self.len) {
+            let _ = posix_fallocate(&self.response_data, 0, len);
+        }
+        (self.mapping, self.requests, self.responses)
+    }
 }
 
 impl RingFiles {
@@ -121,7 +135,7 @@ impl RingFiles {
                 .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
         };
         let (requests, responses) = (ring(0, 1)?, ring(2, 3)?);
-        Ok((files, ServerRings { mapping, requests, responses }))
+        Ok((files, ServerRings { mapping, requests, responses, response_data, len }))
     }
 
     fn make_dir(shm: &Arc<ShmDir>, service: &str, peer: Peer, socket: i32) -> io::Result<Self> {

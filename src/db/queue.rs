@@ -21,6 +21,8 @@ struct State {
     waiters: Vec<Synced>,
     /// Uptime at which to commit even if nobody waits.
     commit_at: Option<Duration>,
+    /// Until when the commit thread sleeps; None: until it is woken, or it does not sleep.
+    sleeps_until: Option<Duration>,
     phase: Phase,
 }
 
@@ -52,6 +54,8 @@ impl Queue {
             return Err(done);
         }
         state.waiters.push(done);
+        // Woken with the lock held, it would only wait for that.
+        drop(state);
         self.wake.notify_one();
         Ok(())
     }
@@ -66,7 +70,11 @@ impl Queue {
         let mut state = self.lock();
         if state.commit_at.is_none() {
             state.commit_at = Some(uptime);
-            self.wake.notify_one();
+            let wakes_itself = state.sleeps_until.is_some_and(|wakes_at| wakes_at <= uptime);
+            drop(state);
+            if !wakes_itself {
+                self.wake.notify_one();
+            }
         }
     }
 
@@ -76,19 +84,29 @@ impl Queue {
     }
 
     /// Blocks until there is something to do.
+    ///
+    /// Without anything to do it first sleeps for as long as a change may wait, since changes come in
+    /// bursts, and a thread that wakes in time by itself need not be woken by each of them.
     pub(super) fn next(&self, clock: Clock) -> Work {
         let mut state = self.lock();
+        let mut lingers_until = Some(clock.uptime() + COMMIT_DELAY);
         loop {
-            let left = state.commit_at.map(|at| at.saturating_sub(clock.uptime()));
-            let is_due = left == Some(Duration::ZERO);
+            let now = clock.uptime();
+            let is_due = state.commit_at.is_some_and(|at| at <= now);
             let is_last = state.phase != Phase::Running;
             if is_due || is_last || !state.waiters.is_empty() {
                 return Work { waiters: std::mem::take(&mut state.waiters), is_due, is_last };
             }
-            state = match left {
+            lingers_until = lingers_until.filter(|until| *until > now);
+            state.sleeps_until = state.commit_at.or(lingers_until);
+            state = match state.sleeps_until {
                 None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(left) => self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                Some(until) => {
+                    let waited = self.wake.wait_timeout(state, until.saturating_sub(now));
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
             };
+            state.sleeps_until = None;
         }
     }
 
@@ -97,6 +115,7 @@ impl Queue {
         let mut state = self.lock();
         if state.phase == Phase::Running {
             state.phase = Phase::Stopping;
+            drop(state);
             self.wake.notify_one();
         }
     }

@@ -3,6 +3,9 @@ CARGO ?= cargo
 RUN_DIR ?= run
 RUN_NODE ?= demo
 
+# The C libraries: built apart, without what only the daemon needs.
+LIBRARIES = -p libpmxcfs -p libpmxcfs-qb
+
 .PHONY: all build setup run check fmt fmt-check lint doc test smoke bench fuzz clean
 
 all: build
@@ -42,14 +45,17 @@ fmt-check:
 
 lint:
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
-		$(CARGO) clippy --locked --all-targets -- -D warnings; \
+		$(CARGO) clippy --locked --all-targets -- -D warnings && \
+		$(CARGO) clippy --locked --all-targets $(LIBRARIES) -- -D warnings; \
 	else echo "no clippy: lints not checked"; fi
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items $(LIBRARIES)
 
 test:
 	$(CARGO) test --locked
+	$(CARGO) test --locked $(LIBRARIES)
 
 ## Each load once, so that the benchmark itself stays whole.
 smoke: build

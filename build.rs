@@ -1,12 +1,15 @@
 //! Makes the declarations of librrd from its installed header, and links it.
 
-use std::env;
-use std::path::PathBuf;
-
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    #[cfg(feature = "daemon")]
+    librrd();
+}
+
+#[cfg(feature = "daemon")]
+fn librrd() {
     println!("cargo:rustc-link-lib=rrd");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
+    let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("set by cargo"));
     let bindings = bindgen::Builder::default()
         .header_contents("librrd.h", "#include <rrd.h>\n")
         .allowlist_function("rrd_create_r|rrd_update_r|rrd_get_error|rrd_clear_error")

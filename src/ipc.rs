@@ -3,7 +3,9 @@
 
 pub mod ops;
 pub mod qb;
+#[cfg(feature = "daemon")]
 pub mod requests;
 pub mod server;
 
+#[cfg(feature = "daemon")]
 pub use qb::{Options, Server};

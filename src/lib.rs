@@ -11,24 +11,44 @@
 //! | storage | [`db`] (one writer, many readers, group commit), [`store`] (SQLite) |
 //! | core, without I/O | [`dcdb`], [`status_group`] (what members of the groups do), [`dfsm`] (when), [`memdb`], [`status`] |
 //! | tables | [`errno`], [`clock`] |
+//!
+//! Without the feature `daemon` only [`errno`], [`clock`] and the client's side of [`ipc`] are left: what
+//! the C libraries in `capi/` and `qb-compat/` are made of.
 #![deny(unsafe_code)]
 #![deny(rustdoc::broken_intra_doc_links)]
 
-pub mod cfs;
 pub mod clock;
-pub mod daemon;
-pub mod db;
-pub mod dcdb;
-pub mod dfsm;
 pub mod errno;
-pub mod fs;
-pub mod fuse;
-pub mod guest_props;
 pub mod ipc;
+
+// Not in the C libraries.
+#[cfg(feature = "daemon")]
+pub mod cfs;
+#[cfg(feature = "daemon")]
+pub mod daemon;
+#[cfg(feature = "daemon")]
+pub mod db;
+#[cfg(feature = "daemon")]
+pub mod dcdb;
+#[cfg(feature = "daemon")]
+pub mod dfsm;
+#[cfg(feature = "daemon")]
+pub mod fs;
+#[cfg(feature = "daemon")]
+pub mod fuse;
+#[cfg(feature = "daemon")]
+pub mod guest_props;
+#[cfg(feature = "daemon")]
 pub mod logging;
+#[cfg(feature = "daemon")]
 pub mod memdb;
+#[cfg(feature = "daemon")]
 pub mod options;
+#[cfg(feature = "daemon")]
 pub mod rrd;
+#[cfg(feature = "daemon")]
 pub mod status;
+#[cfg(feature = "daemon")]
 pub mod status_group;
+#[cfg(feature = "daemon")]
 pub mod store;

@@ -30,8 +30,12 @@ struct StockServer {
 
 impl StockServer {
     fn start() -> Self {
+        Self::over("shm")
+    }
+
+    fn over(transport: &str) -> Self {
         let name = unique_name();
-        let mut program = Program::stock(&["serve", &name]);
+        let mut program = Program::start(Command::new(stock_server_program()).args([&name, transport]));
         program.expect("serving 1");
         Self { name, program }
     }
@@ -72,6 +76,44 @@ fn a_stock_server_answers_like_ours() {
         let (id, response) = client.receive(Some(LIMIT)).unwrap();
         assert_eq!((id, response.data.as_bytes()), (ECHO, &[round; 700][..]));
     }
+}
+
+#[test]
+fn a_stock_server_over_sockets() {
+    let server = StockServer::over("socket");
+    let mut client = connect(&server.name);
+    assert_eq!(client.max_message_size(), 1 << 20);
+    for round in 0..40 {
+        for len in [0, 1, 3, 4, 99_991, 150_007] {
+            assert_echo(&mut client, &vec![round; len]);
+        }
+    }
+    for round in 0..5 {
+        client.send(ECHO, &[round; 700]).unwrap();
+    }
+    for round in 0..5 {
+        let (id, response) = client.receive(Some(LIMIT)).unwrap();
+        assert_eq!((id, response.data.as_bytes()), (ECHO, &[round; 700][..]));
+    }
+    let soon = Some(Duration::from_millis(10));
+    client.send(WAIT, b"").unwrap();
+    assert!(matches!(client.receive(soon), Err(ClientError::TimedOut)));
+    assert_echo(&mut client, b"nothing was lost");
+    drop(client);
+    eventually("the server cleans up", || server.directories().is_empty());
+}
+
+#[test]
+fn a_server_over_sockets_killed_in_a_request() {
+    let mut server = StockServer::over("socket");
+    let mut client = connect(&server.name);
+    client.send(WAIT, b"").unwrap();
+    server.program.kill();
+    let error = client.receive(None).unwrap_err();
+    assert_eq!(error.to_errno(), libc::ENOTCONN);
+    assert_eq!(server.directories().len(), 1);
+    drop(client);
+    assert_eq!(server.directories().len(), 0);
 }
 
 #[test]
@@ -170,8 +212,10 @@ fn answers_that_are_none() {
     let mut positive = refusal;
     positive[16..20].copy_from_slice(&13i32.to_ne_bytes());
     assert_eq!(connect_to(&positive).to_errno(), libc::EBADMSG);
-    let sockets = AuthResponse::default().encode().unwrap();
-    assert!(matches!(connect_to(&sockets), ClientError::Unsupported(0)));
+    let queues = AuthResponse { connection_type: 2, ..AuthResponse::default() }.encode().unwrap();
+    assert!(matches!(connect_to(&queues), ClientError::Unsupported(2)));
+    let nowhere = AuthResponse::default().encode().unwrap();
+    assert_eq!(connect_to(&nowhere).to_errno(), libc::EBADMSG, "sockets without a name");
 }
 
 /// The files of a connection as a server makes them.

@@ -1,24 +1,34 @@
 //! libqb's IPC on Linux without libqb: the server of a service, and a client for it. Both speak
-//! what stock libqb 2.0 speaks, over shared memory.
+//! what stock libqb 2.0 speaks, over shared memory; the client also over sockets.
 //!
 //! Everything a client can reach is hostile: its messages, the shared memory, and the length of the
-//! files below it. Nothing it does may harm the daemon or delay another client.
+//! files below it. Nothing it does may harm the daemon or delay another client. In the same way
+//! nothing a server does may harm the program that the client is part of.
+// Both ends share most of it; without the daemon, the server's half of that is not used.
+#![cfg_attr(not(feature = "daemon"), allow(dead_code))]
 
+#[cfg(feature = "daemon")]
 mod accept;
 mod address;
+#[cfg(feature = "daemon")]
 mod auth;
 pub mod client;
+#[cfg(feature = "daemon")]
 mod connection;
 mod credentials;
 pub mod fuzz;
 mod mapping;
 mod ring;
 mod sem;
+#[cfg(feature = "daemon")]
 mod server;
+#[cfg(feature = "daemon")]
 mod shm;
 mod sigbus;
+#[cfg(feature = "daemon")]
 mod sweep;
 pub mod wire;
 
 pub use address::Namespace;
+#[cfg(feature = "daemon")]
 pub use server::{Options, Server};

@@ -185,25 +185,33 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// The program made of `ffi-tests/qb_client.c` with the system's libqb. Without libqb's headers
+/// The client made of `ffi-tests/qb_client.c` with the system's libqb. Without libqb's headers
 /// this fails: a transport that was not tried against libqb is not tested.
 pub fn stock_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/ffi-tests/qb_client.c");
-        // Under a name of our own first: another test program may be running it.
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let (new, program) = (dir.join(format!("qb_client-{}", std::process::id())), dir.join("qb_client"));
-        let compiled = Command::new("cc")
-            .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-o"])
-            .args([&new, Path::new(source)])
-            .arg("-lqb")
-            .status()
-            .unwrap();
-        assert!(compiled.success(), "cc failed; is libqb-dev installed?");
-        std::fs::rename(&new, &program).unwrap();
-        program
-    })
+    PROGRAM.get_or_init(|| compile_with_libqb("qb_client"))
+}
+
+/// The server made of `ffi-tests/qb_server.c`, in the same way.
+pub fn stock_server_program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| compile_with_libqb("qb_server"))
+}
+
+fn compile_with_libqb(name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("ffi-tests").join(format!("{name}.c"));
+    // Under a name of our own first: another test program may be running it.
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (new, program) = (dir.join(format!("{name}-{}", std::process::id())), dir.join(name));
+    let compiled = Command::new("cc")
+        .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-o"])
+        .args([&new, &source])
+        .arg("-lqb")
+        .status()
+        .unwrap();
+    assert!(compiled.success(), "cc failed; is libqb-dev installed?");
+    std::fs::rename(&new, &program).unwrap();
+    program
 }
 
 /// A copy of the program that any user may run, in a directory of its own.

@@ -2,27 +2,29 @@
 //! code. The server is checked as far as a client can: who runs it, the paths it names, the files
 //! behind them, each chunk; and nothing is waited for without a limit, unless the caller says so.
 //!
-//! Two modules speak for it: `setup` connects, `files` opens the shared memory. Only the
-//! shared-memory transport is there; the other one of libqb, sockets, would be a second [`Link`].
+//! `setup` connects; `rings` and `sockets` carry the messages over the transport that the server
+//! chose; `files` opens what they share with it.
 
 mod files;
+mod rings;
 mod setup;
+mod sockets;
 
 use super::address::Namespace;
-use super::mapping::page_size;
-use super::ring::{Broken, Reader, Writer};
-use super::sem;
-use super::wire::{self, Malformed, REQUEST_HEADER_LEN, RESPONSE_HEADER_LEN, RequestHeader, ResponseHeader};
+use super::ring::Broken;
+use super::wire::{
+    Malformed, REQUEST_HEADER_LEN, RESPONSE_HEADER_LEN, RequestHeader, ResponseHeader, TYPE_SHM, TYPE_SOCKET,
+};
 use crate::clock::Clock;
 use crate::ipc::server::{Peer, Response};
-use files::Files;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::kill;
-use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::Pid;
+use rings::Rings;
+use sockets::Sockets;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// How long a dead server goes unnoticed during a request.
@@ -41,8 +43,8 @@ pub enum ClientError {
     /// The server is gone, or was never there.
     #[error("not connected")]
     NotConnected,
-    /// The time given is over. During a request this ends the connection, as the late answer would
-    /// be taken for that of the next request.
+    /// The time given is over. In [`Client::request`] this ends the connection, as the late answer
+    /// would be taken for that of the next request.
     #[error("timed out")]
     TimedOut,
     /// There is no room for the request, or the server asks to hold back.
@@ -101,9 +103,9 @@ pub struct Client {
     server: Peer,
     max_message_size: u32,
     link: Link,
-    /// Reused for each answer.
-    message: Vec<u8>,
     connected: bool,
+    /// False when the server is not to hear of our end.
+    ours: bool,
     clock: Clock,
 }
 
@@ -111,13 +113,7 @@ pub struct Client {
 #[derive(Debug)]
 enum Link {
     Rings(Rings),
-}
-
-#[derive(Debug)]
-struct Rings {
-    requests: Writer,
-    responses: Reader,
-    files: Files,
+    Sockets(Sockets),
 }
 
 /// A point in time until which to wait; `None` = for ever.
@@ -150,6 +146,16 @@ fn wait_for(socket: BorrowedFd<'_>, events: PollFlags, limit: Duration) -> nix::
     }
 }
 
+/// Waits until `ready` is readable for at most `limit`, or until the setup socket is hung up; tells
+/// whether it is not.
+fn wait_beside(setup: BorrowedFd<'_>, ready: BorrowedFd<'_>, limit: Duration) -> nix::Result<bool> {
+    let mut fds = [PollFd::new(setup, PollFlags::empty()), PollFd::new(ready, PollFlags::POLLIN)];
+    match poll(&mut fds, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)) {
+        Err(Errno::EINTR) => Ok(true),
+        result => result.map(|_| fds[0].revents() == Some(PollFlags::empty())),
+    }
+}
+
 impl Client {
     /// Connects to `service` on this machine.
     ///
@@ -173,17 +179,13 @@ impl Client {
         if response.error != 0 {
             return Err(ClientError::Refused(response.error.saturating_neg()));
         }
-        if response.connection_type != wire::TYPE_SHM {
-            return Err(ClientError::Unsupported(response.connection_type));
-        }
+        let link = match response.connection_type {
+            TYPE_SHM => Link::Rings(Rings::open(&response)?),
+            TYPE_SOCKET => Link::Sockets(Sockets::open(&response)?),
+            other => return Err(ClientError::Unsupported(other)),
+        };
         let max_message_size = response.max_message_size;
-        let len =
-            wire::ring_len(max_message_size, page_size()).ok_or(ClientError::Protocol("message size"))?;
-        let (files, [requests, responses, _]) = Files::open(&response.rings, len)?;
-        let (requests, responses) = (Writer::new(requests), Reader::new(responses));
-        let link = Link::Rings(Rings { requests, responses, files });
-        let (message, connected) = (Vec::new(), true);
-        Ok(Self { socket, server, max_message_size, link, message, connected, clock })
+        Ok(Self { socket, server, max_message_size, link, connected: true, ours: true, clock })
     }
 
     /// The server's process and user, as the kernel vouches for them.
@@ -206,6 +208,20 @@ impl Client {
         self.socket.as_fd()
     }
 
+    /// The socket on which events would come, as libqb gives it to programs that poll it.
+    pub fn event_socket(&self) -> BorrowedFd<'_> {
+        match &self.link {
+            Link::Rings(_) => self.socket.as_fd(),
+            Link::Sockets(sockets) => sockets.events(),
+        }
+    }
+
+    /// Lets go of the connection without a word to the server: it is somebody else's. A forked
+    /// process does that with what it has of its parent's.
+    pub fn abandon(mut self) {
+        self.ours = false;
+    }
+
     /// Sends a request and waits for its answer; without `timeout` as long as the server lives.
     ///
     /// # Errors
@@ -216,8 +232,28 @@ impl Client {
         body: &[u8],
         timeout: Option<Duration>,
     ) -> Result<Response, ClientError> {
+        let mut message = Vec::new();
+        let header = self.request_into(id, body, timeout, &mut message)?;
+        let data = message.get(RESPONSE_HEADER_LEN..).unwrap_or_default().to_vec();
+        Ok(Response { error: header.error, data: data.into() })
+    }
+
+    /// The same, with the whole answer, its header included, in `message`.
+    ///
+    /// # Errors
+    /// As of [`Client::request`]; `message` then holds nothing of use.
+    pub fn request_into(
+        &mut self,
+        id: i32,
+        body: &[u8],
+        timeout: Option<Duration>,
+        message: &mut Vec<u8>,
+    ) -> Result<ResponseHeader, ClientError> {
+        let size = i32::try_from(REQUEST_HEADER_LEN.saturating_add(body.len()));
+        let size = size.map_err(|_| ClientError::TooLong)?;
+        let header = RequestHeader { id, size }.encode();
         let deadline = Deadline::new(self.clock, timeout);
-        while let Err(error) = self.send(id, body) {
+        while let Err(error) = self.send_until(&[&header, body], deadline) {
             // A stock server answers a request before it takes it out of the ring.
             if !matches!(error, ClientError::Busy) {
                 return Err(error);
@@ -228,12 +264,14 @@ impl Client {
                 return self.note(Err(ClientError::NotConnected));
             }
         }
-        let (answered, response) = self.receive_until(deadline)?;
-        if answered != id {
-            self.connected = false;
-            return Err(ClientError::Protocol("an answer to another request"));
+        let received = self.receive_until(deadline, message);
+        // A late answer would be taken for that of the next request.
+        self.connected &= received.is_ok();
+        let header = received?;
+        if header.id != id {
+            return self.note(Err(ClientError::Protocol("an answer to another request")));
         }
-        Ok(response)
+        Ok(header)
     }
 
     /// Sends a request. Several may be on their way.
@@ -241,18 +279,17 @@ impl Client {
     /// # Errors
     /// If there is no room, or the connection is broken.
     pub fn send(&mut self, id: i32, body: &[u8]) -> Result<(), ClientError> {
-        let len = REQUEST_HEADER_LEN.saturating_add(body.len());
-        if len > self.max_message_size as usize {
-            return Err(ClientError::TooLong);
-        }
-        let size = i32::try_from(len).map_err(|_| ClientError::TooLong)?;
-        let header = RequestHeader { id, size }.encode();
-        if !self.connected {
-            return Err(ClientError::NotConnected);
-        }
-        let Link::Rings(rings) = &mut self.link;
-        let sent = rings.send(&[&header, body]).and_then(|()| self.ring_bell());
-        self.note(sent)
+        let size = i32::try_from(REQUEST_HEADER_LEN.saturating_add(body.len()));
+        let size = size.map_err(|_| ClientError::TooLong)?;
+        self.send_message(&[&RequestHeader { id, size }.encode(), body])
+    }
+
+    /// Sends a message that the caller has made, header and all.
+    ///
+    /// # Errors
+    /// As of [`Client::send`].
+    pub fn send_message(&mut self, parts: &[&[u8]]) -> Result<(), ClientError> {
+        self.send_until(parts, Deadline::new(self.clock, Some(BELL_TIMEOUT)))
     }
 
     /// Waits for the next answer and the id it belongs to.
@@ -260,90 +297,78 @@ impl Client {
     /// # Errors
     /// If the time is over, or the connection is broken.
     pub fn receive(&mut self, timeout: Option<Duration>) -> Result<(i32, Response), ClientError> {
-        self.receive_until(Deadline::new(self.clock, timeout))
+        let mut message = Vec::new();
+        let header = self.receive_until(Deadline::new(self.clock, timeout), &mut message)?;
+        let data = message.get(RESPONSE_HEADER_LEN..).unwrap_or_default().to_vec();
+        Ok((header.id, Response { error: header.error, data: data.into() }))
     }
 
-    fn receive_until(&mut self, deadline: Deadline) -> Result<(i32, Response), ClientError> {
+    /// Waits for the next answer, and leaves it as it came, header and all.
+    ///
+    /// # Errors
+    /// As of [`Client::receive`].
+    pub fn receive_message(
+        &mut self,
+        timeout: Option<Duration>,
+        message: &mut Vec<u8>,
+    ) -> Result<ResponseHeader, ClientError> {
+        self.receive_until(Deadline::new(self.clock, timeout), message)
+    }
+
+    fn send_until(&mut self, parts: &[&[u8]], deadline: Deadline) -> Result<(), ClientError> {
+        let len = parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.len()));
+        if len > self.max_message_size as usize {
+            return Err(ClientError::TooLong);
+        }
         if !self.connected {
             return Err(ClientError::NotConnected);
         }
-        let received = self.receive_message(deadline).and_then(|()| {
-            let (header, data) = ResponseHeader::split(&self.message)?;
-            Ok((header.id, Response { error: header.error, data: data.to_vec().into() }))
-        });
-        self.note(received)
+        let sent = match &mut self.link {
+            Link::Rings(rings) => rings.send(self.socket.as_fd(), parts, deadline),
+            Link::Sockets(sockets) => sockets.send(parts),
+        };
+        self.note(sent)
+    }
+
+    fn receive_until(
+        &mut self,
+        deadline: Deadline,
+        message: &mut Vec<u8>,
+    ) -> Result<ResponseHeader, ClientError> {
+        if !self.connected {
+            return Err(ClientError::NotConnected);
+        }
+        let received = match &mut self.link {
+            Link::Rings(rings) => rings.receive(self.socket.as_fd(), deadline, message),
+            Link::Sockets(sockets) => sockets.receive(self.socket.as_fd(), deadline, message),
+        };
+        let header = match received {
+            // Nothing was taken: the answer can still be waited for.
+            Err(ClientError::TimedOut) => return Err(ClientError::TimedOut),
+            received => received.and_then(|()| Ok(ResponseHeader::split(message)?.0)),
+        };
+        self.note(header)
     }
 
     /// After an error other than [`ClientError::Busy`] nobody knows what the rings hold.
     fn note<T>(&mut self, result: Result<T, ClientError>) -> Result<T, ClientError> {
-        self.connected = matches!(result, Ok(_) | Err(ClientError::Busy));
+        self.connected &= matches!(result, Ok(_) | Err(ClientError::Busy));
         result
-    }
-
-    /// One byte for each request: a stock server waits for exactly as many.
-    fn ring_bell(&self) -> Result<(), ClientError> {
-        let deadline = Deadline::new(self.clock, Some(BELL_TIMEOUT));
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        loop {
-            match send(self.socket.as_raw_fd(), &[0], flags) {
-                Ok(_) => return Ok(()),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => {
-                    let slice = deadline.slice(BELL_TIMEOUT).ok_or(ClientError::TimedOut)?;
-                    wait_for(self.socket.as_fd(), PollFlags::POLLOUT, slice)?;
-                }
-                Err(_) => return Err(ClientError::NotConnected),
-            }
-        }
-    }
-
-    fn receive_message(&mut self, deadline: Deadline) -> Result<(), ClientError> {
-        let Link::Rings(rings) = &mut self.link;
-        let mut alive = true;
-        while !sem::try_take(rings.responses.ring().semaphore()) {
-            if !alive {
-                return Err(ClientError::NotConnected);
-            }
-            let slice = deadline.slice(LIVENESS_INTERVAL).ok_or(ClientError::TimedOut)?;
-            if sem::take(rings.responses.ring().semaphore(), slice) {
-                break;
-            }
-            // Its last answer may have come before its end: the ring is looked at once more.
-            let events = wait_for(self.socket.as_fd(), PollFlags::empty(), Duration::ZERO)?;
-            alive = events.is_empty();
-        }
-        // A stock server may send more than was agreed, as long as the ring holds it.
-        rings.responses.take_announced(&mut self.message, RESPONSE_HEADER_LEN, usize::MAX)?;
-        Ok(())
-    }
-}
-
-impl Rings {
-    fn send(&mut self, parts: &[&[u8]]) -> Result<(), ClientError> {
-        use std::sync::atomic::Ordering::{Acquire, Relaxed};
-        /// The strength of a request to hold back that libqb's clients respect by default.
-        const HOLD_BACK: u32 = 1;
-        /// The server and we.
-        const BOTH: u32 = 2;
-        let ring = self.requests.ring();
-        if ring.references().load(Acquire) != BOTH {
-            return Err(ClientError::NotConnected);
-        }
-        if ring.flow_control().load(Relaxed) == HOLD_BACK || !self.requests.put(parts)? {
-            return Err(ClientError::Busy);
-        }
-        Ok(())
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        let Link::Rings(rings) = &self.link;
-        rings.files.close();
+        if !self.ours {
+            return;
+        }
+        // Killed, it cannot clean up any more, and a stock server never sweeps.
         let server = Pid::from_raw(self.server.pid);
-        if !self.connected && kill(server, None) == Err(Errno::ESRCH) {
-            // It was killed and cannot do it any more; a stock server never sweeps.
-            rings.files.remove();
+        let killed = !self.connected && kill(server, None) == Err(Errno::ESRCH);
+        match &self.link {
+            Link::Rings(rings) => rings.close(killed),
+            Link::Sockets(sockets) if killed => sockets.remove(),
+            Link::Sockets(_) => {}
         }
     }
 }

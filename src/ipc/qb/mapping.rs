@@ -12,15 +12,6 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-/// Whether truncated files must be survived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Guard {
-    /// The peer is not trusted: faults are caught and show as [`Mapping::is_broken`].
-    Caught,
-    /// The peer is trusted: it could do worse than cutting a file.
-    Trusted,
-}
-
 /// Several files mapped one after the other, or private memory in tests.
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -44,14 +35,12 @@ pub(crate) fn page_size() -> usize {
 }
 
 impl Mapping {
-    /// Maps `files`, each with its length, and tells where each one starts.
+    /// Maps `files`, each with its length, and tells where each one starts. Should one be cut, the
+    /// fault is caught and shows as [`Mapping::is_broken`].
     ///
     /// # Errors
     /// As of mmap, or if no more mappings can be guarded.
-    pub(crate) fn of_files(
-        files: &[(BorrowedFd<'_>, usize)],
-        guard: Guard,
-    ) -> io::Result<(Self, Vec<usize>)> {
+    pub(crate) fn of_files(files: &[(BorrowedFd<'_>, usize)]) -> io::Result<(Self, Vec<usize>)> {
         let page = page_size();
         let lens: Vec<usize> = files.iter().map(|(_, len)| len.next_multiple_of(page)).collect();
         let mut mapping = Self::reserve(lens.iter().sum(), ProtFlags::PROT_NONE)?;
@@ -62,10 +51,8 @@ impl Mapping {
             offsets.push(offset);
             offset += len;
         }
-        if guard == Guard::Caught {
-            let start = mapping.base.as_ptr() as usize;
-            mapping.registration = Some(Registration::new(start, mapping.len)?);
-        }
+        let start = mapping.base.as_ptr() as usize;
+        mapping.registration = Some(Registration::new(start, mapping.len)?);
         Ok((mapping, offsets))
     }
 
@@ -129,13 +116,20 @@ impl Mapping {
         unsafe { AtomicU64::from_ptr(at) }
     }
 
-    /// Copies bytes out. They may change meanwhile: only the copy may be checked and used.
-    pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) {
-        let from = self.at(offset, bytes.len());
-        // SAFETY: the source is mapped (asserted by `at`), the target is a private buffer, so they
-        // do not overlap. Another process may write the source at the same time; then the copy
-        // holds a mixture, which is as hostile as any other content and checked after the copy.
-        unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) };
+    /// Copies `len` bytes out, to the end of `bytes`. They may change meanwhile: only the copy may be
+    /// checked and used.
+    pub(crate) fn append(&self, offset: usize, len: usize, bytes: &mut Vec<u8>) {
+        let from = self.at(offset, len);
+        bytes.reserve(len);
+        let to = bytes.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+        // SAFETY: the source is mapped (asserted by `at`); `len` bytes behind the vector's own are
+        // reserved and private, so they do not overlap, and after the copy they are initialized.
+        // Another process may write the source at the same time; then the copy holds a mixture,
+        // which is as hostile as any other content and checked after the copy.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, to, len);
+            bytes.set_len(bytes.len() + len);
+        }
     }
 
     /// Copies bytes in.
@@ -176,10 +170,10 @@ mod tests {
     fn files_lie_one_after_the_other_in_whole_pages() {
         let (one, two) = (file(10), file(page_size() * 2));
         let files = [(one.as_fd(), 10), (two.as_fd(), page_size() * 2)];
-        let (mapping, offsets) = Mapping::of_files(&files, Guard::Trusted).unwrap();
+        let (mapping, offsets) = Mapping::of_files(&files).unwrap();
         assert_eq!(offsets, [0, page_size()]);
-        let mut bytes = [0; 12];
-        mapping.read(0, &mut bytes);
+        let mut bytes = Vec::new();
+        mapping.append(0, 12, &mut bytes);
         assert_eq!(bytes, [7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 0, 0]);
         mapping.write(page_size() * 3 - 3, b"end");
         assert_eq!(mapping.u32(page_size() * 3 - 4).load(Ordering::Relaxed) >> 8, 0x64_6e65);
@@ -188,8 +182,8 @@ mod tests {
     #[test]
     fn a_truncated_file_breaks_the_mapping_and_nothing_else() {
         let (one, two) = (file(page_size()), file(page_size()));
-        let (cut, _) = Mapping::of_files(&[(one.as_fd(), page_size())], Guard::Caught).unwrap();
-        let (whole, _) = Mapping::of_files(&[(two.as_fd(), page_size())], Guard::Caught).unwrap();
+        let (cut, _) = Mapping::of_files(&[(one.as_fd(), page_size())]).unwrap();
+        let (whole, _) = Mapping::of_files(&[(two.as_fd(), page_size())]).unwrap();
         assert_eq!(cut.u32(0).load(Ordering::Relaxed), 0x0707_0707);
         one.set_len(0).unwrap();
         assert_eq!(cut.u32(0).load(Ordering::Relaxed), 0, "the fault is repaired");
@@ -204,11 +198,11 @@ mod tests {
         let len = page_size() * 4;
         for reads in [true, false] {
             let file = file(len);
-            let (mapping, _) = Mapping::of_files(&[(file.as_fd(), len)], Guard::Caught).unwrap();
+            let (mapping, _) = Mapping::of_files(&[(file.as_fd(), len)]).unwrap();
             file.set_len(page_size() as u64).unwrap();
             let mut bytes = vec![1; len];
             if reads {
-                mapping.read(0, &mut bytes);
+                mapping.append(0, len, &mut bytes);
             } else {
                 mapping.write(0, &bytes);
             }
@@ -221,7 +215,7 @@ mod tests {
         for _ in 0..3 {
             let file = file(page_size());
             let files = [(file.as_fd(), page_size())];
-            let (mapping, _) = Mapping::of_files(&files, Guard::Caught).unwrap();
+            let (mapping, _) = Mapping::of_files(&files).unwrap();
             assert!(!mapping.is_broken());
             file.set_len(0).unwrap();
             mapping.write(0, b"x");

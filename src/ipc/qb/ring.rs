@@ -60,6 +60,11 @@ impl Ring {
         self.field(ring_header::FLOW_CONTROL)
     }
 
+    /// Whether a file was cut below the ring: what was read is worth nothing.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.mapping.is_broken()
+    }
+
     /// Tells the other end that this one is gone, as libqb does.
     pub(crate) fn close(&self) {
         self.references().store(1, Ordering::Relaxed);
@@ -95,11 +100,11 @@ impl Ring {
         (self.data + start, len.min(self.capacity() - start))
     }
 
-    fn copy_out(&self, index: u32, bytes: &mut [u8]) {
-        let (start, first) = self.pieces(index, 0, bytes.len());
-        let (head, tail) = bytes.split_at_mut(first);
-        self.mapping.read(start, head);
-        self.mapping.read(self.data, tail);
+    fn copy_out(&self, index: u32, len: usize, bytes: &mut Vec<u8>) {
+        let (start, first) = self.pieces(index, 0, len);
+        bytes.clear();
+        self.mapping.append(start, first, bytes);
+        self.mapping.append(self.data, len - first, bytes);
     }
 
     fn copy_in(&self, index: u32, skip: usize, bytes: &[u8]) {
@@ -161,8 +166,7 @@ impl Reader {
         if len < least || len > most || !fits {
             return Err(Broken("length of a chunk"));
         }
-        message.resize(len, 0);
-        self.ring.copy_out(self.index, message);
+        self.ring.copy_out(self.index, len, message);
         length.store(0, Ordering::Relaxed);
         state.store(STATE_CONSUMED, Ordering::Release);
         self.index = self.ring.next(self.index, len);

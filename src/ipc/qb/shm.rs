@@ -10,7 +10,7 @@
 //! therefore a second name of the response ring's: that saves a megabyte for each connection, and
 //! the client the time to allocate it. Its header is a file of its own.
 
-use super::mapping::{Guard, Mapping};
+use super::mapping::Mapping;
 use super::ring::Ring;
 use super::wire;
 use crate::ipc::server::Peer;
@@ -119,15 +119,12 @@ impl RingFiles {
         let (response_header, response_data) = files.make_ring("response", peer, len)?;
         files.make_event_ring(peer, len)?;
         let header_len = wire::ring_header::LEN;
-        let (mapping, at) = Mapping::of_files(
-            &[
-                (request_header.as_fd(), header_len),
-                (request_data.as_fd(), len),
-                (response_header.as_fd(), header_len),
-                (response_data.as_fd(), len),
-            ],
-            Guard::Caught,
-        )?;
+        let (mapping, at) = Mapping::of_files(&[
+            (request_header.as_fd(), header_len),
+            (request_data.as_fd(), len),
+            (response_header.as_fd(), header_len),
+            (response_data.as_fd(), len),
+        ])?;
         fchmod(&files.dir, Mode::from_bits_truncate(0o711))?;
         let mapping = Arc::new(mapping);
         let ring = |header: usize, data: usize| {

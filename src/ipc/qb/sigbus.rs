@@ -1,5 +1,6 @@
 //! Surviving truncated files. A client owns the files of its rings and may cut them at any moment;
-//! an access beyond the new end then raises SIGBUS, which would kill the daemon. This module owns
+//! an access beyond the new end then raises SIGBUS, which would kill the daemon, or, where the server
+//! did it, the program that the client is part of. This module owns
 //! the process's SIGBUS handler and the registry of ring mappings it protects.
 //!
 //! A fault inside a registered mapping puts anonymous memory over that whole mapping and marks it

@@ -20,6 +20,8 @@ pub const RESPONSE_HEADER_LEN: usize = 24;
 const ID_AUTHENTICATE: i32 = -1;
 /// Message id by which a client may end its connection; the stock client never does.
 const ID_DISCONNECT: i32 = -3;
+/// Connection type: datagram sockets.
+pub const TYPE_SOCKET: i32 = 0;
 /// Connection type: shared memory.
 pub const TYPE_SHM: i32 = 1;
 
@@ -53,6 +55,18 @@ pub mod ring_header {
 
     const _: () = assert!(REFERENCES + 4 == SEMAPHORE);
     const _: () = assert!(SEMAPHORE % 8 == 0);
+}
+
+/// The layout of the control file of a connection over sockets.
+pub mod control_file {
+    /// Requests sent and not yet received.
+    pub const REQUESTS_SENT: usize = 0;
+    /// Not 0 asks the client to hold back.
+    pub const FLOW_CONTROL: usize = 4;
+    /// Responses sent and not yet received.
+    pub const RESPONSES_SENT: usize = 8;
+    /// Length of the file.
+    pub const LEN: usize = 24;
 }
 
 /// A message that is not what the protocol asks for.
@@ -108,11 +122,12 @@ impl AuthRequest {
 pub struct AuthResponse {
     /// 0 or a negative errno; everything else is meaningless then.
     pub error: i32,
-    /// [`TYPE_SHM`] or another transport.
+    /// [`TYPE_SHM`], [`TYPE_SOCKET`], or a transport that nobody uses.
     pub connection_type: i32,
     /// The longest message of either end.
     pub max_message_size: u32,
-    /// Base paths of the rings: requests, responses, events.
+    /// Base paths of the rings: requests, responses, events. Over sockets the first is the path of
+    /// the control file, the second the name that the sockets' names begin with.
     pub rings: [Vec<u8>; 3],
 }
 

@@ -1,12 +1,13 @@
 //! The client's side of a connection's files: opens and maps what the server named, after checking
 //! that it is what a server makes. Symbolic links are not followed, and a data file must lie beside
-//! its header, so that a server cannot point us at another file.
+//! its header, so that a server cannot point us at another file. Should it cut a file later, the
+//! fault is caught.
 
 use super::ClientError;
-use crate::ipc::qb::mapping::{Guard, Mapping};
+use crate::ipc::qb::mapping::Mapping;
 use crate::ipc::qb::ring::Ring;
 use crate::ipc::qb::wire::{parse_ring_header, ring_header};
-use nix::fcntl::{OFlag, open, posix_fallocate};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -37,15 +38,12 @@ impl Files {
     pub(super) fn open(bases: &[Vec<u8>; 3], len: usize) -> Result<(Self, [Ring; 3]), ClientError> {
         let [requests, responses, events] = bases;
         let opened = [open_ring(requests, len)?, open_ring(responses, len)?, open_ring(events, len)?];
-        // Our writes could not survive that memory runs out, and our answers could not be written.
-        let size = i64::try_from(len).map_err(|_| ClientError::Protocol("size of a ring"))?;
-        opened[..2].iter().try_for_each(|ring| posix_fallocate(&ring.data, 0, size))?;
         let part = |file, len| -> (BorrowedFd<'_>, usize) { (File::as_fd(file), len) };
         let parts: Vec<_> = opened
             .iter()
             .flat_map(|ring| [part(&ring.header, ring_header::LEN), part(&ring.data, len)])
             .collect();
-        let (mapping, at) = Mapping::of_files(&parts, Guard::Trusted)?;
+        let (mapping, at) = Mapping::of_files(&parts)?;
         let mapping = Arc::new(mapping);
         let ring = |index: usize| {
             Ring::new(Arc::clone(&mapping), at[2 * index], at[2 * index + 1], len)
@@ -98,7 +96,7 @@ fn open_ring(base: &[u8], len: usize) -> Result<OpenRing, ClientError> {
 }
 
 /// Opens a regular file of at least `least` bytes.
-fn open_file(path: &Path, least: usize) -> Result<File, ClientError> {
+pub(super) fn open_file(path: &Path, least: usize) -> Result<File, ClientError> {
     let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let file = open(path, flags, Mode::empty())?;
     let stat = fstat(&file)?;

@@ -1,0 +1,1 @@
+//! The C library for clients of `pmxcfs`.

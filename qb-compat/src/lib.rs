@@ -1,0 +1,1 @@
+//! The part of libqb that clients of `pmxcfs` use.

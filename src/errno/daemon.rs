@@ -1,0 +1,286 @@
+//! The part of the table that only the daemon has: its errors, from the operations down.
+
+use super::ToErrno;
+
+impl ToErrno for crate::guest_props::GuestError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::Unknown(_) => libc::ENOENT,
+            // As stock: there is nothing to read properties from.
+            Self::EmptyConfig(_) => libc::EIO,
+        }
+    }
+}
+
+impl ToErrno for crate::ipc::requests::RequestError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::Malformed(error) => error.to_errno(),
+            Self::ReadOnly(_) | Self::Private => libc::EPERM,
+            Self::NoFile | Self::NoToken => libc::ENOENT,
+            Self::Set(error) => error.to_errno(),
+            Self::Get(error) => error.to_errno(),
+            Self::Guest(error) => error.to_errno(),
+        }
+    }
+}
+
+impl ToErrno for crate::dcdb::Refused {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::Change(error) => error.to_errno(),
+            Self::NoQuorum => libc::EACCES,
+            Self::Incomplete => libc::EINVAL,
+            Self::Malformed => libc::EPERM,
+        }
+    }
+}
+
+impl ToErrno for crate::dfsm::Abandoned {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::NotMember | Self::Left | Self::SendFailed => libc::EBUSY,
+            Self::Late => libc::ETIMEDOUT,
+        }
+    }
+}
+
+impl ToErrno for crate::ipc::requests::parse::ParseError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::UnknownOp(_) => libc::ECHRNG,
+            Self::Trailing(_)
+            | Self::Short(_)
+            | Self::LogMessage
+            | Self::Vmid(_)
+            | Self::Properties(_)
+            | Self::Token => libc::EINVAL,
+        }
+    }
+}
+
+impl ToErrno for crate::ipc::server::Refused {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::Stranger => libc::EACCES,
+            Self::TooMany => libc::EAGAIN,
+            Self::Setup(error) => error.raw_os_error().unwrap_or(libc::EIO),
+        }
+    }
+}
+
+impl ToErrno for crate::ipc::server::Unanswered {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::Panicked => libc::EIO,
+            // What libqb's client reports itself for an answer longer than its buffer.
+            Self::TooLong => libc::ENOBUFS,
+        }
+    }
+}
+
+impl ToErrno for crate::fs::FsError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::NotFound => libc::ENOENT,
+            // The kernel walks the path once more, and reports what it finds then.
+            Self::Stale => libc::ESTALE,
+            Self::NameTooLong => libc::ENAMETOOLONG,
+            Self::NotDirectory => libc::ENOTDIR,
+            Self::IsDirectory => libc::EISDIR,
+            Self::Generated | Self::NoQuorum => libc::EACCES,
+            Self::ReadOnlyText | Self::DebugValue => libc::EIO,
+            Self::FixedMode | Self::FixedOwner => libc::EPERM,
+            Self::NotSupported => libc::ENOSYS,
+            Self::Db(error) => error.to_errno(),
+        }
+    }
+}
+
+impl ToErrno for crate::db::DbError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::Change(error) => error.to_errno(),
+            Self::Storage | Self::Closed => libc::EIO,
+        }
+    }
+}
+
+impl ToErrno for crate::memdb::ChangeError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::NotFound { .. } => libc::ENOENT,
+            // Stock says ENOTDIR for a write to a directory; the kernel never lets it get that far.
+            Self::NotDirectory { .. } | Self::IsDirectory { .. } => libc::ENOTDIR,
+            Self::Exists { .. } | Self::GuestExists { .. } => libc::EEXIST,
+            Self::NotEmpty { .. } => libc::ENOTEMPTY,
+            Self::BadName { .. }
+            | Self::Root
+            | Self::LockMoved { .. }
+            | Self::LockHeld { .. }
+            | Self::LockForeign { .. }
+            | Self::LockChanged { .. } => libc::EACCES,
+            Self::IntoItself { .. } => libc::EINVAL,
+            Self::TooLarge { .. } => libc::EFBIG,
+            Self::NoSpace { .. } | Self::NoInodes { .. } => libc::ENOSPC,
+            Self::VersionInUse { .. } => libc::EIO,
+        }
+    }
+}
+
+impl ToErrno for crate::status::SetError {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::NameTooLong(_) => libc::EINVAL,
+            Self::ValueTooLong(_) => libc::EFBIG,
+            // Stock has one answer for whatever it did not take.
+            Self::NotAnAddress | Self::NotAnRrdValue => libc::ENOMEM,
+        }
+    }
+}
+
+impl ToErrno for crate::status::NoSuchValue {
+    fn to_errno(&self) -> i32 {
+        libc::ENOENT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ToErrno;
+    use crate::ipc::ops::Op;
+    use crate::ipc::requests::parse::{Guests, ParseError};
+    use crate::ipc::server::{Refused, Unanswered};
+
+    #[test]
+    fn refused_changes() {
+        use crate::memdb::{ChangeError, GuestKind};
+        let path = || "a".into();
+        let table = [
+            (ChangeError::NotFound { path: path() }, libc::ENOENT),
+            (ChangeError::NotDirectory { path: path() }, libc::ENOTDIR),
+            (ChangeError::IsDirectory { path: path() }, libc::ENOTDIR),
+            (ChangeError::BadName { path: path() }, libc::EACCES),
+            (ChangeError::Exists { path: path() }, libc::EEXIST),
+            (
+                ChangeError::GuestExists { path: path(), vmid: 1, kind: GuestKind::Lxc, node: "n".into() },
+                libc::EEXIST,
+            ),
+            (ChangeError::NotEmpty { path: path() }, libc::ENOTEMPTY),
+            (ChangeError::Root, libc::EACCES),
+            (ChangeError::LockMoved { path: path() }, libc::EACCES),
+            (ChangeError::LockHeld { path: path() }, libc::EACCES),
+            (ChangeError::LockForeign { path: path(), holder: 1 }, libc::EACCES),
+            (ChangeError::LockChanged { path: path() }, libc::EACCES),
+            (ChangeError::IntoItself { from: path(), to: path() }, libc::EINVAL),
+            (ChangeError::TooLarge { path: path(), end: 1 }, libc::EFBIG),
+            (ChangeError::NoSpace { path: path() }, libc::ENOSPC),
+            (ChangeError::NoInodes { path: path() }, libc::ENOSPC),
+            (ChangeError::VersionInUse { version: 1, inode: 2 }, libc::EIO),
+        ];
+        for (error, errno) in table {
+            assert_eq!(error.to_errno(), errno, "{error}");
+        }
+    }
+
+    #[test]
+    fn mounted_tree() {
+        use crate::db::DbError;
+        use crate::fs::FsError;
+        let table = [
+            (FsError::NotFound, libc::ENOENT),
+            (FsError::Stale, libc::ESTALE),
+            (FsError::NameTooLong, libc::ENAMETOOLONG),
+            (FsError::NotDirectory, libc::ENOTDIR),
+            (FsError::IsDirectory, libc::EISDIR),
+            (FsError::Generated, libc::EACCES),
+            (FsError::NoQuorum, libc::EACCES),
+            (FsError::ReadOnlyText, libc::EIO),
+            (FsError::DebugValue, libc::EIO),
+            (FsError::FixedMode, libc::EPERM),
+            (FsError::FixedOwner, libc::EPERM),
+            (FsError::NotSupported, libc::ENOSYS),
+            (FsError::Db(DbError::Storage), libc::EIO),
+        ];
+        for (error, errno) in table {
+            assert_eq!(error.to_errno(), errno, "{error}");
+        }
+    }
+
+    #[test]
+    fn database() {
+        use crate::db::DbError;
+        use crate::memdb::ChangeError;
+        assert_eq!(DbError::Change(ChangeError::Root).to_errno(), libc::EACCES);
+        assert_eq!(DbError::Storage.to_errno(), libc::EIO);
+        assert_eq!(DbError::Closed.to_errno(), libc::EIO);
+    }
+
+    #[test]
+    fn groups() {
+        use crate::dcdb::Refused;
+        use crate::dfsm::Abandoned;
+        assert_eq!(Refused::Change(crate::memdb::ChangeError::Root).to_errno(), libc::EACCES);
+        assert_eq!(Refused::NoQuorum.to_errno(), libc::EACCES);
+        assert_eq!(Refused::Incomplete.to_errno(), libc::EINVAL);
+        assert_eq!(Refused::Malformed.to_errno(), libc::EPERM);
+        assert_eq!(Abandoned::NotMember.to_errno(), libc::EBUSY);
+        assert_eq!(Abandoned::Left.to_errno(), libc::EBUSY);
+        assert_eq!(Abandoned::SendFailed.to_errno(), libc::EBUSY);
+        assert_eq!(Abandoned::Late.to_errno(), libc::ETIMEDOUT);
+    }
+
+    #[test]
+    fn status() {
+        use crate::status::{NoSuchValue, SetError};
+        assert_eq!(SetError::NameTooLong(256).to_errno(), libc::EINVAL);
+        assert_eq!(SetError::ValueTooLong(32769).to_errno(), libc::EFBIG);
+        assert_eq!(SetError::NotAnAddress.to_errno(), libc::ENOMEM);
+        assert_eq!(SetError::NotAnRrdValue.to_errno(), libc::ENOMEM);
+        assert_eq!(NoSuchValue.to_errno(), libc::ENOENT);
+    }
+
+    #[test]
+    fn requests() {
+        use crate::guest_props::GuestError;
+        use crate::ipc::requests::RequestError;
+        use crate::status::{NoSuchValue, SetError};
+        let table = [
+            (RequestError::Malformed(ParseError::UnknownOp(9)), libc::ECHRNG),
+            (RequestError::ReadOnly(Op::SetStatus), libc::EPERM),
+            (RequestError::Private, libc::EPERM),
+            (RequestError::NoFile, libc::ENOENT),
+            (RequestError::NoToken, libc::ENOENT),
+            (RequestError::Set(SetError::ValueTooLong(32769)), libc::EFBIG),
+            (RequestError::Get(NoSuchValue), libc::ENOENT),
+            (RequestError::Guest(GuestError::Unknown(100)), libc::ENOENT),
+            (RequestError::Guest(GuestError::EmptyConfig(100)), libc::EIO),
+        ];
+        for (error, errno) in table {
+            assert_eq!(error.to_errno(), errno, "{error}");
+        }
+        assert_eq!(ParseError::UnknownOp(9).to_errno(), libc::ECHRNG);
+        for malformed in [
+            ParseError::Trailing(Op::GetFsVersion),
+            ParseError::Short(Op::SetStatus),
+            ParseError::LogMessage,
+            ParseError::Vmid(99),
+            ParseError::Properties(Guests::All),
+            ParseError::Token,
+        ] {
+            assert_eq!(malformed.to_errno(), libc::EINVAL);
+        }
+    }
+
+    #[test]
+    fn ipc() {
+        assert_eq!(Refused::Stranger.to_errno(), libc::EACCES);
+        assert_eq!(Refused::TooMany.to_errno(), libc::EAGAIN);
+        let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
+        assert_eq!(Refused::Setup(full).to_errno(), libc::ENOSPC);
+        let other = std::io::Error::other("text");
+        assert_eq!(Refused::Setup(other).to_errno(), libc::EIO);
+        assert_eq!(Unanswered::Panicked.to_errno(), libc::EIO);
+        assert_eq!(Unanswered::TooLong.to_errno(), libc::ENOBUFS);
+    }
+}

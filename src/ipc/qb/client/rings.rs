@@ -1,0 +1,116 @@
+//! Messages over shared memory: one ring for requests, one for answers, a byte on the setup socket
+//! for each request. The server is not trusted with our life: should it cut the files, that ends the
+//! connection, not the program.
+
+use super::files::Files;
+use super::{ClientError, Deadline, LIVENESS_INTERVAL, wait_for};
+use crate::ipc::qb::mapping::page_size;
+use crate::ipc::qb::ring::{Reader, Writer};
+use crate::ipc::qb::sem;
+use crate::ipc::qb::wire::{self, AuthResponse, RESPONSE_HEADER_LEN};
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use nix::sys::socket::{MsgFlags, send};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// The strength of a request to hold back that libqb's clients respect by default.
+const HOLD_BACK: u32 = 1;
+/// The server and we.
+const BOTH: u32 = 2;
+/// The longest wait for room for a doorbell byte before the deadline is looked at again.
+const BELL_SLICE: Duration = Duration::from_secs(1);
+const CUT: ClientError = ClientError::Protocol("a file of a ring was cut");
+
+#[derive(Debug)]
+pub(super) struct Rings {
+    requests: Writer,
+    responses: Reader,
+    files: Files,
+}
+
+impl Rings {
+    /// Opens what the server made for us.
+    pub(super) fn open(response: &AuthResponse) -> Result<Self, ClientError> {
+        let len = wire::ring_len(response.max_message_size, page_size());
+        let len = len.ok_or(ClientError::Protocol("message size"))?;
+        let (files, [requests, responses, _]) = Files::open(&response.rings, len)?;
+        Ok(Self { requests: Writer::new(requests), responses: Reader::new(responses), files })
+    }
+
+    /// Sends the message that the `parts` are together.
+    pub(super) fn send(
+        &mut self,
+        setup: BorrowedFd<'_>,
+        parts: &[&[u8]],
+        deadline: Deadline,
+    ) -> Result<(), ClientError> {
+        let ring = self.requests.ring();
+        if ring.references().load(Ordering::Acquire) != BOTH {
+            return Err(if ring.is_cut() { CUT } else { ClientError::NotConnected });
+        }
+        if ring.flow_control().load(Ordering::Relaxed) == HOLD_BACK {
+            return Err(ClientError::Busy);
+        }
+        let written = self.requests.put(parts);
+        if self.requests.ring().is_cut() {
+            return Err(CUT);
+        }
+        if !written? {
+            return Err(ClientError::Busy);
+        }
+        ring_bell(setup, deadline)
+    }
+
+    /// Waits for the next message.
+    pub(super) fn receive(
+        &mut self,
+        setup: BorrowedFd<'_>,
+        deadline: Deadline,
+        message: &mut Vec<u8>,
+    ) -> Result<(), ClientError> {
+        let mut alive = true;
+        while !sem::try_take(self.responses.ring().semaphore()) {
+            if self.responses.ring().is_cut() {
+                return Err(CUT);
+            }
+            if !alive {
+                return Err(ClientError::NotConnected);
+            }
+            let slice = deadline.slice(LIVENESS_INTERVAL).ok_or(ClientError::TimedOut)?;
+            if sem::take(self.responses.ring().semaphore(), slice) {
+                break;
+            }
+            // Its last answer may have come before its end: the ring is looked at once more.
+            alive = wait_for(setup, PollFlags::empty(), Duration::ZERO)?.is_empty();
+        }
+        // A stock server may send more than was agreed, as long as the ring holds it.
+        let taken = self.responses.take_announced(message, RESPONSE_HEADER_LEN, usize::MAX);
+        if self.responses.ring().is_cut() { Err(CUT) } else { Ok(taken?) }
+    }
+
+    /// Tells the server that we are done; does its work where it was killed.
+    pub(super) fn close(&self, killed: bool) {
+        self.files.close();
+        if killed {
+            self.files.remove();
+        }
+    }
+}
+
+/// One byte for each request: a stock server waits for exactly as many.
+fn ring_bell(setup: BorrowedFd<'_>, deadline: Deadline) -> Result<(), ClientError> {
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    loop {
+        match send(setup.as_raw_fd(), &[0], flags) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let slice = deadline.slice(BELL_SLICE).ok_or(ClientError::TimedOut)?;
+                wait_for(setup, PollFlags::POLLOUT, slice)?;
+            }
+            Err(_) => return Err(ClientError::NotConnected),
+        }
+    }
+}

@@ -6,6 +6,8 @@ mod fixture;
 
 #[path = "mount/coherence.rs"]
 mod coherence;
+#[path = "mount/differential.rs"]
+mod differential;
 #[path = "mount/durability.rs"]
 mod durability;
 #[path = "mount/errnos.rs"]

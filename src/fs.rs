@@ -8,6 +8,8 @@
 mod attr;
 mod change;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod handles;
 mod incarnations;
 mod ino;

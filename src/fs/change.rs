@@ -284,3 +284,71 @@ pub(super) fn outcome<T>(
         Err(error) => Outcome { result: Err(error.into()), unknown: unsure },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Outcome, Write};
+    use crate::fs::fixture::Fixture;
+    use crate::fs::{FsError, ROOT_INO};
+    use crate::memdb::{Name, Touched};
+    use std::fmt::Debug;
+    use std::sync::mpsc;
+
+    /// Runs an operation and waits for its outcome.
+    fn outcome<T: Debug + Send + 'static>(
+        act: impl FnOnce(Box<dyn FnOnce(Outcome<T>) + Send>),
+    ) -> Outcome<T> {
+        let (sender, receiver) = mpsc::channel();
+        act(Box::new(move |outcome| sender.send(outcome).expect("heard")));
+        receiver.recv().expect("answered")
+    }
+
+    #[test]
+    fn a_failed_commit_leaves_the_kernel_unsure_of_the_names() {
+        let tree = Fixture::new();
+        tree.make("f");
+        tree.fs.cfs.db.close().expect("closed");
+        let name = |name: &[u8]| Touched::Name { parent: 0, name: Name::new(name).expect("a name") };
+        let removed = outcome(|done| tree.fs.unlink(ROOT_INO, b"f", done));
+        assert!(matches!(removed.result, Err(FsError::Db(_))));
+        assert_eq!(removed.unknown, [name(b"f")]);
+        let moved = outcome(|done| tree.fs.rename((ROOT_INO, b"f"), (ROOT_INO, b"g"), done));
+        assert!(moved.result.is_err());
+        assert_eq!(moved.unknown, [name(b"f"), name(b"g")]);
+        let made = outcome(|done| tree.fs.mkdir(ROOT_INO, b"d", done));
+        assert!(made.result.is_err());
+        assert_eq!(made.unknown, [name(b"d")]);
+    }
+
+    #[test]
+    fn a_refused_change_leaves_nothing_unsure() {
+        let tree = Fixture::new();
+        tree.make("d/");
+        tree.make("d/f");
+        let removed = outcome(|done| tree.fs.rmdir(ROOT_INO, b"d", done));
+        assert!(removed.result.is_err() && removed.unknown.is_empty());
+        let wrong = outcome(|done| tree.fs.unlink(ROOT_INO, b"d", done));
+        assert_eq!(wrong.result, Err(FsError::IsDirectory));
+        let wrong = outcome(|done| tree.fs.rename((ROOT_INO, b"d"), (ROOT_INO, b".version"), done));
+        assert_eq!(wrong.result, Err(FsError::Generated));
+    }
+
+    #[test]
+    fn only_an_append_that_landed_elsewhere_is_news_to_the_kernel() {
+        let tree = Fixture::new();
+        let ino = tree.make("f");
+        let write = |offset, append| {
+            let write = Write { offset, append, data: b"12345".to_vec() };
+            outcome(|done| tree.fs.write(ino, write, done))
+        };
+        for (offset, append, news) in
+            [(0, false, false), (0, true, true), (10, true, false), (100, false, false), (5, true, true)]
+        {
+            let written = write(offset, append);
+            assert_eq!(written.result, Ok(5));
+            let expected = if news { vec![Touched::Data { inode: ino }] } else { Vec::new() };
+            assert_eq!(written.unknown, expected, "at {offset}, append {append}");
+        }
+        assert_eq!(tree.fs.getattr(ino).map(|attr| attr.size), Ok(110));
+    }
+}

@@ -122,3 +122,83 @@ impl Fs {
         self.entry_attr(parent).ok_or(FsError::NotFound)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::fs::fixture::Fixture;
+    use crate::fs::{Fs, ROOT_INO};
+
+    /// Reads a listing in answers of `room` lines each.
+    fn list(fs: &Fs, ino: u64, room: usize) -> Vec<String> {
+        let handle = fs.opendir(ino).expect("a directory");
+        let (mut names, mut offset) = (Vec::new(), 0);
+        loop {
+            let mut taken = 0;
+            let read = fs.readdir(ino, handle, offset, |entry| {
+                if taken == room {
+                    return true;
+                }
+                taken += 1;
+                offset = entry.next;
+                names.push(String::from_utf8_lossy(entry.name).into_owned());
+                false
+            });
+            read.expect("listed");
+            if taken == 0 {
+                fs.releasedir(handle);
+                return names;
+            }
+        }
+    }
+
+    #[test]
+    fn every_name_once_however_little_room_there_is() {
+        let tree = Fixture::new();
+        let dir = tree.make("d/");
+        let mut expected = vec![".".to_owned(), "..".to_owned()];
+        for number in 0..25 {
+            let name = format!("f{number:02}");
+            tree.make(&format!("d/{name}"));
+            expected.push(name);
+        }
+        for room in [1, 2, 3, 10, 100] {
+            assert_eq!(list(&tree.fs, dir, room), expected, "{room} a time");
+        }
+        assert_eq!(list(&tree.fs, ROOT_INO, 4).len(), 2 + 10 + 1);
+    }
+
+    #[test]
+    fn what_was_removed_meanwhile_is_left_out_and_what_moved_too() {
+        let tree = Fixture::new();
+        let dir = tree.make("d/");
+        for name in ["a", "b", "c", "e"] {
+            tree.make(&format!("d/{name}"));
+        }
+        let handle = tree.fs.opendir(dir).expect("a directory");
+        let mut first = 0;
+        let start = tree.fs.readdir(dir, handle, 0, |entry| {
+            first = entry.next;
+            entry.name == b"a"
+        });
+        start.expect("listed");
+        tree.change(crate::memdb::Change::Delete { path: "d/b".into() });
+        tree.change(crate::memdb::Change::Rename { from: "d/c".into(), to: "d/x".into() });
+        let mut names = Vec::new();
+        let rest = tree.fs.readdir(dir, handle, first, |entry| {
+            names.push(entry.name.to_vec());
+            false
+        });
+        rest.expect("listed");
+        assert_eq!(names, [b"e"]);
+    }
+
+    #[test]
+    fn names_too_long_for_the_kernel_do_not_end_a_listing() {
+        let tree = Fixture::new();
+        let dir = tree.make("d/");
+        for name in ["a".to_owned(), "b".repeat(1025), "c".repeat(1024)] {
+            tree.make(&format!("d/{name}"));
+        }
+        assert_eq!(list(&tree.fs, dir, 100), [".", "..", "a", &"c".repeat(1024)]);
+    }
+}

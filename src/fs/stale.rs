@@ -91,3 +91,57 @@ impl Fs {
         nodes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ROOT_INO, Stale};
+    use crate::fs::fixture::Fixture;
+    use crate::fs::ino;
+    use crate::memdb::{Name, Touched};
+
+    fn removed(inode: u64) -> Touched {
+        Touched::Removed { inode, content: None, mtime: 0 }
+    }
+
+    #[test]
+    fn changes_in_the_kernels_numbers() {
+        let tree = Fixture::new();
+        let (dir, file) = (tree.make("d/"), tree.make("d/f"));
+        let name = Name::new(b"f").expect("a name");
+        let touched = [
+            Touched::Name { parent: 0, name: name.clone() },
+            Touched::Data { inode: file },
+            Touched::Attributes { inode: dir },
+            Touched::Data { inode: 999 },
+            removed(999),
+        ];
+        let expected = [
+            Stale::Name { parent: ROOT_INO, name },
+            Stale::Content { parent: Some(dir), ino: file },
+            Stale::Attributes { parent: Some(ROOT_INO), ino: dir },
+            Stale::Content { parent: None, ino: 999 },
+            Stale::Removed { parent: None, ino: 999 },
+        ];
+        assert_eq!(tree.fs.stale(&touched), expected);
+    }
+
+    #[test]
+    fn a_number_that_came_to_mean_another_entry_is_another_incarnation() {
+        let tree = Fixture::new();
+        let (file, other) = (tree.make("f"), tree.make("g"));
+        let incarnation = |ino| tree.fs.getattr(ino).expect("there").incarnation;
+        assert_eq!((incarnation(file), incarnation(other)), (0, 0));
+        tree.fs.stale(&[removed(file), removed(999)]);
+        assert_eq!((incarnation(file), incarnation(other)), (1, 0));
+    }
+
+    #[test]
+    fn every_node_is_listed_once() {
+        let tree = Fixture::new();
+        let (dir, file) = (tree.make("d/"), tree.make("d/f"));
+        let nodes = tree.fs.nodes_by_directory();
+        assert_eq!(nodes.get(&dir), Some(&vec![file]));
+        let root = nodes.get(&ROOT_INO).expect("not empty");
+        assert!(root.contains(&dir) && root.contains(&ino::of_generated(9)) && root.len() == 11);
+    }
+}

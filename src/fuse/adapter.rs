@@ -297,13 +297,15 @@ impl Filesystem for Adapter {
         _: FileHandle,
         offset: u64,
         data: &[u8],
-        _: WriteFlags,
+        write_flags: WriteFlags,
         flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         guarded("write", || {
-            let append = flags.0 & libc::O_APPEND != 0;
+            // A page that was changed through a mapping goes where it was mapped from.
+            let is_page = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+            let append = flags.0 & libc::O_APPEND != 0 && !is_page;
             // No request is longer than 32 bits can say.
             let written = |reply: ReplyWrite, taken: usize| reply.written(taken as u32);
             let finish = self.finish("write", reply, written);

@@ -3,6 +3,7 @@
 //! while it talks to the kernel, since that waits for requests in flight.
 
 use super::reply::guarded;
+use crate::cfs::{Event, Watcher};
 use crate::fs::{Fs, Stale};
 use crate::memdb::Touched;
 use fuser::{INodeNo, Notifier};
@@ -69,6 +70,15 @@ impl Invalidate {
     /// The kernel will see the modes of all nodes: quorum was gained or lost.
     pub fn modes_changed(&self) {
         self.push([Job::Modes]);
+    }
+
+    /// Has the kernel told of quorum, for as long as the mount lasts.
+    pub(super) fn watcher(&self) -> Watcher {
+        let shared = Arc::downgrade(&self.shared);
+        Box::new(move |event| match (event, shared.upgrade()) {
+            (Event::Quorum(_), Some(shared)) => Self { shared }.modes_changed(),
+            (Event::Quorum(_), None) | (Event::StatusSet { .. } | Event::Logged(_), _) => {}
+        })
     }
 
     /// Waits until the kernel was told of everything so far. Not to be called by who serves a

@@ -4,7 +4,7 @@
 use super::adapter::Adapter;
 use super::invalidate::{self, Invalidate};
 use super::mount_table::mounted_device;
-use crate::cfs::{Cfs, Event};
+use crate::cfs::Cfs;
 use crate::fs::Fs;
 use fuser::{Config, MountOption, Session, SessionACL};
 use nix::mount::{MntFlags, umount2};
@@ -75,12 +75,7 @@ pub fn mount(cfs: Arc<Cfs>, path: &Path, options: Options) -> io::Result<Mounted
     let adapter = Adapter::new(fs, invalidate.clone(), options.cache_lifetime);
     let session = Session::new(adapter, &path, &session_config(options.loops))?;
     invalidate.start(session.notifier())?;
-    let on_quorum = invalidate.clone();
-    cfs.watch(Box::new(move |event| {
-        if let Event::Quorum(_) = event {
-            on_quorum.modes_changed();
-        }
-    }));
+    cfs.watch(invalidate.watcher());
     let end = Arc::<End>::default();
     let mounted = Mounted { path, invalidate, end: Arc::clone(&end) };
     let invalidate = mounted.invalidate.clone();

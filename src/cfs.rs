@@ -15,7 +15,7 @@ use crate::logging;
 use crate::memdb::TreePath;
 use crate::rrd;
 use crate::status::clusterlog::NewEntry;
-use crate::status::{NoSuchValue, SetError, Status, Stored};
+use crate::status::{NoSuchValue, RrdKeyError, RrdUpdate, SetError, Status, Stored};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -148,15 +148,22 @@ impl Cfs {
     pub fn set_status(&self, name: &[u8], value: &[u8]) -> Result<(), SetError> {
         let now = self.clock.uptime();
         match self.with_status(|status| status.set(name, value, now))? {
-            Stored::Rrd(Ok(update)) => self.rrd.send(update),
-            Stored::Rrd(Err(error)) => {
-                let key = name.strip_prefix(b"rrd/").unwrap_or(name).escape_ascii();
-                log::error!(target: "status", "RRD update error: {error} {key}");
-            }
+            Stored::Rrd(update) => self.write_rrd(name, update),
             Stored::Value | Stored::Address { .. } => {}
         }
         self.tell(Event::StatusSet { name, value });
         Ok(())
+    }
+
+    /// Has a round-robin value written, or says why it goes to no file.
+    pub fn write_rrd(&self, key: &[u8], update: Result<RrdUpdate, RrdKeyError>) {
+        match update {
+            Ok(update) => self.rrd.send(update),
+            Err(error) => {
+                let key = key.strip_prefix(b"rrd/").unwrap_or(key).escape_ascii();
+                log::error!(target: "status", "RRD update error: {error} {key}");
+            }
+        }
     }
 
     /// A status value of a node; an empty name means this one.

@@ -14,7 +14,9 @@ use run_files::PidFile;
 
 use crate::cfs::{Cfs, NodeIdentity};
 use crate::clock::Clock;
+use crate::cluster::{self, Cluster};
 use crate::db::{Db, OpenError};
+use crate::dcdb::COROSYNC_CONF;
 use crate::fuse;
 use crate::ipc::requests::Requests;
 use crate::ipc::{self, Server};
@@ -35,9 +37,6 @@ const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stop waits for round-robin files.
 const RRD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Name of the file that makes a database one of a cluster.
-const COROSYNC_CONF: &[u8] = b"corosync.conf";
-
 /// Why the daemon could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -54,15 +53,6 @@ pub enum StartError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
-    },
-    /// The database belongs to a cluster.
-    #[error(
-        "the database '{path}' holds corosync.conf, so it belongs to a cluster, and this version cannot join \
-         one - start with --local to serve it from this node alone (changes are not replicated)"
-    )]
-    Cluster {
-        /// The database.
-        path: PathBuf,
     },
     /// The tree could not be mounted.
     #[error("unable to mount '{path}': {source} - is /dev/fuse there, and the directory free?")]
@@ -111,9 +101,8 @@ fn open_database(config: &Config, clock: Clock) -> Result<Db, StartError> {
     if is_fresh && !config.local {
         import_corosync_conf(config, &db)?;
     }
-    let is_cluster = db.read().resolve(COROSYNC_CONF).is_some();
-    match (is_cluster, config.local) {
-        (true, false) => Err(StartError::Cluster { path: paths.database.clone() }),
+    match (is_cluster(&db), config.local) {
+        (true, false) => Ok(db),
         (true, true) => {
             log::info!(target: "main", "forcing local mode (although corosync.conf exists)");
             log::warn!(
@@ -128,6 +117,11 @@ fn open_database(config: &Config, clock: Clock) -> Result<Db, StartError> {
             Ok(db)
         }
     }
+}
+
+/// Whether the database belongs to a cluster.
+fn is_cluster(db: &Db) -> bool {
+    db.read().resolve(COROSYNC_CONF).is_some()
 }
 
 /// A node that was installed into a cluster has corosync's configuration before it has a database.
@@ -153,6 +147,7 @@ struct Parts {
     rrd: rrd::Writer,
     mounted: fuse::Mounted,
     guard: Guard,
+    cluster: Option<Cluster>,
     server: Server,
     /// Removed when the parts are gone.
     _pid_file: PidFile,
@@ -197,8 +192,9 @@ fn start(
         www_data_gid: config.www_data_gid,
     };
     let cfs = Arc::new(Cfs::new(Arc::clone(db), clock, node, sink));
-    // In local mode this node decides alone.
-    cfs.set_quorate(true);
+    let in_cluster = !config.local && is_cluster(db);
+    // Alone, this node decides. In a cluster it has to be told that it may.
+    cfs.set_quorate(!in_cluster);
     let mount_options = fuse::Options {
         on_end: Box::new(move || {
             // The receiver is gone only when the daemon is stopping already.
@@ -211,9 +207,19 @@ fn start(
     // Whatever fails from here on drops what was made, which unmounts the tree again.
     let guard = Guard::start(mounted.path())?;
     let pid_file = PidFile::write(&paths.pid_file)?;
+    let cluster = if in_cluster { Some(join_cluster(config, &cfs, &mounted)?) } else { None };
     let server = Server::start(&config.service, Arc::new(Requests::new(cfs)), ipc::Options::default())
         .map_err(|source| StartError::Service { name: config.service.clone(), source })?;
-    Ok(Parts { rrd, mounted, guard, server, _pid_file: pid_file })
+    Ok(Parts { rrd, mounted, guard, cluster, server, _pid_file: pid_file })
+}
+
+fn join_cluster(config: &Config, cfs: &Arc<Cfs>, mounted: &fuse::Mounted) -> io::Result<Cluster> {
+    let invalidate = mounted.invalidate().clone();
+    Cluster::start(cluster::Options {
+        cfs: Arc::clone(cfs),
+        changed: Box::new(move |touched| invalidate.changed_elsewhere(touched)),
+        corosync_conf: config.paths.corosync_conf.clone(),
+    })
 }
 
 fn stop(parts: Parts) {
@@ -222,6 +228,9 @@ fn stop(parts: Parts) {
         log::warn!(target: "main", "files of the tree are still open: programs that use them get errors from now on");
     }
     drop(parts.guard);
+    if let Some(cluster) = parts.cluster {
+        cluster.stop();
+    }
     if !parts.rrd.stop(RRD_TIMEOUT) {
         log::warn!(target: "main", "not all RRD values were written in time");
     }

@@ -11,19 +11,23 @@ mod checkpoints;
 mod commit;
 mod observers;
 mod queue;
+mod route;
 
 pub use observers::Observer;
 
 use crate::clock::Clock;
+use crate::dcdb::Refused;
+use crate::dfsm::Abandoned;
 use crate::memdb::{Applied, Change, ChangeError, Limits, LoadError, MemDb, Stamp, TreePath};
 use crate::store::{Store, StoreError};
 use commit::Committer;
 use observers::Observers;
 use queue::Queue;
+pub use route::{Route, Tell, waits_for_disk};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::thread::{self, JoinHandle};
 use thiserror::Error;
 
@@ -45,6 +49,12 @@ pub enum DbError {
     /// [`Db::close`] was called.
     #[error("the database is closed")]
     Closed,
+    /// The group that makes the changes refuses it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The group did not say what became of the change.
+    #[error(transparent)]
+    Abandoned(#[from] Abandoned),
 }
 
 /// Why a database cannot be used at all.
@@ -89,6 +99,8 @@ struct Shared {
     tree: RwLock<MemDb>,
     queue: Queue,
     observers: Observers,
+    /// Who makes changes instead of this node alone.
+    route: OnceLock<Route>,
     /// The version on disk.
     committed: AtomicU64,
     /// The last commit failed: what is in the tree is not on disk.
@@ -113,6 +125,7 @@ impl Db {
             tree: RwLock::new(tree),
             queue: Queue::default(),
             observers: Observers::default(),
+            route: OnceLock::new(),
             failed: AtomicBool::new(false),
             commits: AtomicU64::new(0),
             rows: AtomicU64::new(0),
@@ -139,12 +152,19 @@ impl Db {
         self.shared.observers.add(observer);
     }
 
-    /// Makes a change as a daemon on its own does: by nobody's node id, now.
+    /// Makes a change: by the group if there is one (see [`Db::replicate_by`]), else as a daemon on its
+    /// own does, by nobody's node id, now.
     ///
-    /// `done` is called in this thread, before this returns, when the change is refused or need not
+    /// On its own, `done` is called in this thread, before this returns, when the change is refused or need not
     /// be durable; otherwise later, from the commit thread. The change itself is always made or
     /// refused before this returns.
     pub fn submit(&self, change: Change, done: Done) {
+        if let Some(route) = self.shared.route.get() {
+            return match self.check_local(&change) {
+                Ok(()) => (route.change)(change, done),
+                Err(error) => done(Err(error)),
+            };
+        }
         let stamp = Stamp { writer: 0, time: self.shared.clock.unix() };
         self.apply_now(change, stamp, Limits::Enforced, done);
     }
@@ -154,13 +174,17 @@ impl Db {
         let is_durable = is_durable(&change);
         match self.shared.apply(change, stamp, limits) {
             Err(error) => done(Err(error)),
-            Ok(applied) if is_durable => {
-                self.shared.when_stored(Box::new(move |stored| done(stored.map(|()| applied))));
-            }
-            Ok(applied) => {
-                self.shared.queue.commit_soon(self.shared.clock);
-                done(Ok(applied));
-            }
+            Ok(applied) => self.answer(applied, is_durable, done),
+        }
+    }
+
+    /// Answers a change that is applied, at once or when it is stored.
+    fn answer(&self, applied: Applied, is_durable: bool, done: Done) {
+        if is_durable {
+            self.shared.when_stored(Box::new(move |stored| done(stored.map(|()| applied))));
+        } else {
+            self.shared.queue.commit_soon(self.shared.clock);
+            done(Ok(applied));
         }
     }
 
@@ -192,7 +216,12 @@ impl Db {
 
     /// Whether the lock directory at `path` has been held too long, by what is known of it since
     /// the daemon started; see [`MemDb::lock_expired`].
+    /// In a group that is not for this node to say: the group is asked, and the answer is no.
     pub fn lock_expired(&self, path: &TreePath, checksum: &[u8; 32]) -> bool {
+        if let Some(route) = self.shared.route.get() {
+            (route.expire_lock)(path.clone(), *checksum);
+            return false;
+        }
         let now = self.shared.clock.uptime();
         self.shared.write().is_ok_and(|mut tree| tree.lock_expired(path, checksum, now))
     }
@@ -250,12 +279,7 @@ fn is_durable(change: &Change) -> bool {
 
 impl Shared {
     fn apply(&self, change: Change, stamp: Stamp, limits: Limits) -> Result<Applied, DbError> {
-        if self.queue.is_stopping() {
-            return Err(DbError::Closed);
-        }
-        if self.failed.load(Ordering::Acquire) {
-            return Err(DbError::Storage);
-        }
+        self.check_open()?;
         let now = self.clock.uptime();
         let mut tree = self.write()?;
         let applied = tree.apply(change, stamp, limits, now)?;

@@ -32,7 +32,7 @@ use crate::memdb::{
 use wire::{PayloadError, Request};
 
 /// The file that is copied out to the host whenever it changes.
-const COROSYNC_CONF: &[u8] = b"corosync.conf";
+pub const COROSYNC_CONF: &[u8] = b"corosync.conf";
 
 /// The database group as an application of the state machine.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | programs | `main.rs`, `bin/*` |
 //! | assembly | [`daemon`], [`options`], [`logging`] |
-//! | adapters | [`fuse`] (kernel), [`ipc`] (clients), [`rrd`] (round-robin files) |
+//! | adapters | [`fuse`] (kernel), [`ipc`] (clients), [`cluster`] (corosync), [`rrd`] (round-robin files) |
 //! | operations | [`fs`] (the tree as the kernel sees it), [`cfs`] (what tree and clients share) |
 //! | storage | [`db`] (one writer, many readers, group commit), [`store`] (SQLite) |
 //! | core, without I/O | [`dcdb`], [`status_group`] (what members of the groups do), [`dfsm`] (when), [`memdb`], [`status`] |
@@ -24,6 +24,8 @@ pub mod ipc;
 // Not in the C libraries.
 #[cfg(feature = "daemon")]
 pub mod cfs;
+#[cfg(feature = "daemon")]
+pub mod cluster;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 #[cfg(feature = "daemon")]

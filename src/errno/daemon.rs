@@ -102,6 +102,8 @@ impl ToErrno for crate::db::DbError {
         match self {
             Self::Change(error) => error.to_errno(),
             Self::Storage | Self::Closed => libc::EIO,
+            Self::Refused(error) => error.to_errno(),
+            Self::Abandoned(error) => error.to_errno(),
         }
     }
 }
@@ -214,6 +216,8 @@ mod tests {
         assert_eq!(DbError::Change(ChangeError::Root).to_errno(), libc::EACCES);
         assert_eq!(DbError::Storage.to_errno(), libc::EIO);
         assert_eq!(DbError::Closed.to_errno(), libc::EIO);
+        assert_eq!(DbError::Refused(crate::dcdb::Refused::NoQuorum).to_errno(), libc::EACCES);
+        assert_eq!(DbError::Abandoned(crate::dfsm::Abandoned::Late).to_errno(), libc::ETIMEDOUT);
     }
 
     #[test]

@@ -265,9 +265,9 @@ fn settle(handles: &Handles, result: &Result<Applied, DbError>) {
                 handles.settle(*inode);
             }
         }),
-        Err(DbError::Change(_)) => {}
-        // It may have been removed before the commit failed.
-        Err(DbError::Storage | DbError::Closed) => handles.settle_all(),
+        Err(DbError::Change(_) | DbError::Refused(_)) => {}
+        // It may have been removed before the commit failed, or may still be removed.
+        Err(DbError::Storage | DbError::Closed | DbError::Abandoned(_)) => handles.settle_all(),
     }
 }
 
@@ -280,7 +280,7 @@ pub(super) fn outcome<T>(
 ) -> Outcome<T> {
     match result {
         Ok(applied) => value(applied).into(),
-        Err(error @ DbError::Change(_)) => Outcome::refused(error.into()),
+        Err(error @ (DbError::Change(_) | DbError::Refused(_))) => Outcome::refused(error.into()),
         Err(error) => Outcome { result: Err(error.into()), unknown: unsure },
     }
 }

@@ -72,7 +72,8 @@ impl Root {
             if let Some(status) = daemon.child.try_wait().expect("our child") {
                 panic!("the daemon ended at start, {status}: {}", daemon.errors());
             }
-            self.pid_file().exists() && self.tree(".version").exists()
+            let waits = self.path("run/pve-cluster/cfs-restart-flag").exists();
+            self.pid_file().exists() && self.tree(".version").exists() && !waits
         });
         daemon
     }

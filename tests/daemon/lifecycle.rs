@@ -140,23 +140,30 @@ fn an_unmounted_daemon_ends() {
 }
 
 #[test]
-fn a_cluster_database_is_not_served_as_if_it_were_local() {
+fn a_cluster_database_waits_for_quorum_unless_local_mode_is_forced() {
     let root = Root::new();
     let conf = "totem {\n  config_version: 1\n}\n";
     fs::create_dir_all(root.path("etc/corosync")).expect("dir");
     fs::write(root.path("etc/corosync/corosync.conf"), conf).expect("file");
-    // A fresh database takes the host's configuration in, and is one of a cluster then.
+    // A fresh database takes the host's configuration in, and is one of a cluster then. There is no
+    // corosync here, so there is no quorum; what can be read is served all the same.
     for _ in 0..2 {
-        let (status, log) = root.run(&["-f"]);
-        assert_eq!(status.code(), Some(255), "{log}");
-        assert!(log.contains("belongs to a cluster") && log.contains("--local"), "{log}");
-        assert!(!root.is_mounted());
+        let mut daemon = root.serve(&[]);
+        assert_eq!(fs::read_to_string(root.tree("corosync.conf")).expect("imported"), conf);
+        assert_eq!(mode(&root.tree("local")), 0o555);
+        let refused = fs::write(root.tree("new"), "x").expect_err("no quorum");
+        assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+        let (status, log) = daemon.stop();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains("[dcdb] crit: cpg_initialize failed"), "{log}");
+        assert!(log.contains("[quorum] crit: "), "{log}");
     }
     let mut daemon = root.serve(&["-l"]);
-    assert_eq!(fs::read_to_string(root.tree("corosync.conf")).expect("imported"), conf);
+    assert_eq!(mode(&root.tree("local")), 0o755);
+    fs::write(root.tree("new"), "x").expect("this node decides alone");
     let (_, log) = daemon.stop();
     assert!(log.contains("[main] notice: forcing local mode (although corosync.conf exists)"), "{log}");
-    assert!(log.contains("warning"), "{log}");
+    assert!(log.contains("[main] warning: changes made in local mode are not replicated"), "{log}");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use crate::memdb::path::GuestConfig;
 use crate::memdb::{
-    BLOCK_SIZE, BLOCKS, ChangeError, Entry, FILES, Inode, Limits, MemDb, Name, ROOT, TreePath,
+    BLOCK_SIZE, BLOCKS, Change, ChangeError, Entry, FILES, Inode, Limits, MemDb, Name, ROOT, TreePath,
+    WriteAt,
 };
 use std::sync::Arc;
 
@@ -78,6 +79,33 @@ impl MemDb {
                 node: Arc::clone(&guest.node),
             }),
         }
+    }
+
+    /// Whether the limits allow a change of a local caller, before others are asked to make it.
+    pub fn check_limits(&self, change: &Change) -> Result<(), ChangeError> {
+        match change {
+            Change::Create { path } | Change::Mkdir { path } => self.check_inodes(path, Limits::Enforced),
+            Change::Write { path, at, data } => {
+                let old_size = self.size_at(path);
+                let offset = match at {
+                    WriteAt::Offset(offset) => *offset,
+                    WriteAt::End => old_size,
+                };
+                let end = offset.saturating_add(data.len() as u64);
+                self.check_space(path, old_size, end.max(old_size), Limits::Enforced)
+            }
+            Change::Truncate { path, size } => {
+                self.check_space(path, self.size_at(path), *size, Limits::Enforced)
+            }
+            Change::Delete { .. }
+            | Change::Rename { .. }
+            | Change::SetMtime { .. }
+            | Change::Unlock { .. } => Ok(()),
+        }
+    }
+
+    fn size_at(&self, path: &TreePath) -> u64 {
+        self.resolve(path.as_bytes()).map_or(0, |entry| entry.size())
     }
 
     pub(super) fn check_inodes(&self, path: &TreePath, limits: Limits) -> Result<(), ChangeError> {

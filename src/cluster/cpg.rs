@@ -1,0 +1,116 @@
+//! A connection to corosync's process groups, for one group. Callbacks of the library only collect
+//! what is reported; it is handled after the call, in order, by the caller.
+
+use crate::dfsm::wire::MemberId;
+use rust_corosync::cpg::{self, Address, Guarantee, Handle, Model1Data, Model1Flags, ModelData};
+use rust_corosync::{CsError, DispatchFlags, NodeId};
+use std::cell::RefCell;
+use std::os::fd::RawFd;
+
+/// What the group reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Report {
+    Deliver { from: MemberId, bytes: Vec<u8> },
+    Confchg { members: Vec<MemberId>, joined: bool },
+}
+
+/// How a message was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    Yes,
+    /// Corosync has no room or no ring at present.
+    TryAgain,
+}
+
+/// Reports taken by one dispatch, so that neither group keeps the other waiting.
+const REPORTS_AT_ONCE: usize = 64;
+
+thread_local! {
+    /// What the callbacks of the dispatch that runs in this thread saw. The library hands them no
+    /// context of ours, and calls them in the thread that dispatches.
+    static REPORTS: RefCell<Vec<Report>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One group's connection. Dropping it leaves the group and closes it.
+pub(super) struct Connection {
+    handle: Handle,
+    fd: RawFd,
+    local: MemberId,
+    /// As it travels: with its NUL, as stock counts it.
+    group: String,
+}
+
+impl Connection {
+    pub(super) fn open(group: &str) -> Result<Self, CsError> {
+        let model = ModelData::ModelV1(Model1Data {
+            flags: Model1Flags::None,
+            deliver_fn: Some(on_deliver),
+            confchg_fn: Some(on_confchg),
+            totem_confchg_fn: None,
+        });
+        let handle = cpg::initialize(&model, 0)?;
+        let fd = cpg::fd_get(&handle)?;
+        let node = cpg::local_get(&handle)?;
+        let local = MemberId { node: u32::from(node), pid: std::process::id() };
+        Ok(Self { handle, fd, local, group: format!("{group}\0") })
+    }
+
+    /// This process as a member.
+    pub(super) fn local(&self) -> MemberId {
+        self.local
+    }
+
+    pub(super) fn join(&self) -> Result<(), CsError> {
+        cpg::join(&self.handle, &self.group)
+    }
+
+    pub(super) fn leave(&self) -> Result<(), CsError> {
+        cpg::leave(&self.handle, &self.group)
+    }
+
+    pub(super) fn send(&self, message: &[u8]) -> Result<Sent, CsError> {
+        match cpg::mcast_joined(&self.handle, Guarantee::TypeAgreed, message) {
+            Ok(()) => Ok(Sent::Yes),
+            Err(CsError::CsErrTryAgain) => Ok(Sent::TryAgain),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What was reported since the last time, without waiting; not all of it when that is much. What
+    /// was reported before an error comes with it.
+    pub(super) fn dispatch(&self) -> (Vec<Report>, Result<(), CsError>) {
+        let mut outcome = Ok(());
+        for _ in 0..REPORTS_AT_ONCE {
+            match cpg::dispatch(&self.handle, DispatchFlags::OneNonblocking) {
+                Ok(()) => {}
+                // Nothing there.
+                Err(CsError::CsErrTryAgain) => break,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        (REPORTS.with_borrow_mut(std::mem::take), outcome)
+    }
+
+    /// To be polled for reading.
+    pub(super) fn fd(&self) -> RawFd {
+        self.fd
+    }
+}
+
+fn member(address: &Address) -> MemberId {
+    MemberId { node: u32::from(address.nodeid), pid: address.pid }
+}
+
+fn on_deliver(_: &Handle, _group: String, node: NodeId, pid: u32, message: &[u8], _len: usize) {
+    let from = MemberId { node: u32::from(node), pid };
+    REPORTS.with_borrow_mut(|reports| reports.push(Report::Deliver { from, bytes: message.to_vec() }));
+}
+
+fn on_confchg(_: &Handle, _: &str, members: Vec<Address>, _left: Vec<Address>, joined: Vec<Address>) {
+    let members = members.iter().map(member).collect();
+    let report = Report::Confchg { members, joined: !joined.is_empty() };
+    REPORTS.with_borrow_mut(|reports| reports.push(report));
+}

@@ -1,0 +1,246 @@
+//! One group's membership: its connection, joining and leaving, the queue of messages that corosync
+//! has not taken yet, and the effects of its state machine. What the effects mean to this node is for
+//! the [`Host`].
+
+use super::connect::Retry;
+use super::cpg::{Connection, Report, Sent};
+use crate::dfsm::{Abandoned, App, Dfsm, Effect, Event, Frame, Level, Mode, Now, Ticket};
+use rust_corosync::CsError;
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// How long corosync may refuse a message before that is an error.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two tries to send.
+const SEND_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What a group's state machine works on, and who is told of what came of it.
+pub(super) trait Host<A: App> {
+    /// Has the machine handle an event, with the store in hand.
+    fn handle(&mut self, dfsm: &mut Dfsm<A>, event: Event<'_, A::Request>, now: Now) -> Vec<Effect<A>>;
+    /// Carries out an effect of the application.
+    fn effect(&mut self, effect: A::Effect);
+    /// The answer to a local sender.
+    fn answer(&mut self, ticket: Ticket, result: Result<A::Outcome, Abandoned>);
+    /// All effects of an event were carried out.
+    fn settled(&mut self) {}
+}
+
+/// The group, whether or not there is a connection.
+pub(super) struct Group<A: App> {
+    dfsm: Dfsm<A>,
+    connection: Option<Connection>,
+    membership: Membership,
+    retry: Retry,
+    /// In order; the first is tried again and again until corosync takes it.
+    outgoing: VecDeque<Frame>,
+    /// When the first was refused first.
+    refused_since: Option<Duration>,
+}
+
+/// Whether corosync counts us in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Membership {
+    Out,
+    In,
+    /// Left, but that was not reported yet.
+    Leaving,
+}
+
+impl<A: App> Group<A> {
+    pub(super) fn new(app: A) -> Self {
+        Self {
+            dfsm: Dfsm::new(app),
+            connection: None,
+            membership: Membership::Out,
+            retry: Retry::default(),
+            outgoing: VecDeque::new(),
+            refused_since: None,
+        }
+    }
+
+    pub(super) fn dfsm_mut(&mut self) -> &mut Dfsm<A> {
+        &mut self.dfsm
+    }
+
+    /// To be polled for reading, while there is a connection.
+    pub(super) fn fd(&self) -> Option<RawFd> {
+        self.connection.as_ref().map(Connection::fd)
+    }
+
+    /// When [`Group::work`] is to be called at the latest; as an uptime.
+    pub(super) fn due(&self) -> Duration {
+        let join = match self.membership {
+            Membership::Out if self.dfsm.mode().is_restartable() => self.retry.due().unwrap_or_default(),
+            Membership::Out | Membership::In | Membership::Leaving => Duration::MAX,
+        };
+        let send = self.refused_since.map_or(Duration::MAX, |_| Duration::ZERO);
+        join.min(send).min(self.dfsm.next_tick())
+    }
+
+    /// How long to wait at most when [`Group::due`] is over already.
+    pub(super) fn pause(&self) -> Duration {
+        if self.refused_since.is_some() { SEND_INTERVAL } else { Duration::ZERO }
+    }
+
+    /// Joins if it is time to, sends what waits, lets time pass.
+    pub(super) fn work(&mut self, host: &mut impl Host<A>, now: Now) {
+        if self.membership == Membership::Out
+            && self.dfsm.mode().is_restartable()
+            && self.retry.is_due(now.uptime)
+        {
+            self.join(host, now);
+        }
+        self.send_waiting(host, now);
+        if self.dfsm.next_tick() <= now.uptime {
+            self.handle(host, Event::Tick, now);
+        }
+    }
+
+    /// Handles what the group reported.
+    pub(super) fn dispatch(&mut self, host: &mut impl Host<A>, now: Now) {
+        let Some(connection) = &self.connection else { return };
+        let local = connection.local();
+        let (reports, outcome) = connection.dispatch();
+        for report in reports {
+            match report {
+                Report::Deliver { from, bytes } => {
+                    self.handle(host, Event::Deliver { from, bytes: &bytes }, now);
+                }
+                Report::Confchg { members, joined } => {
+                    self.handle(host, Event::Confchg { members: &members, joined }, now);
+                    if self.membership == Membership::Leaving && !members.contains(&local) {
+                        self.membership = Membership::Out;
+                    }
+                }
+            }
+        }
+        if let Err(error) = outcome {
+            self.lost(host, error, now);
+        }
+    }
+
+    /// Hands an event to the state machine and carries out what follows.
+    pub(super) fn handle(&mut self, host: &mut impl Host<A>, event: Event<'_, A::Request>, now: Now) {
+        self.carry_out(host, event, now);
+        self.send_waiting(host, now);
+    }
+
+    fn carry_out(&mut self, host: &mut impl Host<A>, event: Event<'_, A::Request>, now: Now) {
+        for effect in host.handle(&mut self.dfsm, event, now) {
+            match effect {
+                Effect::Send(frame) => self.outgoing.push_back(frame),
+                Effect::Mode(mode) => self.mode_changed(mode),
+                Effect::Answer { ticket, result } => host.answer(ticket, result),
+                Effect::Log(Level::Info, text) => log::info!(target: A::DOMAIN, "{text}"),
+                Effect::Log(Level::Critical, text) => log::error!(target: A::DOMAIN, "{text}"),
+                Effect::App(effect) => host.effect(effect),
+            }
+        }
+        host.settled();
+    }
+
+    /// Leaves for good.
+    pub(super) fn close(&mut self) {
+        if self.membership == Membership::In {
+            if let Some(Err(error)) = self.connection.as_ref().map(Connection::leave) {
+                log::debug!(target: A::DOMAIN, "leaving the group: {error}");
+            }
+        }
+        self.connection = None;
+        self.membership = Membership::Out;
+    }
+
+    fn join(&mut self, host: &mut impl Host<A>, now: Now) {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => match Connection::open(A::GROUP) {
+                Ok(connection) => connection,
+                Err(error) => {
+                    if self.retry.failed() {
+                        log::error!(target: A::DOMAIN, "cpg_initialize failed: {error}");
+                    }
+                    return;
+                }
+            },
+        };
+        // Before anything can be reported as this member.
+        self.handle(host, Event::Join(connection.local()), now);
+        match connection.join() {
+            Ok(()) => {
+                self.retry.succeeded();
+                self.membership = Membership::In;
+                self.connection = Some(connection);
+            }
+            Err(CsError::CsErrTryAgain) => self.connection = Some(connection),
+            Err(error) => {
+                if self.retry.failed() {
+                    log::error!(target: A::DOMAIN, "cpg_join failed: {error}");
+                }
+            }
+        }
+    }
+
+    fn mode_changed(&mut self, mode: Mode) {
+        if !mode.is_error() {
+            return;
+        }
+        // Nothing of before may reach the group when it is joined again.
+        self.outgoing.clear();
+        self.refused_since = None;
+        if self.membership != Membership::In {
+            return;
+        }
+        self.membership = Membership::Leaving;
+        if let Some(Err(error)) = self.connection.as_ref().map(Connection::leave) {
+            log::error!(target: A::DOMAIN, "cpg_leave failed: {error}");
+            self.connection = None;
+            self.membership = Membership::Out;
+        }
+    }
+
+    /// Sends what waits, in order, until corosync has no room.
+    fn send_waiting(&mut self, host: &mut impl Host<A>, now: Now) {
+        while let (Some(frame), Some(connection), Membership::In) =
+            (self.outgoing.front(), &self.connection, self.membership)
+        {
+            match connection.send(&frame.to_vec()) {
+                Ok(Sent::Yes) => {
+                    self.refused_since = None;
+                    self.outgoing.pop_front();
+                }
+                Ok(Sent::TryAgain) => {
+                    let since = *self.refused_since.get_or_insert(now.uptime);
+                    if now.uptime.saturating_sub(since) < SEND_TIMEOUT {
+                        return;
+                    }
+                    self.drop_unsent(host, "corosync does not take it", now);
+                }
+                Err(error @ (CsError::CsErrLibrary | CsError::CsErrBadHandle)) => {
+                    return self.lost(host, error, now);
+                }
+                Err(error) => self.drop_unsent(host, &error.to_string(), now),
+            }
+        }
+    }
+
+    fn drop_unsent(&mut self, host: &mut impl Host<A>, reason: &str, now: Now) {
+        self.refused_since = None;
+        if let Some(frame) = self.outgoing.pop_front() {
+            log::error!(target: A::DOMAIN, "cpg_send_message failed: {reason}");
+            self.carry_out(host, Event::SendFailed(frame.purpose), now);
+        }
+    }
+
+    /// The connection is gone, and with it the membership.
+    fn lost(&mut self, host: &mut impl Host<A>, error: CsError, now: Now) {
+        log::error!(target: A::DOMAIN, "the connection to the process group is lost: {error}");
+        self.connection = None;
+        self.membership = Membership::Out;
+        self.outgoing.clear();
+        self.refused_since = None;
+        // As if nobody were there, this process included: who waits is released.
+        self.carry_out(host, Event::Confchg { members: &[], joined: false }, now);
+    }
+}

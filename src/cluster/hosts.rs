@@ -1,0 +1,168 @@
+//! What the two groups work on in this node: the database group on the tree, the status group on the
+//! status. It carries out the effects of the applications and answers local callers.
+
+use super::config_file;
+use super::group::Host;
+use crate::cfs::Cfs;
+use crate::db::Done;
+use crate::dcdb::{self, Dcdb, DcdbEffect};
+use crate::dfsm::{Abandoned, Dfsm, Effect, Event, Now, Ticket};
+use crate::memdb::Touched;
+use crate::status_group::{StatusEffect, StatusGroup};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Tells the kernel of changes that it did not make itself.
+pub type Changed = Box<dyn Fn(&[Touched]) + Send>;
+
+/// The database group's side.
+pub(super) struct Tree {
+    cfs: Arc<Cfs>,
+    changed: Changed,
+    corosync_conf: PathBuf,
+    callers: HashMap<Ticket, Caller>,
+    last_ticket: u64,
+    /// Of the change that was applied last, as long as it is not known whose it is.
+    unclaimed: Vec<Touched>,
+    /// The tree could not be worked on: the group must be left.
+    pub(super) failed: bool,
+}
+
+struct Caller {
+    done: Done,
+    waits_for_disk: bool,
+}
+
+impl Tree {
+    pub(super) fn new(cfs: Arc<Cfs>, changed: Changed, corosync_conf: PathBuf) -> Self {
+        Self {
+            cfs,
+            changed,
+            corosync_conf,
+            callers: HashMap::new(),
+            last_ticket: 0,
+            unclaimed: Vec::new(),
+            failed: false,
+        }
+    }
+
+    /// A ticket for a local caller.
+    pub(super) fn ticket(&mut self, done: Done, waits_for_disk: bool) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.callers.insert(ticket, Caller { done, waits_for_disk });
+        ticket
+    }
+
+    /// Copies the database's `corosync.conf` to the host.
+    pub(super) fn export_config(&self, reload: bool) {
+        let name = dcdb::COROSYNC_CONF;
+        let content = self.cfs.db.read().resolve(name).and_then(|entry| entry.content().cloned());
+        if let Some(content) = content {
+            config_file::export(&content, &self.corosync_conf, reload);
+        }
+    }
+
+    /// Nobody here asked for the last change.
+    fn changed_elsewhere(&mut self) {
+        if !self.unclaimed.is_empty() {
+            (self.changed)(&std::mem::take(&mut self.unclaimed));
+        }
+    }
+}
+
+impl Host<Dcdb> for Tree {
+    fn handle(
+        &mut self,
+        dfsm: &mut Dfsm<Dcdb>,
+        event: Event<'_, <Dcdb as crate::dfsm::App>::Request>,
+        now: Now,
+    ) -> Vec<Effect<Dcdb>> {
+        let handled = self.cfs.db.deliver(|tree, tell| {
+            let effects = dfsm.handle(tree, event, now);
+            for effect in &effects {
+                match effect {
+                    Effect::App(DcdbEffect::Changed(applied)) => tell(&applied.touched),
+                    Effect::App(DcdbEffect::Replaced { touched, .. }) => tell(touched),
+                    _ => {}
+                }
+            }
+            effects
+        });
+        handled.unwrap_or_else(|error| {
+            if !std::mem::replace(&mut self.failed, true) {
+                log::error!(target: "dcdb", "the database cannot follow the cluster: {error}");
+            }
+            Vec::new()
+        })
+    }
+
+    fn effect(&mut self, effect: DcdbEffect) {
+        match effect {
+            DcdbEffect::Changed(applied) => {
+                self.changed_elsewhere();
+                self.unclaimed = applied.touched;
+            }
+            DcdbEffect::Replaced { touched, .. } => {
+                self.changed_elsewhere();
+                if let Err(error) = self.cfs.db.store_wait() {
+                    log::error!(target: "dcdb", "the updates of the leader are not stored: {error}");
+                    self.failed = true;
+                }
+                (self.changed)(&touched);
+            }
+            DcdbEffect::ExportConfig { changed_here } => self.export_config(changed_here),
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, result: Result<dcdb::Outcome, Abandoned>) {
+        let Some(caller) = self.callers.remove(&ticket) else { return };
+        match result {
+            Ok(Ok(applied)) => {
+                // The caller's kernel knows, or is told by who answers it.
+                self.unclaimed.clear();
+                self.cfs.db.answer_delivered(applied, caller.waits_for_disk, caller.done);
+            }
+            Ok(Err(dcdb::Refused::Change(error))) => (caller.done)(Err(error.into())),
+            Ok(Err(refused)) => (caller.done)(Err(refused.into())),
+            Err(abandoned) => (caller.done)(Err(abandoned.into())),
+        }
+    }
+
+    fn settled(&mut self) {
+        self.changed_elsewhere();
+    }
+}
+
+/// The status group's side.
+pub(super) struct NodeStatus {
+    cfs: Arc<Cfs>,
+}
+
+impl NodeStatus {
+    pub(super) fn new(cfs: Arc<Cfs>) -> Self {
+        Self { cfs }
+    }
+}
+
+impl Host<StatusGroup> for NodeStatus {
+    fn handle(
+        &mut self,
+        dfsm: &mut Dfsm<StatusGroup>,
+        event: Event<'_, <StatusGroup as crate::dfsm::App>::Request>,
+        now: Now,
+    ) -> Vec<Effect<StatusGroup>> {
+        self.cfs.with_status(|status| dfsm.handle(status, event, now))
+    }
+
+    fn effect(&mut self, effect: StatusEffect) {
+        match effect {
+            StatusEffect::Rrd { key, update } => self.cfs.write_rrd(&key, update),
+        }
+    }
+
+    fn answer(&mut self, _: Ticket, _: Result<<StatusGroup as crate::dfsm::App>::Outcome, Abandoned>) {
+        // Nobody waits for status messages.
+    }
+}

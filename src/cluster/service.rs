@@ -1,0 +1,344 @@
+//! The cluster thread: waits for corosync, for local callers and for time, and serves one after the
+//! other. Nothing in it blocks for longer than a call into corosync's libraries.
+
+use super::connect::Retry;
+use super::group::Group;
+use super::hosts::{Changed, NodeStatus, Tree};
+use super::inbox::{Command, Inbox};
+use super::wait::wait;
+use super::{cmap, quorum};
+use crate::cfs::{Cfs, Event as CfsEvent};
+use crate::db::{DbError, Done, Route, waits_for_disk};
+use crate::dcdb::Dcdb;
+use crate::dcdb::wire::Request as TreeRequest;
+use crate::dfsm::{Abandoned, Event, Now};
+use crate::memdb::Change;
+use crate::status::clusterlog::Entry;
+use crate::status_group::StatusGroup;
+use crate::status_group::wire::Request as StatusRequest;
+use rust_corosync::CsError;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// The longest sleep: a backstop, every event has a time or a descriptor of its own.
+const SLEEP_MAX: Duration = Duration::from_secs(10);
+
+/// What the thread works with.
+pub struct Options {
+    /// The node.
+    pub cfs: Arc<Cfs>,
+    /// Tells the kernel of changes that it did not make itself.
+    pub changed: Changed,
+    /// The host's corosync configuration.
+    pub corosync_conf: PathBuf,
+}
+
+/// The running thread; leaves the groups when dropped.
+pub struct Cluster {
+    inbox: Arc<Inbox>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Cluster {
+    /// Starts to take part in the cluster. From now on changes of the database go through the group.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn start(options: Options) -> io::Result<Self> {
+        let inbox = Arc::new(Inbox::new()?);
+        let cfs = Arc::clone(&options.cfs);
+        let tree = Tree::new(Arc::clone(&cfs), options.changed, options.corosync_conf);
+        tree.export_config(true);
+        let address = cfs.node.address.map(|address| address.to_string()).unwrap_or_default();
+        let mut looper = Loop {
+            cfs: Arc::clone(&cfs),
+            inbox: Arc::clone(&inbox),
+            quorum: Link::default(),
+            cmap: Link::default(),
+            tree_group: Group::new(Dcdb::new()),
+            tree,
+            status_group: Group::new(StatusGroup::new(&address)),
+            status: NodeStatus::new(Arc::clone(&cfs)),
+            has_left: false,
+        };
+        cfs.db.replicate_by(route(&inbox));
+        let told = Arc::clone(&inbox);
+        cfs.watch(Box::new(move |event| tell_group(&told, event)));
+        let thread = thread::Builder::new().name("cluster".to_owned()).spawn(move || looper.run())?;
+        Ok(Self { inbox, thread: Some(thread) })
+    }
+
+    /// Leaves the groups and ends.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Refused when the thread has ended by itself.
+        let _ = self.inbox.push(Command::Stop);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!(target: "main", "the cluster thread has panicked");
+        }
+    }
+}
+
+/// The way of local changes into the group.
+fn route(inbox: &Arc<Inbox>) -> Route {
+    let (changes, locks) = (Arc::clone(inbox), Arc::clone(inbox));
+    Route {
+        change: Box::new(move |change, done| {
+            if let Err(Command::Change { done, .. }) = changes.push(Command::Change { change, done }) {
+                done(Err(Abandoned::NotMember.into()));
+            }
+        }),
+        expire_lock: Box::new(move |path, checksum| {
+            // Refused at the end of the daemon only, when locks are for others to expire.
+            let _ = locks.push(Command::ExpireLock { path, checksum });
+        }),
+    }
+}
+
+/// What this node's clients say is told to the others.
+fn tell_group(inbox: &Inbox, event: CfsEvent<'_>) {
+    let request = match event {
+        CfsEvent::StatusSet { name, value } => {
+            Some(StatusRequest::Value { key: name.to_vec(), value: value.to_vec() })
+        }
+        CfsEvent::Logged(entry) => Entry::decode(entry).ok().map(StatusRequest::Log),
+        CfsEvent::Quorum(_) => None,
+    };
+    if let Some(request) = request {
+        // Refused at the end of the daemon only.
+        let _ = inbox.push(Command::Status(request));
+    }
+}
+
+/// A connection that comes and goes.
+struct Link<C> {
+    connection: Option<C>,
+    retry: Retry,
+}
+
+impl<C> Default for Link<C> {
+    fn default() -> Self {
+        Self { connection: None, retry: Retry::default() }
+    }
+}
+
+impl<C> Link<C> {
+    /// Connects if it is time to; says whether it did.
+    fn connect(&mut self, domain: &str, open: impl FnOnce() -> Result<C, CsError>, uptime: Duration) -> bool {
+        if self.connection.is_some() || !self.retry.is_due(uptime) {
+            return false;
+        }
+        match open() {
+            Ok(connection) => {
+                self.retry.succeeded();
+                self.connection = Some(connection);
+                true
+            }
+            Err(error) => {
+                if self.retry.failed() {
+                    log::error!(target: domain, "can't initialize service: {domain}_initialize failed: {error}");
+                }
+                false
+            }
+        }
+    }
+
+    fn due(&self) -> Duration {
+        match self.connection {
+            Some(_) => Duration::MAX,
+            None => self.retry.due().unwrap_or_default(),
+        }
+    }
+}
+
+/// Everything the thread owns.
+struct Loop {
+    cfs: Arc<Cfs>,
+    inbox: Arc<Inbox>,
+    quorum: Link<quorum::Connection>,
+    cmap: Link<cmap::Connection>,
+    tree_group: Group<Dcdb>,
+    tree: Tree,
+    status_group: Group<StatusGroup>,
+    status: NodeStatus,
+    /// The group was left because the database cannot be written.
+    has_left: bool,
+}
+
+/// Who has something to say.
+#[derive(Debug, Default, Clone, Copy)]
+struct Ready {
+    quorum: bool,
+    cmap: bool,
+    tree: bool,
+    status: bool,
+}
+
+impl Loop {
+    fn run(&mut self) {
+        loop {
+            let now = self.now();
+            self.connect(now);
+            self.tree_group.work(&mut self.tree, now);
+            self.status_group.work(&mut self.status, now);
+            self.check_database(now);
+            let ready = self.wait();
+            if !self.serve_callers() {
+                break;
+            }
+            self.serve_corosync(ready);
+        }
+        for command in self.inbox.close() {
+            if let Command::Change { done, .. } = command {
+                done(Err(Abandoned::NotMember.into()));
+            }
+        }
+        let now = self.now();
+        self.tree_group.close();
+        self.tree_group.handle(&mut self.tree, Event::Confchg { members: &[], joined: false }, now);
+        self.status_group.close();
+    }
+
+    fn now(&self) -> Now {
+        Now { unix: self.cfs.clock.unix(), uptime: self.cfs.clock.uptime() }
+    }
+
+    fn connect(&mut self, now: Now) {
+        if self.quorum.connect("quorum", quorum::Connection::open, now.uptime) {
+            let asked = self.quorum.connection.as_ref().map(quorum::Connection::ask);
+            self.set_quorate(matches!(asked, Some(Ok(true))));
+        }
+        if self.cmap.connect("confdb", cmap::Connection::open, now.uptime) {
+            self.read_node_list();
+        }
+    }
+
+    fn set_quorate(&mut self, quorate: bool) {
+        if self.cfs.is_quorate() != quorate {
+            let text = if quorate { "node has quorum" } else { "node lost quorum" };
+            log::info!(target: "status", "{text}");
+        }
+        self.tree_group.dfsm_mut().app_mut().set_quorate(quorate);
+        self.cfs.set_quorate(quorate);
+    }
+
+    fn read_node_list(&mut self) {
+        let Some(connection) = &self.cmap.connection else { return };
+        match connection.node_list() {
+            Ok(info) => {
+                log::info!(
+                    target: "status",
+                    "update cluster info (cluster name  {}, version = {})",
+                    info.name,
+                    info.config_version
+                );
+                self.cfs.with_status(|status| status.set_cluster(info));
+            }
+            Err(error) => {
+                log::error!(target: "confdb", "unable to read the node list: {error}");
+                self.cmap.connection = None;
+            }
+        }
+    }
+
+    /// What cannot be stored must not be agreed to.
+    fn check_database(&mut self, now: Now) {
+        let failed = self.tree.failed || self.cfs.db.is_failed();
+        if failed && !std::mem::replace(&mut self.has_left, true) {
+            self.tree_group.handle(&mut self.tree, Event::StoreFailed, now);
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&self) -> Ready {
+        let uptime = self.cfs.clock.uptime();
+        let due = [self.quorum.due(), self.cmap.due(), self.tree_group.due(), self.status_group.due()];
+        let left = due.into_iter().min().unwrap_or_default().saturating_sub(uptime).min(SLEEP_MAX);
+        let pause = left.max(self.tree_group.pause()).max(self.status_group.pause());
+        let fds = [
+            self.quorum.connection.as_ref().map(quorum::Connection::fd),
+            self.cmap.connection.as_ref().map(cmap::Connection::fd),
+            self.tree_group.fd(),
+            self.status_group.fd(),
+        ];
+        let ready = wait(self.inbox.as_fd(), fds, pause);
+        Ready { quorum: ready[0], cmap: ready[1], tree: ready[2], status: ready[3] }
+    }
+
+    /// Serves what local callers left; false when that is to end.
+    fn serve_callers(&mut self) -> bool {
+        for command in self.inbox.take() {
+            let now = self.now();
+            match command {
+                Command::Change { change, done } => self.submit(change, done, now),
+                Command::ExpireLock { path, checksum } => {
+                    let request = TreeRequest::Expire { path, checksum };
+                    self.tree_group.handle(&mut self.tree, Event::Submit { request, ticket: None }, now);
+                }
+                Command::Status(request) => {
+                    self.status_group.handle(&mut self.status, Event::Submit { request, ticket: None }, now);
+                }
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn submit(&mut self, change: Change, done: Done, now: Now) {
+        if self.tree.failed {
+            return done(Err(DbError::Storage));
+        }
+        let ticket = Some(self.tree.ticket(done, waits_for_disk(&change)));
+        let request = TreeRequest::Change(change);
+        self.tree_group.handle(&mut self.tree, Event::Submit { request, ticket }, now);
+    }
+
+    fn serve_corosync(&mut self, ready: Ready) {
+        if ready.quorum {
+            self.serve_quorum();
+        }
+        if ready.cmap {
+            self.serve_cmap();
+        }
+        if ready.tree {
+            let now = self.now();
+            self.tree_group.dispatch(&mut self.tree, now);
+        }
+        if ready.status {
+            let now = self.now();
+            self.status_group.dispatch(&mut self.status, now);
+        }
+    }
+
+    fn serve_quorum(&mut self) {
+        match self.quorum.connection.as_ref().map(quorum::Connection::dispatch) {
+            Some(Ok(Some(quorate))) => self.set_quorate(quorate),
+            Some(Ok(None)) | None => {}
+            Some(Err(error)) => {
+                log::error!(target: "quorum", "quorum_dispatch failed: {error}");
+                self.quorum.connection = None;
+                self.set_quorate(false);
+            }
+        }
+    }
+
+    fn serve_cmap(&mut self) {
+        match self.cmap.connection.as_ref().map(cmap::Connection::dispatch) {
+            Some(Ok(true)) => self.read_node_list(),
+            Some(Ok(false)) | None => {}
+            Some(Err(error)) => {
+                log::error!(target: "confdb", "cmap_dispatch failed: {error}");
+                self.cmap.connection = None;
+            }
+        }
+    }
+}

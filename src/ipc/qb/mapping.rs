@@ -210,6 +210,27 @@ mod tests {
         }
     }
 
+    /// Runs in a process of its own, which must not survive it.
+    #[test]
+    fn a_fault_elsewhere_still_kills() {
+        const VARIABLE: &str = "PMXCFS_TEST_FAULT";
+        if std::env::var_os(VARIABLE).is_some() {
+            let (guarded, other) = (file(page_size()), file(page_size()));
+            let _handler = Mapping::of_files(&[(guarded.as_fd(), page_size())], Guard::Caught).unwrap();
+            let (mapping, _) = Mapping::of_files(&[(other.as_fd(), page_size())], Guard::Trusted).unwrap();
+            other.set_len(0).unwrap();
+            mapping.u32(0).load(Ordering::Relaxed);
+            return;
+        }
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "ipc::qb::mapping::tests::a_fault_elsewhere_still_kills"])
+            .env(VARIABLE, "1")
+            .output()
+            .unwrap();
+        let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+        assert_eq!(signal, Some(libc::SIGBUS), "{output:?}");
+    }
+
     #[test]
     fn a_slot_is_clean_for_its_next_user() {
         for _ in 0..3 {

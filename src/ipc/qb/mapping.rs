@@ -4,11 +4,13 @@
 #![allow(unsafe_code)]
 
 use super::sigbus::Registration;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use std::ffi::c_void;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -32,6 +34,24 @@ pub(crate) fn page_size() -> usize {
     const SMALLEST: usize = 4096;
     let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
     size.and_then(|size| usize::try_from(size).ok()).unwrap_or(SMALLEST)
+}
+
+/// Allocates the first `len` bytes of a file, so that no access to them can fail later for want of
+/// memory. A file system that cannot do that leaves it to the access.
+///
+/// # Errors
+/// If there is not enough memory now.
+pub(crate) fn allocate(file: impl AsFd, len: usize) -> nix::Result<()> {
+    const TRIES: u32 = 5; // a timer's signals may interrupt each
+    let size = libc::off_t::try_from(len).map_err(|_| Errno::EFBIG)?;
+    for _ in 0..TRIES {
+        match fallocate(&file, FallocateFlags::empty(), 0, size) {
+            Err(Errno::EINTR) => {}
+            Err(Errno::EOPNOTSUPP) => return Ok(()),
+            result => return result,
+        }
+    }
+    Err(Errno::EINTR)
 }
 
 impl Mapping {
@@ -157,7 +177,6 @@ impl Drop for Mapping {
 mod tests {
     use super::*;
     use std::io::Write;
-    use std::os::fd::AsFd;
     use std::sync::atomic::Ordering;
 
     fn file(len: usize) -> std::fs::File {
@@ -216,8 +235,9 @@ mod tests {
         const VARIABLE: &str = "PMXCFS_TEST_FAULT";
         if std::env::var_os(VARIABLE).is_some() {
             let (guarded, other) = (file(page_size()), file(page_size()));
-            let _handler = Mapping::of_files(&[(guarded.as_fd(), page_size())], Guard::Caught).unwrap();
-            let (mapping, _) = Mapping::of_files(&[(other.as_fd(), page_size())], Guard::Trusted).unwrap();
+            let _handler = Mapping::of_files(&[(guarded.as_fd(), page_size())]).unwrap();
+            let mapping = Mapping::reserve(page_size(), ProtFlags::PROT_NONE).unwrap();
+            mapping.place(other.as_fd(), 0, page_size()).unwrap();
             other.set_len(0).unwrap();
             mapping.u32(0).load(Ordering::Relaxed);
             return;

@@ -10,12 +10,12 @@
 //! therefore a second name of the response ring's: that saves a megabyte for each connection, and
 //! the client the time to allocate it. Its header is a file of its own.
 
-use super::mapping::Mapping;
+use super::mapping::{self, Mapping};
 use super::ring::Ring;
 use super::wire;
 use crate::ipc::server::Peer;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat, posix_fallocate};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::sys::uio::pwrite;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, ftruncate, linkat, unlinkat};
@@ -89,9 +89,7 @@ impl ServerRings {
     /// while, in which it can be busy with the requests. Closes the last file.
     pub(crate) fn allocate_responses(self) -> (Arc<Mapping>, Ring, Ring) {
         // Without memory the connection breaks when, and if, an answer needs it.
-        if let Ok(len) = libc::off_t::try_from(self.len) {
-            let _ = posix_fallocate(&self.response_data, 0, len);
-        }
+        let _ = mapping::allocate(&self.response_data, self.len);
         (self.mapping, self.requests, self.responses)
     }
 }
@@ -112,8 +110,8 @@ impl RingFiles {
         socket: i32,
         max_message_size: u32,
     ) -> io::Result<(Self, ServerRings)> {
-        let len = wire::ring_len(max_message_size, super::mapping::page_size())
-            .ok_or(io::ErrorKind::InvalidInput)?;
+        let len =
+            wire::ring_len(max_message_size, mapping::page_size()).ok_or(io::ErrorKind::InvalidInput)?;
         let files = Self::make_dir(shm, service, peer, socket)?;
         let (request_header, request_data) = files.make_ring("request", peer, len)?;
         let (response_header, response_data) = files.make_ring("response", peer, len)?;

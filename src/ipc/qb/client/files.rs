@@ -4,7 +4,7 @@
 //! fault is caught.
 
 use super::ClientError;
-use crate::ipc::qb::mapping::Mapping;
+use crate::ipc::qb::mapping::{Mapping, allocate};
 use crate::ipc::qb::ring::Ring;
 use crate::ipc::qb::wire::{parse_ring_header, ring_header};
 use nix::fcntl::{OFlag, open};
@@ -38,6 +38,9 @@ impl Files {
     pub(super) fn open(bases: &[Vec<u8>; 3], len: usize) -> Result<(Self, [Ring; 3]), ClientError> {
         let [requests, responses, events] = bases;
         let opened = [open_ring(requests, len)?, open_ring(responses, len)?, open_ring(events, len)?];
+        // A connection that stands must not break because others fill the memory later. The server
+        // is doing the second one right now.
+        opened[..2].iter().try_for_each(|ring| allocate(&ring.data, len))?;
         let part = |file, len| -> (BorrowedFd<'_>, usize) { (File::as_fd(file), len) };
         let parts: Vec<_> = opened
             .iter()

@@ -5,12 +5,12 @@ set -eu
 # Oldest Rust that builds the project; the same number as rust-version in Cargo.toml.
 RUST_NEEDED=1.85
 
-# Build: a C compiler and linker, SQLite, librrd and what its bindings are made with, corosync's client
-# libraries, libqb's headers.
-# Run: fuse for the device node, rrdcached. Tests: sqlite3, valgrind, iproute2, perl.
-PACKAGES="gcc libc6-dev make pkg-config libsqlite3-dev librrd-dev libclang-dev libqb-dev
-libcfg-dev libcmap-dev libcpg-dev libquorum-dev libvotequorum-dev corosync
-rrdcached rrdtool sqlite3 iproute2 util-linux procps python3-minimal"
+# Build: a C compiler and linker, certificates to reach the crates, SQLite, librrd and what its bindings
+# are made with, corosync's client libraries.
+# Run: rrdcached, sqlite3 to look into the database. Tests: libqb, rrdtool, a corosync of their own.
+PACKAGES="gcc libc6-dev make pkg-config ca-certificates libsqlite3-dev librrd-dev libclang-dev
+libcfg-dev libcmap-dev libcpg-dev libquorum-dev libvotequorum-dev
+libqb-dev corosync rrdcached rrdtool sqlite3 iproute2 util-linux procps python3-minimal"
 
 missing=""
 for package in $PACKAGES; do

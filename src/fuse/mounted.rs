@@ -6,9 +6,11 @@ use super::invalidate::{self, Invalidate};
 use super::mount_table::mounted_device;
 use crate::cfs::Cfs;
 use crate::fs::Fs;
-use fuser::{Config, MountOption, Session, SessionACL};
-use nix::mount::{MntFlags, umount2};
+use fuser::{Config, Session, SessionACL};
+use nix::mount::{MntFlags, MsFlags, umount2};
+use std::fs::OpenOptions;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -21,6 +23,9 @@ const CACHE_LIFETIME: Duration = Duration::from_secs(300);
 
 /// Event loops. More than two gain little; the second is what lets a client in while another is served.
 const LOOPS: std::ops::RangeInclusive<usize> = 2..=4;
+
+/// By which the kernel talks to file systems outside of it.
+const DEVICE: &str = "/dev/fuse";
 
 /// Mounts that can lie on one another at the mount point after daemons were killed.
 const LEFTOVERS_MAX: usize = 16;
@@ -73,7 +78,7 @@ pub fn mount(cfs: Arc<Cfs>, path: &Path, options: Options) -> io::Result<Mounted
     let fs = Fs::new(Arc::clone(&cfs));
     let invalidate = invalidate::queue(Arc::clone(&fs));
     let adapter = Adapter::new(fs, invalidate.clone(), options.cache_lifetime);
-    let session = Session::new(adapter, &path, &session_config(options.loops))?;
+    let session = start_session(adapter, &path, options.loops)?;
     invalidate.start(session.notifier())?;
     cfs.watch(invalidate.watcher());
     let end = Arc::<End>::default();
@@ -105,13 +110,37 @@ fn real_path(path: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn session_config(loops: usize) -> Config {
+/// A session on what is mounted here. It is not left to fuser to mount: it would unmount when the session
+/// ends, which may be after somebody else has mounted another tree at the same place.
+fn start_session(adapter: Adapter, path: &Path, loops: usize) -> io::Result<Session<Adapter>> {
+    let device = attach(path)?;
     let mut config = Config::default();
-    // With neither a name nor a subtype the mount shows as the stock daemon's does.
-    config.mount_options = vec![MountOption::DefaultPermissions];
     config.acl = SessionACL::All;
     config.n_threads = Some(loops);
-    config
+    Session::from_fd(adapter, device, SessionACL::All, config).inspect_err(|_| {
+        // Nobody would serve it; the first error is the one to tell.
+        let _ = umount2(path, MntFlags::MNT_DETACH);
+    })
+}
+
+/// The device by which the kernel asks for what is below `path` from now on.
+fn attach(path: &Path) -> io::Result<OwnedFd> {
+    let device = OpenOptions::new().read(true).write(true).open(DEVICE)?;
+    let options = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
+        device.as_raw_fd(),
+        nix::unistd::getuid(),
+        nix::unistd::getgid()
+    );
+    // With the device's name as the source, and no subtype, it shows as the stock daemon's does.
+    nix::mount::mount(
+        Some(DEVICE),
+        path,
+        Some("fuse"),
+        MsFlags::MS_NODEV | MsFlags::MS_NOSUID,
+        Some(options.as_str()),
+    )?;
+    Ok(device.into())
 }
 
 /// Unmounts what a killed daemon left. Nothing of it may be looked at: it would be answered from the

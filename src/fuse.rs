@@ -1,4 +1,4 @@
-//! The kernel adapter on fuser: mounts the tree, answers requests by way of [`Fs`], and keeps the
+//! The kernel adapter on fuser: mounts the tree, answers requests by way of [`Fs`](crate::fs::Fs), and keeps the
 //! kernel's caches true. It has no rules of its own.
 
 mod adapter;

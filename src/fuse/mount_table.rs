@@ -50,6 +50,6 @@ mod tests {
         assert_eq!(device_in(table, Path::new("/a b")).as_deref(), Some("0:41"));
         assert_eq!(device_in(table, Path::new("/mnt")).as_deref(), Some("98:0"));
         assert_eq!(device_in(table, Path::new("/none")), None);
-        assert!(mounted_device(Path::new("/")).is_some());
+        assert!(mounted_device(Path::new("/proc")).is_some());
     }
 }

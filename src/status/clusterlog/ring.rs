@@ -10,8 +10,8 @@ pub(super) const RING_SIZE: usize = 131_072;
 /// Size and newest position; the first entry follows.
 pub(super) const RING_HEAD: usize = 8;
 
-/// A ring of entries. Every entry that a walk meets is within bounds: [`Ring::decode`] and
-/// [`Ring::push`] see to that.
+/// A ring of entries. Every entry that a walk meets is within bounds: `decode` and
+/// `push` see to that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ring {
     /// u32 size, u32 position of the newest entry (0: none), entries at multiples of 8.

@@ -3,7 +3,7 @@
 //! it builds no daemon and touches nothing outside of its own temporary directory.
 //!
 //! Options, after `cargo bench --bench pmxcfs --`:
-//! `--quick` each load once and small (goals are not judged), `--rounds N` repeats per load (default 7), `--only TEXT` loads whose
+//! `--quick` each load once and small (goals are not judged), `--rounds N` repeats per load (default 15), `--only TEXT` loads whose
 //! name contains TEXT, `--one-core` daemons and clients on one CPU (slower, far less noise).
 //! `BENCH_DIR` is where the databases go (default: Cargo's directory for temporary files; must be a disk,
 //! since bytes written are measured).
@@ -34,7 +34,7 @@ struct Options {
 
 impl Options {
     fn parse(arguments: impl Iterator<Item = String>) -> Outcome<Self> {
-        let mut options = Self { only: String::new(), quick: false, rounds: 7, one_core: false };
+        let mut options = Self { only: String::new(), quick: false, rounds: 15, one_core: false };
         let mut arguments = arguments.skip(1);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
@@ -65,7 +65,8 @@ struct Bench {
 type Daemons = Vec<Daemon>;
 
 impl Bench {
-    /// `full`, or much less of it for a smoke run.
+    /// `full`, or much less of it for a smoke run. Rounds are kept short: in many short ones, what
+    /// else happens on the machine spoils some, and the median is of the others.
     fn amount(&self, full: usize) -> usize {
         if self.options.quick { (full / 20).max(4) } else { full }
     }
@@ -85,6 +86,15 @@ impl Bench {
             daemons.push(Daemon::start(side, &dir)?);
         }
         Ok(daemons)
+    }
+
+    /// Adds rows whose rounds are long, or hardly vary: at most `rounds` of them.
+    fn at_most<T>(&mut self, rounds: usize, add: impl FnOnce(&mut Self) -> T) -> T {
+        let all = self.options.rounds;
+        self.options.rounds = all.min(rounds);
+        let added = add(self);
+        self.options.rounds = all;
+        added
     }
 
     /// One row: `load` on each daemon in turns, so that what else happens on the machine hits all alike.

@@ -21,7 +21,7 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
     let program = client::compile(&bench.dir)?;
     let daemons = bench.start("guests", |path| database::with_guests(path, NODE, guests))?;
     let request = Request { id: client::GET_GUEST_CONFIG_PROPERTIES, body: BODY, answer_min: guests * 50 };
-    let count = bench.amount(20);
+    let count = bench.amount(10);
     for (load, clients) in [(ONE, 1), (FOUR, 4)] {
         bench.row(load, Unit::Milliseconds, Goal::Times(20.0), &daemons, |daemon, _| {
             let clients: Outcome<Vec<Client>> =

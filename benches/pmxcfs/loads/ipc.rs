@@ -24,12 +24,12 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
     }
     let version = Request { id: client::GET_FS_VERSION, body: b"", answer_min: 100 };
     let config = Request { id: client::GET_CONFIG, body: b"config\0", answer_min: 2048 };
-    let connects = bench.amount(40);
+    let connects = bench.amount(20);
     bench.row(CONNECT, Unit::Milliseconds, Goal::Times(3.0), &daemons, |daemon, _| {
         let mut client = Client::connect(&program, daemon)?;
         Ok(client.time_connect(connects)?.as_secs_f64() * 1e3)
     });
-    let count = bench.amount(4000);
+    let count = bench.amount(1000);
     bench.row(VERSION_NATIVE, Unit::Microseconds, Goal::Reference, &daemons, |daemon, _| {
         Ok(client::call_native(daemon, &version, count)?.as_secs_f64() * 1e6)
     });

@@ -12,10 +12,10 @@ const READ: &str = "  the same, peak after reading every file";
 
 pub fn run(bench: &mut Bench) -> Outcome<()> {
     if bench.wants(&[START]) {
-        start(bench)?;
+        bench.at_most(7, start)?;
     }
     if bench.wants(&[LOADED, READ]) {
-        memory(bench)?;
+        bench.at_most(1, memory)?;
     }
     Ok(())
 }
@@ -44,8 +44,6 @@ fn start(bench: &mut Bench) -> Outcome<()> {
 }
 
 fn memory(bench: &mut Bench) -> Outcome<()> {
-    // Where it settles does not vary; the daemons are started once.
-    let rounds = std::mem::replace(&mut bench.options.rounds, 1);
     let (files, bytes) = (bench.amount(40_000), bench.amount(100 << 20));
     let daemons: Daemons = bench.start("memory", |path| database::with_files(path, files, bytes))?;
     // Memory that is freed right after a start should have been given back.
@@ -58,7 +56,6 @@ fn memory(bench: &mut Bench) -> Outcome<()> {
         }
         megabytes(daemon, "VmHWM")
     });
-    bench.options.rounds = rounds;
     Ok(())
 }
 

@@ -26,7 +26,7 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
     round_trip(bench, &daemons);
     reads(bench, &daemons)?;
     small_writes(bench, &daemons);
-    large_writes(bench, &daemons);
+    bench.at_most(5, |bench| large_writes(bench, &daemons));
     Ok(())
 }
 
@@ -38,7 +38,7 @@ fn each_us(count: usize, mut action: impl FnMut(usize) -> Outcome<()>) -> Outcom
 }
 
 fn round_trip(bench: &mut Bench, daemons: &Daemons) {
-    let count = bench.amount(2000);
+    let count = bench.amount(500);
     bench.row(STATFS, Unit::Microseconds, Goal::Reference, daemons, |daemon, _| {
         daemon.inside(|| {
             each_us(count, |_| {
@@ -62,7 +62,7 @@ fn reads(bench: &mut Bench, daemons: &Daemons) -> Outcome<()> {
             each_us(count, |index| Ok(File::open(format!("read/{index}"))?.read_exact(&mut buffer)?))
         })
     });
-    let repeats = bench.amount(20_000);
+    let repeats = bench.amount(5000);
     let pread = |path: &Path| {
         let file = File::open(path)?;
         let mut buffer = [0; 2048];
@@ -88,7 +88,7 @@ fn make_files(count: usize) -> Outcome<()> {
 }
 
 fn small_writes(bench: &mut Bench, daemons: &Daemons) {
-    let count = bench.amount(200);
+    let count = bench.amount(50);
     let data = [b'x'; 1024];
     bench.row(CREATE, Unit::Microseconds, Goal::Times(2.0), daemons, |daemon, round| {
         daemon.inside(|| {

@@ -25,7 +25,9 @@
 mod leader;
 pub mod wire;
 
-use crate::dfsm::{App, Delivered, Delivery, Leave, Member, Members, Outgoing, Port, Then, wire::Extension};
+use crate::dfsm::{
+    App, Delivered, Delivery, Leave, Member, MemberId, Members, Outgoing, Port, Then, wire::Extension,
+};
 use crate::memdb::{
     Applied, Change, ChangeError, Index, Limits, MemDb, Row, Stamp, Touched, TreePath, WriteAt,
 };
@@ -47,7 +49,8 @@ pub struct Dcdb {
 /// What a node that is not synced collects.
 #[derive(Debug)]
 struct Round {
-    leader: Index,
+    leader: MemberId,
+    index: Index,
     updates: Vec<Row>,
 }
 
@@ -70,11 +73,12 @@ pub enum Refused {
 /// What has to happen outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DcdbEffect {
-    /// The tree changed. Comes before the answer to who asked for the change.
-    Changed(Applied),
-    /// The tree was replaced by the leader's: it is to be stored before anything else of the group is
-    /// handled. With what caches above may hold and that is no longer true.
-    Replaced { touched: Vec<Touched> },
+    /// The tree changed, by this message of this member. Comes before the answer to who asked.
+    Changed { by: MemberId, count: u64, applied: Applied },
+    /// The tree was replaced by that of `leader`: it is to be stored before anything else of the group
+    /// is handled. With what caches above may hold and that is no longer true. Whoever still waits for
+    /// an earlier change to reach the disk cannot be told that it was made: the leader may not have it.
+    Replaced { leader: MemberId, touched: Vec<Touched> },
     /// `corosync.conf` is to be copied to the host; when this node itself changed it, corosync is to
     /// be told on all nodes.
     ExportConfig { changed_here: bool },
@@ -91,6 +95,10 @@ impl Dcdb {
     }
 
     /// Whether this node has quorum, from now on.
+    ///
+    /// Quorum and deliveries come from corosync on different ways. A loss is to be told before what
+    /// is still to be delivered, a gain after all that could be delivered when it was learnt of: else
+    /// a message that only the lost part of the cluster got may be applied here.
     pub fn set_quorate(&mut self, quorate: bool) {
         self.quorate = quorate;
     }
@@ -109,7 +117,8 @@ impl Dcdb {
         let stamp = Stamp { writer: message.from.node, time: message.time };
         let exported = exports(&change);
         let applied = store.apply(change, stamp, Limits::Agreed, port.now().uptime)?;
-        port.effect(DcdbEffect::Changed(applied.clone()));
+        let (by, count) = (message.from, message.count);
+        port.effect(DcdbEffect::Changed { by, count, applied: applied.clone() });
         if exported {
             port.effect(DcdbEffect::ExportConfig { changed_here: message.local });
         }
@@ -175,8 +184,8 @@ impl App for Dcdb {
         members: &mut [Member],
         port: &mut Port<'_, Self>,
     ) -> Result<(), Leave> {
-        let round = leader::process_states(store, members, port)?;
-        self.round = Some(Round { leader: round, updates: Vec::new() });
+        let (leader, index) = leader::process_states(store, members, port)?;
+        self.round = Some(Round { leader, index, updates: Vec::new() });
         Ok(())
     }
 
@@ -198,14 +207,14 @@ impl App for Dcdb {
         let round = self.round.take().ok_or(Leave)?;
         let count = round.updates.len();
         port.info(format!("update complete - trying to commit (got {count} inode updates)"));
-        let touched = match store.apply_update(&round.leader, round.updates, port.now().uptime) {
+        let touched = match store.apply_update(&round.index, round.updates, port.now().uptime) {
             Ok(touched) => touched,
             Err(error) => {
                 port.critical(format!("the leader's updates do not add up: {error}"));
                 return Err(Leave);
             }
         };
-        port.effect(DcdbEffect::Replaced { touched });
+        port.effect(DcdbEffect::Replaced { leader: round.leader, touched });
         port.effect(DcdbEffect::ExportConfig { changed_here: false });
         Ok(())
     }

@@ -104,10 +104,13 @@ pub enum Event<'a, R> {
 /// What is to be done, in this order.
 #[derive(Debug)]
 pub enum Effect<A: App> {
-    /// To be sent to the group, this node included.
+    /// To be sent to the group, this node included. When that fails for good, [`Event::SendFailed`]
+    /// tells; if the group is left then, nothing else that was to be sent may be.
     Send(Frame),
     /// The mode changed. In an error mode the group is to be left; see [`Mode::is_restartable`].
     Mode(Mode),
+    /// This process is no member any more. Only now may the group be joined again.
+    Left,
     /// The result for who submitted something.
     Answer { ticket: Ticket, result: Result<A::Outcome, Abandoned> },
     /// A line for the log.

@@ -101,7 +101,6 @@ impl<A: App> Group<A> {
     /// Handles what the group reported.
     pub(super) fn dispatch(&mut self, host: &mut impl Host<A>, now: Now) {
         let Some(connection) = &self.connection else { return };
-        let local = connection.local();
         let (reports, outcome) = connection.dispatch();
         for report in reports {
             match report {
@@ -110,9 +109,6 @@ impl<A: App> Group<A> {
                 }
                 Report::Confchg { members, joined } => {
                     self.handle(host, Event::Confchg { members: &members, joined }, now);
-                    if self.membership == Membership::Leaving && !members.contains(&local) {
-                        self.membership = Membership::Out;
-                    }
                 }
             }
         }
@@ -132,6 +128,7 @@ impl<A: App> Group<A> {
             match effect {
                 Effect::Send(frame) => self.outgoing.push_back(frame),
                 Effect::Mode(mode) => self.mode_changed(mode),
+                Effect::Left => self.membership = Membership::Out,
                 Effect::Answer { ticket, result } => host.answer(ticket, result),
                 Effect::Log(Level::Info, text) => log::info!(target: A::DOMAIN, "{text}"),
                 Effect::Log(Level::Critical, text) => log::error!(target: A::DOMAIN, "{text}"),

@@ -83,7 +83,7 @@ impl Host<Dcdb> for Tree {
             let effects = dfsm.handle(tree, event, now);
             for effect in &effects {
                 match effect {
-                    Effect::App(DcdbEffect::Changed(applied)) => tell(&applied.touched),
+                    Effect::App(DcdbEffect::Changed { applied, .. }) => tell(&applied.touched),
                     Effect::App(DcdbEffect::Replaced { touched, .. }) => tell(touched),
                     _ => {}
                 }
@@ -100,7 +100,7 @@ impl Host<Dcdb> for Tree {
 
     fn effect(&mut self, effect: DcdbEffect) {
         match effect {
-            DcdbEffect::Changed(applied) => {
+            DcdbEffect::Changed { applied, .. } => {
                 self.changed_elsewhere();
                 self.unclaimed = applied.touched;
             }

@@ -1,17 +1,17 @@
 //! After a membership change: whose database counts, who has it already, and what the others lack.
 
 use super::{Dcdb, wire};
-use crate::dfsm::{Leave, Member, Port};
+use crate::dfsm::{Leave, Member, MemberId, Port};
 use crate::memdb::{Index, Inode, MemDb};
 use std::collections::BTreeSet;
 
-/// Marks who is synced; when this node leads, sends what the others lack. Returns the leader's
-/// index.
+/// Marks who is synced; when this node leads, sends what the others lack. Returns the leader
+/// and its index.
 pub(super) fn process_states(
     store: &MemDb,
     members: &mut [Member],
     port: &mut Port<'_, Dcdb>,
-) -> Result<Index, Leave> {
+) -> Result<(MemberId, Index), Leave> {
     let mut indexes = Vec::with_capacity(members.len());
     for member in members.iter() {
         match Index::decode(member.state.as_deref().unwrap_or_default()) {
@@ -39,7 +39,7 @@ pub(super) fn process_states(
     if leader_id == port.local() {
         send_updates(store, &leader_index, &indexes, port)?;
     }
-    Ok(leader_index)
+    Ok((leader_id, leader_index))
 }
 
 /// The highest version, among those the latest change, among those the first in the order of

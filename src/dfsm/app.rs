@@ -79,6 +79,8 @@ pub struct Delivery<'a> {
     pub from: MemberId,
     /// Whether this process sent it.
     pub local: bool,
+    /// The sender's running number.
+    pub count: u64,
     pub subtype: u16,
     pub extension: Extension,
     /// When it was sent, as the sender's wall clock says.

@@ -82,6 +82,9 @@ impl<'a, A: App> Turn<'a, A> {
         dfsm.app.forget_round();
         let mode = dfsm.mode;
         if mode.is_error() {
+            if !ids.contains(&dfsm.sender.local) {
+                self.out.push(Effect::Left);
+            }
             return;
         }
         dfsm.members = Members::new(ids, dfsm.sender.local);
@@ -97,7 +100,8 @@ impl<'a, A: App> Turn<'a, A> {
         if !is_member {
             let local = self.dfsm.sender.local;
             self.info(format!("we ({local}) left the process group"));
-            return self.leave();
+            self.leave();
+            return self.out.push(Effect::Left);
         }
         if self.start_round(joined).is_err() {
             return self.leave();
@@ -187,6 +191,7 @@ impl<'a, A: App> Turn<'a, A> {
         let delivery = Delivery {
             from,
             local,
+            count: message.count,
             subtype: message.base.subtype,
             extension: message.base.extension,
             time: message.base.time,
@@ -284,8 +289,10 @@ impl<'a, A: App> Turn<'a, A> {
                     self.answer(ticket, Err(Abandoned::SendFailed));
                 }
             }
-            // The next hour asks again.
-            Purpose::Sync(SyncKind::VerifyRequest) => self.critical("failed to send VERIFY_REQUEST message"),
+            Purpose::Sync(SyncKind::VerifyRequest) => {
+                self.dfsm.verification.not_sent();
+                self.critical("failed to send VERIFY_REQUEST message");
+            }
             // Others wait for it, or would miss it: a new round has to begin.
             Purpose::Sync(kind) => {
                 self.critical(format!("failed to send message of type {} - restarting", kind as u16));

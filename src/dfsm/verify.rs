@@ -53,6 +53,11 @@ impl Verification {
         Some(self.asked)
     }
 
+    /// The last request could not be sent: nothing is on its way.
+    pub(super) fn not_sent(&mut self) {
+        self.id = self.asked;
+    }
+
     /// A request was delivered, and this is the checksum of this node's data.
     pub(super) fn save(&mut self, id: u64, epoch: Epoch, checksum: [u8; 32]) {
         self.id = id;

@@ -1,0 +1,126 @@
+//! No acknowledged change is lost while a quorum survives.
+//!
+//! A change is safe once a majority of nodes has it, in memory or, where a daemon does not run, on
+//! disk; it is no longer when crashes leave less than a majority. A safe change may only be dropped
+//! for a database that knows changes of which the loser knows nothing: a fork. Stock's way to choose
+//! a leader cannot rule forks out once nodes crash or fall behind, or when a group goes on that is no
+//! majority itself: quorum counts nodes, whether their daemons are in the group or not. Never may a
+//! change be dropped for a database that knows less.
+
+use super::Complaint;
+use crate::node::{ChangeId, Contents};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug)]
+pub struct History {
+    majority: usize,
+    /// Whether the faults of this run can lead to forks at all.
+    forks_allowed: bool,
+    acknowledged: BTreeSet<ChangeId>,
+    safe: BTreeSet<ChangeId>,
+    excused: BTreeSet<ChangeId>,
+    /// In how many forks something was dropped.
+    pub forks: usize,
+    /// How many holders each change has.
+    holders: BTreeMap<ChangeId, usize>,
+}
+
+impl History {
+    pub fn new(nodes: u32, forks_allowed: bool) -> Self {
+        Self {
+            majority: nodes as usize / 2 + 1,
+            forks_allowed,
+            acknowledged: BTreeSet::new(),
+            safe: BTreeSet::new(),
+            excused: BTreeSet::new(),
+            forks: 0,
+            holders: BTreeMap::new(),
+        }
+    }
+
+    /// A client was told that its change was made.
+    pub fn acknowledged(&mut self, change: ChangeId) {
+        self.acknowledged.insert(change);
+    }
+
+    /// Whether a majority has the change, and nothing excuses its loss.
+    pub fn is_safe(&self, change: ChangeId) -> bool {
+        self.safe.contains(&change) && !self.excused.contains(&change)
+    }
+
+    /// How many acknowledged changes must not be lost.
+    pub fn held_to(&self) -> usize {
+        self.acknowledged.iter().filter(|change| self.is_safe(**change)).count()
+    }
+
+    /// A node that has these changes now applied one, in a group of so many members.
+    pub fn applied(&mut self, change: ChangeId, contents: &Contents, members: usize) {
+        if members < self.majority {
+            self.forks_allowed = true;
+            self.excused.extend(self.safe.difference(contents).copied());
+        }
+        self.held(change);
+    }
+
+    /// One more node has the change.
+    fn held(&mut self, change: ChangeId) {
+        let holders = self.holders.entry(change).or_default();
+        *holders += 1;
+        if *holders >= self.majority {
+            self.safe.insert(change);
+        }
+    }
+
+    /// A node has `after` in place of `before`, because a leader has.
+    pub fn replaced(&mut self, before: &Contents, after: &Contents) -> Result<(), Complaint> {
+        let lost: Vec<ChangeId> = before.difference(after).copied().collect();
+        let gained: Vec<ChangeId> = after.difference(before).copied().collect();
+        for change in &gained {
+            self.held(*change);
+        }
+        self.drop_holders(&lost);
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let safe: Vec<ChangeId> = lost.into_iter().filter(|change| self.is_safe(*change)).collect();
+        if !safe.is_empty() && gained.is_empty() {
+            return Err(format!("{safe:?} were dropped for a database that knows less"));
+        }
+        if !gained.is_empty() {
+            self.forks += 1;
+        }
+        if !self.forks_allowed && !gained.is_empty() {
+            return Err(format!("a fork without a crash: {safe:?} were dropped for {gained:?}"));
+        }
+        self.excused.extend(safe);
+        Ok(())
+    }
+
+    /// A daemon stopped: of what it had, only what was on disk is left.
+    pub fn crashed(&mut self, memory: &Contents, disk: &Contents) {
+        let lost: Vec<ChangeId> = memory.difference(disk).copied().collect();
+        self.drop_holders(&lost);
+        for change in lost {
+            if self.holders.get(&change).is_none_or(|holders| *holders < self.majority) {
+                self.excused.insert(change);
+            }
+        }
+    }
+
+    fn drop_holders(&mut self, changes: &[ChangeId]) {
+        for change in changes {
+            if let Some(holders) = self.holders.get_mut(change) {
+                *holders -= 1;
+            }
+        }
+    }
+
+    /// The cluster is healed, and this is what it has.
+    pub fn healed(&self, contents: &Contents) -> Result<(), Complaint> {
+        let lost = self.acknowledged.difference(contents).find(|change| self.is_safe(**change));
+        match lost {
+            Some(change) => Err(format!("{change:?} was acknowledged and is lost")),
+            None => Ok(()),
+        }
+    }
+}

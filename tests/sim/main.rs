@@ -1,0 +1,107 @@
+//! Simulation of whole clusters, of three to seven nodes, from seeds: the real state machine,
+//! applications, tree and status; a corosync that guarantees what the real one does and no more;
+//! partitions, merges, crashes, restarts, clocks that differ, messages that cannot be sent.
+//!
+//! Every seed is one schedule, the same on every machine. A seed that fails is printed; run it alone,
+//! with its log, by `SIM_SEED=n cargo test --test sim one_seed -- --nocapture`, and keep it in
+//! [`REGRESSIONS`]. `SIM_SEEDS=n` runs so many fresh ones.
+
+mod checkers;
+mod cluster;
+mod corosync;
+mod node;
+mod rng;
+mod workload;
+
+use cluster::{Cluster, Plan, Summary};
+use node::Bug;
+
+/// Seeds that failed once, each with what it found.
+const REGRESSIONS: &[u64] = &[];
+
+/// How many fixed schedules every test run has.
+const FIXED: u64 = 1500;
+/// And how many fresh ones.
+const FRESH: u64 = 500;
+
+fn number(variable: &str) -> Option<u64> {
+    let value = std::env::var(variable).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {value:?}")))
+}
+
+fn run(seed: u64) -> Summary {
+    match Cluster::run(Plan { seed, bug: None }) {
+        Ok(summary) => summary,
+        Err((complaint, log)) => {
+            let last = log.len().saturating_sub(60);
+            panic!("\n{}\n\nSIM_SEED={seed}: {complaint}\n", log[last..].join("\n"));
+        }
+    }
+}
+
+fn run_all(seeds: impl Iterator<Item = u64>) -> Summary {
+    let mut sum = Summary::default();
+    for one in seeds.map(run) {
+        sum.acknowledged += one.acknowledged;
+        sum.refused += one.refused;
+        sum.abandoned += one.abandoned;
+        sum.replaced += one.replaced;
+        sum.forks += one.forks;
+        sum.kept += one.kept;
+        sum.verified += one.verified;
+        sum.expired += one.expired;
+    }
+    sum
+}
+
+#[test]
+fn seeds_that_failed_once() {
+    run_all(REGRESSIONS.iter().copied());
+}
+
+#[test]
+fn fixed_schedules() {
+    let sum = run_all(0..FIXED);
+    println!("{sum:?}");
+    // A simulation in which nothing happens proves nothing.
+    assert!(sum.acknowledged > 10_000 && sum.refused > 5_000 && sum.abandoned > 1_000, "{sum:?}");
+    assert!(sum.replaced > 1_000 && sum.verified > 1_000 && sum.expired > 10, "{sum:?}");
+}
+
+#[test]
+fn fresh_schedules() {
+    let nanos =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
+    let first = u64::try_from(nanos % (1 << 48)).expect("48 bits");
+    let count = number("SIM_SEEDS").unwrap_or(FRESH);
+    println!("SIM_SEED {first} and following");
+    println!("{:?}", run_all(first..first + count));
+}
+
+#[test]
+fn one_seed() {
+    let Some(seed) = number("SIM_SEED") else { return };
+    match Cluster::run(Plan { seed, bug: None }) {
+        Ok(summary) => println!("{summary:?}"),
+        Err((complaint, log)) => panic!("\n{}\n\n{complaint}\n", log.join("\n")),
+    }
+}
+
+#[test]
+fn every_checker_finds_its_bug() {
+    for (bug, complaint) in [
+        (Bug::OwnClock, "databases differ"),
+        (Bug::OldCopy, "knows less"),
+        (Bug::GuestExistsIsFine, "VMID"),
+        (Bug::LockHeldIsFine, "lock"),
+        (Bug::PlainAppend, "appended were"),
+        (Bug::StaysAway, "is in mode"),
+        (Bug::LosesAnswers, "was never answered"),
+        (Bug::KeepsStatus, "does not know"),
+    ] {
+        let runs = (0..200).map(|seed| Cluster::run(Plan { seed, bug: Some(bug) }));
+        let mut complaints = runs.filter_map(|run| run.err().map(|(complaint, _)| complaint));
+        let found = complaints.find(|found| found.contains(complaint));
+        assert!(found.is_some(), "{bug:?} was not found");
+    }
+}

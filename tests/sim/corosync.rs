@@ -54,10 +54,13 @@ struct Daemon {
     quorate: bool,
 }
 
+/// The members of each group.
+type Groups = BTreeMap<Group, BTreeSet<MemberId>>;
+
 #[derive(Debug, Default, Clone)]
 struct Ring {
     nodes: BTreeSet<NodeId>,
-    groups: BTreeMap<Group, BTreeSet<MemberId>>,
+    groups: Groups,
 }
 
 /// All of them.
@@ -277,14 +280,14 @@ impl Corosync {
     fn merge(
         &mut self,
         part: &BTreeSet<NodeId>,
-        together: &[(BTreeMap<Group, BTreeSet<MemberId>>, BTreeSet<NodeId>)],
+        together: &[(Groups, BTreeSet<NodeId>)],
         rng: &mut Rng,
     ) -> Ring {
         let mut ring = Ring { nodes: part.clone(), ..Ring::default() };
         for group in GROUPS {
             let all_of =
                 |old: &BTreeMap<Group, BTreeSet<MemberId>>| old.get(&group).cloned().unwrap_or_default();
-            let kept = |old: &BTreeMap<Group, BTreeSet<MemberId>>, stay: &BTreeSet<NodeId>| {
+            let kept = |old: &Groups, stay: &BTreeSet<NodeId>| {
                 all_of(old).into_iter().filter(|id| stay.contains(&id.node)).collect::<BTreeSet<_>>()
             };
             let everybody: BTreeSet<MemberId> =

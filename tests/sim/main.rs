@@ -17,10 +17,15 @@ use cluster::{Cluster, Plan, Summary};
 use node::Bug;
 
 /// Seeds that failed once, each with what it found.
-const REGRESSIONS: &[u64] = &[];
+const REGRESSIONS: &[u64] = &[
+    // Messages sent, and queued, by members that are not synced, as stock does: another order there.
+    30,
+    // A lock was acknowledged after the tree that had it was replaced.
+    134_192_889_746_567,
+];
 
 /// How many fixed schedules every test run has.
-const FIXED: u64 = 1500;
+const FIXED: u64 = 1000;
 /// And how many fresh ones.
 const FRESH: u64 = 500;
 

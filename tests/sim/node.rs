@@ -444,7 +444,7 @@ impl Node {
                 *applied = (by == process.id).then_some(id);
                 Some(Seen::Applied(id))
             }
-            DcdbEffect::Replaced { leader } => {
+            DcdbEffect::Replaced { leader, .. } => {
                 let told = |(id, epoch, _): &&(MemberId, Epoch, Contents)| {
                     *id == leader && Some(*epoch) == process.epoch
                 };

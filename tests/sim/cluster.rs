@@ -171,9 +171,9 @@ impl Cluster {
         }
         let seen = node.receive(group, &mut self.world);
         self.look(id, seen)?;
-        let node = &self.nodes[&id];
+        let node = self.nodes.get_mut(&id).expect("is there");
         if let (Group::Dcdb, Some((order, process))) = (group, node.synced_at()) {
-            self.same_index.check(id, order, &process.db)?;
+            self.same_index.check(id, order, &mut process.db)?;
         }
         Ok(())
     }
@@ -412,6 +412,7 @@ impl Cluster {
                 self.asked.insert(change, asked);
             }
         }
+        let changed = seen.iter().any(|one| matches!(one, Seen::Applied(_) | Seen::Replaced { .. }));
         for one in seen {
             match one {
                 Seen::Applied(change) => {
@@ -429,8 +430,8 @@ impl Cluster {
             }
         }
         match &self.nodes[&id].process {
-            Some(process) => check_guests(process),
-            None => Ok(()),
+            Some(process) if changed => check_guests(process),
+            _ => Ok(()),
         }
     }
 

@@ -222,8 +222,8 @@ impl Node {
 
     /// The place in the order of messages up to which it is, when it is synced and got any message
     /// since the last membership change.
-    pub fn synced_at(&self) -> Option<(u64, &Process)> {
-        let process = self.process.as_ref()?;
+    pub fn synced_at(&mut self) -> Option<(u64, &mut Process)> {
+        let process = self.process.as_mut()?;
         (process.dcdb.mode() == Mode::Synced && process.last_order != 0)
             .then_some((process.last_order, process))
     }

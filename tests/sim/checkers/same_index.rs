@@ -13,8 +13,8 @@ pub struct SameIndex {
 
 impl SameIndex {
     /// A synced node is up to this message.
-    pub fn check(&mut self, node: NodeId, order: u64, db: &MemDb) -> Result<(), Complaint> {
-        let index = db.clone().index().encode();
+    pub fn check(&mut self, node: NodeId, order: u64, db: &mut MemDb) -> Result<(), Complaint> {
+        let index = db.index().encode();
         let (first, known) = self.by_order.entry(order).or_insert_with(|| (node, index.clone()));
         if *known == index {
             return Ok(());

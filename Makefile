@@ -6,7 +6,7 @@ RUN_NODE ?= demo
 # The C libraries: built apart, without what only the daemon needs.
 LIBRARIES = -p libpmxcfs -p libpmxcfs-qb
 
-.PHONY: all build setup run check fmt fmt-check lint doc test smoke bench fuzz clean
+.PHONY: all build setup run check fmt fmt-check lint doc test sim smoke bench fuzz clean
 
 all: build
 
@@ -56,6 +56,11 @@ doc:
 test:
 	$(CARGO) test --locked
 	$(CARGO) test --locked $(LIBRARIES)
+
+## So many fresh schedules of simulated clusters; a failing seed is printed: make sim SEEDS=100000
+SEEDS ?= 10000
+sim:
+	SIM_SEEDS=$(SEEDS) $(CARGO) test --locked --release --test sim fresh_schedules -- --nocapture
 
 ## Each load once, so that the benchmark itself stays whole.
 smoke: build

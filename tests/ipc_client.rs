@@ -336,7 +336,7 @@ fn a_server_of_another_user_is_not_trusted() {
     use std::os::unix::process::CommandExt;
     let dir = shm_dir();
     let program = dir.path().join("squatter");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    copy_program(&std::env::current_exe().unwrap(), &program);
     let sockets = dir.path().join("sockets");
     std::fs::create_dir(&sockets).unwrap();
     chown(&sockets, Some(STRANGER), Some(STRANGER)).unwrap();

@@ -218,8 +218,14 @@ fn compile_with_libqb(name: &str) -> PathBuf {
 pub fn public_stock_program() -> (TempDir, PathBuf) {
     let dir = shm_dir();
     let program = dir.path().join("qb_client");
-    std::fs::copy(stock_program(), &program).unwrap();
+    copy_program(stock_program(), &program);
     (dir, program)
+}
+
+/// Copies a program in another process: here a thread that starts a program at the same time would
+/// inherit the open file for a moment, and a program that is open for writing cannot be run.
+pub fn copy_program(from: &Path, to: &Path) {
+    run(Command::new("cp").args([from, to]));
 }
 
 /// Runs a command of the stock program to its end; its output, after it succeeded.

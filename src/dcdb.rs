@@ -117,6 +117,9 @@ impl Dcdb {
         let stamp = Stamp { writer: message.from.node, time: message.time };
         let exported = exports(&change);
         let applied = store.apply(change, stamp, Limits::Agreed, port.now().uptime)?;
+        if applied.touched.is_empty() {
+            return Ok(applied);
+        }
         let (by, count) = (message.from, message.count);
         port.effect(DcdbEffect::Changed { by, count, applied: applied.clone() });
         if exported {
@@ -131,6 +134,19 @@ impl Dcdb {
             port.send(Request::Change(Change::Unlock { path, checksum }).encode());
         }
     }
+}
+
+/// What must not be sent, because a stock node would damage its tree with it: the answer to it. It
+/// takes the target of a rename out of its tree before it finds that the source is not empty, or is
+/// the target itself.
+fn answer_here(store: &MemDb, from: &TreePath, to: &TreePath) -> Option<Outcome> {
+    let source = store.resolve(from.as_bytes())?;
+    let target = store.resolve(to.as_bytes())?;
+    if source.inode == target.inode {
+        return Some(Ok(Applied { inode: source.inode, offset: 0, touched: Vec::new() }));
+    }
+    let is_filled = source.directory().is_some_and(|directory| !directory.is_empty());
+    is_filled.then(|| Err(ChangeError::NotEmpty { path: from.clone() }.into()))
 }
 
 /// Whether a change, once applied, makes it necessary to copy `corosync.conf` out.
@@ -164,6 +180,11 @@ impl App for Dcdb {
     fn prepare(&self, store: &MemDb, request: Request) -> Result<Outgoing, Outcome> {
         if !self.quorate {
             return Err(Err(Refused::NoQuorum));
+        }
+        if let Request::Change(Change::Rename { from, to }) = &request {
+            if let Some(answer) = answer_here(store, from, to) {
+                return Err(answer);
+            }
         }
         Ok(match request {
             Request::Change(Change::Write { path, at: WriteAt::End, data }) => {

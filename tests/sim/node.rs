@@ -114,6 +114,12 @@ pub struct World {
     known: Vec<(MemberId, Epoch, Contents)>,
     /// What was sent since somebody looked.
     pub asked: Vec<(ChangeId, Request)>,
+    /// Nodes may learn of quorum later than of messages.
+    pub late_quorum: bool,
+    /// Messages are damaged: they are kept for that.
+    pub hostile: bool,
+    /// What was sent last, when messages are damaged.
+    pub recent: Vec<(Group, Vec<u8>)>,
     /// One in so many messages cannot be sent; 0 for none.
     pub send_failures: usize,
     next_pid: u32,
@@ -124,7 +130,6 @@ impl World {
         let ids: Vec<NodeId> = (1..=nodes).collect();
         let corosync = Corosync::new(&ids);
         let (time, known) = (Duration::from_secs(10), Vec::new());
-        let asked = Vec::new();
         Self {
             corosync,
             rng,
@@ -132,10 +137,23 @@ impl World {
             with_status: false,
             nodes,
             known,
-            asked,
+            asked: Vec::new(),
+            late_quorum: false,
+            hostile: false,
+            recent: Vec::new(),
             send_failures: 0,
             next_pid: 1000,
         }
+    }
+
+    fn send(&mut self, group: Group, from: MemberId, bytes: Vec<u8>) {
+        if self.hostile {
+            if self.recent.len() > 30 {
+                self.recent.remove(0);
+            }
+            self.recent.push((group, bytes.clone()));
+        }
+        self.corosync.send(group, from, bytes);
     }
 }
 
@@ -231,6 +249,19 @@ impl Node {
     /// Takes the next thing of a group, after what there is of quorum.
     pub fn receive(&mut self, group: Group, world: &mut World) -> Vec<Seen> {
         let mut seen = Vec::new();
+        if world.late_quorum && !world.rng.one_in(3) {
+            // It gets to that later.
+        } else {
+            seen.extend(self.take_quorum(world));
+        }
+        if let Some(item) = world.corosync.receive(self.id, group) {
+            seen.extend(self.take(group, item, world));
+        }
+        seen
+    }
+
+    fn take_quorum(&mut self, world: &mut World) -> Vec<Seen> {
+        let mut seen = Vec::new();
         while let Some(quorate) = world.corosync.next_quorum(self.id) {
             if quorate {
                 // A gain counts after all that could be taken when it was learnt of.
@@ -240,8 +271,17 @@ impl Node {
             }
             self.running().dcdb.app_mut().set_quorate(quorate);
         }
-        if let Some(item) = world.corosync.receive(self.id, group) {
-            seen.extend(self.take(group, item, world));
+        seen
+    }
+
+    /// Corosync is gone: the daemon is in no group, and has no quorum.
+    pub fn connection_lost(&mut self, world: &mut World) -> Vec<Seen> {
+        self.running().dcdb.app_mut().set_quorate(false);
+        let mut seen = self.dcdb_event(Event::Confchg { members: &[], joined: false }, world);
+        self.left(Group::Dcdb, world);
+        if world.with_status {
+            seen.extend(self.kv_event(Event::Confchg { members: &[], joined: false }, world));
+            self.left(Group::Status, world);
         }
         seen
     }
@@ -312,7 +352,8 @@ impl Node {
 
     /// Time went by.
     pub fn tick(&mut self, world: &mut World) -> Vec<Seen> {
-        let mut seen = self.dcdb_event(Event::Tick, world);
+        let mut seen = self.take_quorum(world);
+        seen.extend(self.dcdb_event(Event::Tick, world));
         if world.with_status {
             seen.extend(self.kv_event(Event::Tick, world));
         }
@@ -339,7 +380,7 @@ impl Node {
                 Effect::Send(frame) => {
                     let keeps = self.bug == Some(Bug::KeepsStatus) && self.id == 1 && frame.head[0] == 0;
                     if !keeps {
-                        world.corosync.send(Group::Status, self.running().id, frame.to_vec());
+                        world.send(Group::Status, self.running().id, frame.to_vec());
                     }
                 }
                 Effect::Mode(mode) => self.mode_changed(Group::Status, mode, world),
@@ -384,7 +425,7 @@ impl Node {
                         failed.push(frame.purpose);
                     } else {
                         self.note_sent(&frame, world);
-                        world.corosync.send(Group::Dcdb, self.running().id, frame.to_vec());
+                        world.send(Group::Dcdb, self.running().id, frame.to_vec());
                     }
                 }
                 Effect::Mode(mode) => {
@@ -419,8 +460,10 @@ impl Node {
         match Message::decode(&bytes, Dcdb::PROTOCOL_VERSION).expect("ours are well-formed") {
             Message::Normal(normal) => {
                 let base = normal.base;
-                let request = Request::decode(base.subtype, base.extension, normal.payload);
-                world.asked.push(((id, normal.count), request.expect("ours are well-formed")));
+                // Damaged ones that were queued are sent again as they are.
+                if let Ok(request) = Request::decode(base.subtype, base.extension, normal.payload) {
+                    world.asked.push(((id, normal.count), request));
+                }
             }
             Message::Sync(sync) if sync.base.kind == SyncKind::State as u16 => {
                 let contents = Rc::clone(&self.running().contents);
@@ -448,8 +491,9 @@ impl Node {
                 let told = |(id, epoch, _): &&(MemberId, Epoch, Contents)| {
                     *id == leader && Some(*epoch) == process.epoch
                 };
-                let (_, _, after) = world.known.iter().find(told).expect("the leader told its state");
-                let after = Rc::clone(after);
+                // Only damaged messages can make a leader of who told nothing.
+                let after = world.known.iter().find(told).map(|(_, _, contents)| Rc::clone(contents));
+                let after = after.unwrap_or_default();
                 let before = std::mem::replace(&mut process.contents, Rc::clone(&after));
                 for answer in &mut process.uncommitted {
                     answer.result = Err(Abandoned::Left);

@@ -16,6 +16,8 @@ pub struct History {
     majority: usize,
     /// Whether the faults of this run can lead to forks at all.
     forks_allowed: bool,
+    /// Whether anything is promised in this run.
+    promises: bool,
     acknowledged: BTreeSet<ChangeId>,
     safe: BTreeSet<ChangeId>,
     excused: BTreeSet<ChangeId>,
@@ -26,10 +28,11 @@ pub struct History {
 }
 
 impl History {
-    pub fn new(nodes: u32, forks_allowed: bool) -> Self {
+    pub fn new(nodes: u32, forks_allowed: bool, promises: bool) -> Self {
         Self {
             majority: nodes as usize / 2 + 1,
             forks_allowed,
+            promises,
             acknowledged: BTreeSet::new(),
             safe: BTreeSet::new(),
             excused: BTreeSet::new(),
@@ -45,7 +48,7 @@ impl History {
 
     /// Whether a majority has the change, and nothing excuses its loss.
     pub fn is_safe(&self, change: ChangeId) -> bool {
-        self.safe.contains(&change) && !self.excused.contains(&change)
+        self.promises && self.safe.contains(&change) && !self.excused.contains(&change)
     }
 
     /// How many acknowledged changes must not be lost.

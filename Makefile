@@ -35,36 +35,36 @@ run: build
 	@exec target/release/pmxcfs --foreground --local --root $(RUN_DIR) \
 		--node $(RUN_NODE) --ip 192.0.2.1 --service pve2-$(RUN_NODE)
 
-check: setup fmt-check lint doc test smoke
+check: fmt-check lint doc test smoke build
 
-fmt:
+fmt: setup
 	$(CARGO) fmt
 
-fmt-check:
+fmt-check: setup
 	@if $(CARGO) fmt --version >/dev/null 2>&1; then $(CARGO) fmt --check; else echo "no rustfmt: format not checked"; fi
 
-lint:
+lint: setup
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
 		$(CARGO) clippy --locked --all-targets -- -D warnings && \
 		$(CARGO) clippy --locked --all-targets $(LIBRARIES) -- -D warnings; \
 	else echo "no clippy: lints not checked"; fi
 
-doc:
+doc: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items $(LIBRARIES)
 
-test:
+test: setup
 	$(CARGO) test --locked
 	$(CARGO) test --locked $(LIBRARIES)
 
 ## So many fresh schedules of simulated clusters; a failing seed is printed: make sim SEEDS=100000
 SEEDS ?= 10000
-sim:
+sim: setup
 	SIM_SEEDS=$(SEEDS) $(CARGO) test --locked --release --test sim fresh_schedules -- --nocapture
 
-## Each load once, so that the benchmark itself stays whole.
-smoke: build
-	$(CARGO) bench --locked --bench pmxcfs -- --quick
+## Each load once, so that the benchmark itself stays whole; unoptimized, as everything else is built for tests.
+smoke: setup
+	$(CARGO) bench --locked --profile dev --bench pmxcfs -- --quick
 
 ## A table of medians; with STOCK=/path/to/a/stock/pmxcfs the same loads on it, and the ratio.
 bench: build

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs what building, running and testing needs on Debian 12 or 13. Does nothing when all is there.
 set -eu
+cd "$(dirname "$0")/.."
 
-# Oldest Rust that builds the project; the same number as rust-version in Cargo.toml.
-RUST_NEEDED=1.85
+RUST_NEEDED=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 
 # Build: a C compiler and linker, certificates to reach the crates, SQLite, librrd and what its bindings
 # are made with, corosync's client libraries.
@@ -12,9 +12,16 @@ PACKAGES="gcc libc6-dev make pkg-config ca-certificates libsqlite3-dev librrd-de
 libcfg-dev libcmap-dev libcpg-dev libquorum-dev libvotequorum-dev
 libqb-dev corosync rrdcached rrdtool sqlite3 iproute2 util-linux procps python3-minimal"
 
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "setup: this is no Debian; needed are what Debian calls: $PACKAGES, and Rust $RUST_NEEDED" >&2
+    exit 1
+fi
+
 missing=""
+# shellcheck disable=SC2086
+installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' $PACKAGES 2>/dev/null || true)
 for package in $PACKAGES; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+    printf '%s\n' "$installed" | grep -qx "installed $package" || missing="$missing $package"
 done
 
 rust_is_new_enough() {
@@ -36,9 +43,11 @@ if [ -n "$missing" ]; then
     fi
     echo "setup: installing$missing"
     export DEBIAN_FRONTEND=noninteractive
-    apt-get -qq update
+    # A machine that was just set up may be at its first upgrade.
+    apt="apt-get -qq -o DPkg::Lock::Timeout=600"
+    $apt update
     # shellcheck disable=SC2086
-    apt-get -qq install -y --no-install-recommends $missing >/dev/null
+    $apt install -y --no-install-recommends $missing >/dev/null
 fi
 
 if ! rust_is_new_enough; then
@@ -46,7 +55,10 @@ if ! rust_is_new_enough; then
     exit 1
 fi
 if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
-    echo "setup: without rustfmt and clippy 'make check' leaves out format and lints" >&2
+    echo "setup: rustfmt or clippy is missing: 'make check' leaves out what it is for" >&2
 fi
-[ -c /dev/fuse ] || { echo "setup: /dev/fuse is missing: load the module 'fuse'" >&2; exit 1; }
+if [ ! -c /dev/fuse ]; then
+    echo "setup: /dev/fuse is missing: modprobe fuse; in a container, let it have the device" >&2
+    exit 1
+fi
 getent group www-data >/dev/null || { echo "setup: the group www-data is missing: groupadd -r www-data" >&2; exit 1; }

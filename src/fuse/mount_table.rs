@@ -7,7 +7,8 @@ use std::path::Path;
 
 /// The device number of what is mounted at `path`, without touching it.
 pub fn mounted_device(path: &Path) -> Option<String> {
-    device_in(&std::fs::read("/proc/self/mountinfo").ok()?, path)
+    // A thread may see other mounts than the rest of its process.
+    device_in(&std::fs::read("/proc/thread-self/mountinfo").ok()?, path)
 }
 
 fn device_in(table: &[u8], path: &Path) -> Option<String> {

@@ -1,11 +1,10 @@
 //! Changes that the kernel did not make are seen as soon as it was told, whatever it had cached.
 
-use crate::fixture::Tree;
+use crate::fixture::{Stop, Tree};
 use pmxcfs::memdb::{Change, TreePath};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 fn create(path: &str) -> Change {
     Change::Create { path: TreePath::from(path) }
@@ -121,14 +120,15 @@ fn descriptors_of_directories() {
 fn lookups_in_flight_are_not_kept() {
     let tree = Tree::new();
     tree.mkdir("d");
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
     std::thread::scope(|scope| {
+        let _end = stop.at_end();
         for _ in 0..3 {
             scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
+                stop.until(|| {
                     let _ = fs::metadata(tree.path("d/f"));
                     let _ = fs::read_dir(tree.path("d")).map(Iterator::count);
-                }
+                });
             });
         }
         for round in 1..300_u64 {
@@ -140,7 +140,6 @@ fn lookups_in_flight_are_not_kept() {
             assert!(!tree.path("d/f").exists(), "round {round}");
             assert!(tree.list("d").is_empty(), "round {round}");
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
 
@@ -151,16 +150,17 @@ fn modes_under_load() {
     for number in 0..50 {
         tree.write(&format!("d/{number}"), "x");
     }
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
     std::thread::scope(|scope| {
+        let _end = stop.at_end();
         for _ in 0..2 {
             scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
+                stop.until(|| {
                     for number in 0..50 {
                         let _ = fs::metadata(tree.path(&format!("d/{number}")));
                     }
                     let _ = fs::symlink_metadata(tree.path("local"));
-                }
+                });
             });
         }
         for round in 0..40 {
@@ -173,7 +173,6 @@ fn modes_under_load() {
             }
             assert_eq!((mode("d"), mode("local")), (dir, link), "round {round}");
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
 

@@ -1,5 +1,8 @@
 //! A mounted tree for one test, with its database in the same temporary directory. Whatever happens,
 //! it is unmounted in the end.
+//!
+//! Each test has a mount namespace of its own: nobody else sees the tree, and none that is made while
+//! the test runs (by a container or a service) takes a copy of the mount, which would then not end.
 
 use pmxcfs::cfs::{Cfs, NodeIdentity};
 use pmxcfs::clock::{Clock, Forward};
@@ -8,6 +11,7 @@ use pmxcfs::fuse::{self, Mounted, Options};
 use pmxcfs::memdb::{Change, TreePath, WriteAt};
 use pmxcfs::rrd;
 use pmxcfs::store::Store;
+use std::cell::Cell;
 use std::fmt::Debug;
 use std::fs;
 use std::io;
@@ -15,6 +19,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The node that the trees are of.
@@ -40,6 +45,7 @@ impl Tree {
     }
 
     pub fn with_options(options: Options) -> Self {
+        enter_own_namespace();
         let dir = tempfile::tempdir().expect("temporary directory");
         let (cfs, forward) = open(&dir.path().join("config.db"));
         let mounted = fuse::mount(Arc::clone(&cfs), &dir.path().join("tree"), options);
@@ -127,7 +133,7 @@ impl Tree {
 
     /// Unmounts, closes the database and opens it again: what is left is what is on disk.
     pub fn reload(mut self) -> Self {
-        assert!(self.unmount(), "busy");
+        assert!(self.unmount(), "somebody has a file open");
         self.cfs.db.close().expect("closed");
         let (cfs, forward) = open(&self.database());
         let mounted = fuse::mount(Arc::clone(&cfs), &self.root(), Options::default());
@@ -147,11 +153,21 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        let root = self.root();
-        if !self.unmount() {
-            // Somebody has a file open: nobody may be left waiting for a daemon that ends.
-            let _ = nix::mount::umount2(&root, nix::mount::MntFlags::MNT_FORCE);
+        if !self.unmount_within(PATIENCE) {
+            // A test that fails says why itself.
+            assert!(std::thread::panicking(), "somebody has a file open");
         }
+    }
+}
+
+/// This thread, and those that it starts from now on, see mounts that nobody else sees.
+fn enter_own_namespace() {
+    use nix::mount::{MsFlags, mount};
+    thread_local!(static ENTERED: Cell<bool> = const { Cell::new(false) });
+    if !ENTERED.replace(true) {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("a mount namespace; this needs root");
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private mounts");
     }
 }
 
@@ -169,6 +185,31 @@ fn open(database: &Path) -> (Arc<Cfs>, Forward) {
 pub fn www_data() -> u32 {
     let group = nix::unistd::Group::from_name("www-data").expect("groups are readable");
     group.expect("the group www-data").gid.as_raw()
+}
+
+/// Threads that work until another one is at its end, also when that is a panic.
+#[derive(Default)]
+pub struct Stop(AtomicBool);
+
+impl Stop {
+    /// Calls `work` again and again until the end.
+    pub fn until(&self, mut work: impl FnMut()) {
+        while !self.0.load(Ordering::Relaxed) {
+            work();
+        }
+    }
+
+    pub fn at_end(&self) -> AtEnd<'_> {
+        AtEnd(self)
+    }
+}
+
+pub struct AtEnd<'a>(&'a Stop);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The operation must fail with this errno.

@@ -1,7 +1,7 @@
 //! Renames that succeed: what is replaced, what keeps its number, how modes follow; and that those
 //! which fail leave a database that can be loaded.
 
-use crate::fixture::{Tree, refused};
+use crate::fixture::{Stop, Tree, refused};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -97,19 +97,19 @@ fn replacing_by_rename_is_atomic_for_readers() {
     let tree = Tree::new();
     let texts = [vec![b'a'; 9000], vec![b'b'; 5000]];
     let path = tree.write("f", &texts[0]);
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = Stop::default();
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            let _end = stop.at_end();
             for round in 0..200 {
                 tree.write("f.tmp", &texts[round % 2]);
                 fs::rename(tree.path("f.tmp"), &path).expect("rename");
             }
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
-        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        stop.until(|| {
             let mut read = Vec::new();
             File::open(&path).expect("always there").read_to_end(&mut read).expect("read");
             assert!(texts.contains(&read), "{} bytes of neither", read.len());
-        }
+        });
     });
 }

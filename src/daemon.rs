@@ -24,6 +24,7 @@ use crate::memdb::{Change, TreePath, WriteAt};
 use crate::options::Config;
 use crate::rrd;
 use crate::store::Store;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,12 +76,16 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
+/// Open files that the daemon wants to be allowed: two for each IPC client, and its own.
+const OPEN_FILES: u64 = 4096;
+
 /// Serves the tree until there is a reason to stop. `ready` is called once, when it is served.
 ///
 /// # Errors
 /// [`StartError`] says what keeps it from starting; nothing is left behind then.
 pub fn run(config: &Config, ready: impl FnOnce() -> io::Result<()>) -> Result<StopReason, StartError> {
     signals::hold().map_err(io::Error::from)?;
+    allow_open_files();
     run_files::make_directories(config)?;
     let _lock = run_files::lock(&config.paths)?;
     let clock = Clock::start();
@@ -91,6 +96,18 @@ pub fn run(config: &Config, ready: impl FnOnce() -> io::Result<()>) -> Result<St
         log::error!(target: "main", "closing the database: {error}");
     }
     outcome
+}
+
+/// Service managers start programs with room for about a thousand open files, but allow more.
+fn allow_open_files() {
+    let raise = || {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let wanted = OPEN_FILES.min(hard);
+        if soft < wanted { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) } else { Ok(()) }
+    };
+    if let Err(error) = raise() {
+        log::warn!(target: "main", "fewer IPC clients can connect: the limit of open files stays low: {error}");
+    }
 }
 
 fn open_database(config: &Config, clock: Clock) -> Result<Db, StartError> {

@@ -6,6 +6,7 @@
  * as the u32 in the body says.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,6 +137,46 @@ static void length(const char *service, size_t body_len, uint32_t answer_len)
 	qb_ipcc_disconnect(connection);
 }
 
+static int hex_digit(char c)
+{
+	const char *digits = "0123456789abcdef";
+	const char *at = c ? strchr(digits, c) : NULL;
+	return at ? (int)(at - digits) : -1;
+}
+
+static size_t parse_hex(const char *hex)
+{
+	size_t len = 0;
+	for (; len < MAX_MESSAGE && hex_digit(hex[0]) >= 0 && hex_digit(hex[1]) >= 0; hex += 2)
+		request_body[len++] = (char)(hex_digit(hex[0]) * 16 + hex_digit(hex[1]));
+	return len;
+}
+
+/* ask SERVICE: sends what it reads, a line each: an id and a body in hex ("-" for none); prints the
+ * error of each answer and its data in the same way */
+static void ask_lines(const char *service)
+{
+	static char line[2 * MAX_MESSAGE + 32], hex[2 * MAX_MESSAGE + 32];
+	struct qb_ipc_response_header head;
+	qb_ipcc_connection_t *connection = connect_to(service);
+	int32_t id;
+	say("connected", 1);
+	while (fgets(line, sizeof line, stdin) && sscanf(line, "%" SCNd32 " %s", &id, hex) == 2) {
+		ssize_t received = ask(connection, id, parse_hex(hex));
+		if (received < (ssize_t)sizeof head)
+			fail("answer", (long)received);
+		memcpy(&head, answer, sizeof head);
+		if (head.size != received)
+			fail("length of an answer", head.size);
+		printf("%" PRId32 " ", head.error);
+		for (ssize_t i = sizeof head; i < received; i++)
+			printf("%02x", (unsigned char)answer[i]);
+		printf(received > (ssize_t)sizeof head ? "\n" : "-\n");
+		fflush(stdout);
+	}
+	qb_ipcc_disconnect(connection);
+}
+
 /* reconnect SERVICE COUNT */
 static void reconnect(const char *service, int count)
 {
@@ -185,6 +226,8 @@ int main(int argc, char **argv)
 		pipeline(argv[2], atoi(argv[3]), atoi(argv[4]), (uint32_t)strtoul(argv[5], NULL, 10));
 	else if (strcmp(command, "length") == 0 && argc == 5)
 		length(argv[2], strtoul(argv[3], NULL, 10), (uint32_t)strtoul(argv[4], NULL, 10));
+	else if (strcmp(command, "ask") == 0 && argc == 3)
+		ask_lines(argv[2]);
 	else if (strcmp(command, "reconnect") == 0 && argc == 4)
 		reconnect(argv[2], atoi(argv[3]));
 	else if (strcmp(command, "refused") == 0)

@@ -135,7 +135,7 @@ impl Daemon {
     }
 
     /// Its tree as seen from the host's namespace.
-    fn tree(&self) -> PathBuf {
+    pub fn tree(&self) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.pid));
         match self.side {
             Side::Stock(_) => root.join("etc/pve"),

@@ -1,0 +1,44 @@
+//! This daemon beside a stock one: the same operations and requests on both, and each on the database
+//! that the other left. The running stock daemon is the judge, except where `known.rs` says otherwise.
+//!
+//! `STOCK` is the path of a stock `pmxcfs`; without it every test says that it is skipped. Both
+//! daemons run in mount, host name and network namespaces of their own, on directories of their own.
+//! `STOCK_SEED` repeats a run of the random tests, `STOCK_STEPS` sets its length.
+
+mod create;
+mod database;
+mod exchange;
+mod host;
+mod ipc;
+mod known;
+mod lockstep;
+mod operation;
+mod random;
+mod tree;
+
+/// How daemons of either side are started is the benchmark's, too; it has more uses for them.
+#[allow(dead_code)]
+#[path = "../../benches/pmxcfs/daemon.rs"]
+mod daemon;
+#[allow(dead_code)]
+#[path = "../../benches/pmxcfs/process.rs"]
+mod process;
+#[path = "../ipc/support.rs"]
+mod support;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// As the shared files have it.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Outcome<T> = Result<T, Failure>;
+
+/// The stock daemon to compare with. Without one the test is over, and says so.
+fn stock_binary() -> Option<PathBuf> {
+    let Some(path) = std::env::var_os("STOCK") else {
+        // Not by println, of which nothing is seen when a test passes.
+        let _ = writeln!(io::stderr(), "skipped: STOCK is not set to the path of a stock pmxcfs");
+        return None;
+    };
+    Some(PathBuf::from(path).canonicalize().expect("STOCK is the path of a stock pmxcfs"))
+}

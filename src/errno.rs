@@ -27,6 +27,15 @@ impl ToErrno for crate::ipc::qb::client::ClientError {
     }
 }
 
+impl ToErrno for crate::ipc::calls::BadArgument {
+    fn to_errno(&self) -> i32 {
+        match self {
+            Self::TooLong { .. } => libc::ENAMETOOLONG,
+            Self::Count(_) | Self::Nul(_) => libc::EINVAL,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::ToErrno;
@@ -49,5 +58,13 @@ mod tests {
         for (error, errno) in rows {
             assert_eq!(error.to_errno(), errno, "{error}");
         }
+    }
+
+    #[test]
+    fn arguments() {
+        use crate::ipc::calls::BadArgument;
+        assert_eq!(BadArgument::TooLong { what: "ident", max: 254 }.to_errno(), libc::ENAMETOOLONG);
+        assert_eq!(BadArgument::Count(0).to_errno(), libc::EINVAL);
+        assert_eq!(BadArgument::Nul("path").to_errno(), libc::EINVAL);
     }
 }

@@ -1,1 +1,25 @@
-//! The C library for clients of `pmxcfs`.
+//! `libpmxcfs`: the client of `pmxcfs` for C programs. This crate is the boundary only: it turns
+//! pointers into what the core works with, panics and errors into numbers, and decides nothing.
+//!
+//! Its header, `include/pmxcfs.h`, is made from here; the comments at what is exported are what C
+//! programmers read, so they speak C.
+// The header says what callers must keep to, for each function and in its first comment.
+#![allow(clippy::missing_safety_doc)]
+
+mod answer;
+mod boundary;
+mod calls;
+mod client;
+mod layout;
+mod options;
+mod send_fd;
+mod version;
+
+pub use answer::*;
+pub use boundary::pmxcfs_error_text;
+pub use calls::*;
+pub use client::*;
+pub use layout::*;
+pub use options::*;
+pub use send_fd::pmxcfs_send_fd;
+pub use version::pmxcfs_version;

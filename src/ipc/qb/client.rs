@@ -118,18 +118,24 @@ enum Link {
 
 /// A point in time until which to wait; `None` = for ever.
 #[derive(Debug, Clone, Copy)]
-struct Deadline {
+pub(crate) struct Deadline {
     clock: Clock,
     at: Option<Duration>,
 }
 
 impl Deadline {
-    fn new(clock: Clock, timeout: Option<Duration>) -> Self {
+    pub(crate) fn new(clock: Clock, timeout: Option<Duration>) -> Self {
         Self { clock, at: timeout.and_then(|timeout| clock.uptime().checked_add(timeout)) }
     }
 
+    /// What is left; `None` = for ever.
+    pub(crate) fn left(self) -> Result<Option<Duration>, ClientError> {
+        let left = |at: Duration| at.checked_sub(self.clock.uptime()).ok_or(ClientError::TimedOut);
+        self.at.map(left).transpose()
+    }
+
     /// What is left, at most `slice`; `None` when it is over.
-    fn slice(self, slice: Duration) -> Option<Duration> {
+    pub(crate) fn slice(self, slice: Duration) -> Option<Duration> {
         let Some(at) = self.at else { return Some(slice) };
         let left = at.checked_sub(self.clock.uptime()).filter(|left| !left.is_zero());
         left.map(|left| left.min(slice))

@@ -6,7 +6,8 @@ RUN_NODE ?= demo
 # The C libraries: built apart, without what only the daemon needs.
 LIBRARIES = -p libpmxcfs -p libpmxcfs-qb
 
-.PHONY: all build setup run check fmt fmt-check lint doc test sim smoke bench fuzz clean
+.PHONY: all build setup run check fmt fmt-check lint doc test sim smoke bench fuzz clean \
+	build-lib install-lib headers
 
 all: build
 
@@ -54,8 +55,42 @@ doc: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items $(LIBRARIES)
 
 test: setup
-	$(CARGO) test --locked
 	$(CARGO) test --locked $(LIBRARIES)
+	$(CARGO) test --locked
+
+## The C libraries, their headers and what finds them, for C programs and to run programs of libqb on.
+PREFIX ?= /usr
+LIBDIR ?= $(PREFIX)/lib/$(shell $(CC) -print-multiarch)
+INCLUDEDIR ?= $(PREFIX)/include
+# release, or dev for a build that is quick
+PROFILE ?= release
+CARGO_TARGET_DIR ?= target
+LIB_OUT = $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+LIB_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+LIB_MAJOR = $(firstword $(subst ., ,$(LIB_VERSION)))
+# Where the loader finds a libqb only if it is told to.
+QB_LIBDIR = $(LIBDIR)/pmxcfs-qb
+
+build-lib:
+	$(CARGO) build --quiet --locked --profile $(PROFILE) $(LIBRARIES)
+
+install-lib: build-lib
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(QB_LIBDIR) $(DESTDIR)$(INCLUDEDIR)/pmxcfs/qb
+	install -m 0644 $(LIB_OUT)/libpmxcfs_c.so $(DESTDIR)$(LIBDIR)/libpmxcfs.so.$(LIB_VERSION)
+	ln -sf libpmxcfs.so.$(LIB_VERSION) $(DESTDIR)$(LIBDIR)/libpmxcfs.so.$(LIB_MAJOR)
+	ln -sf libpmxcfs.so.$(LIB_MAJOR) $(DESTDIR)$(LIBDIR)/libpmxcfs.so
+	install -m 0644 $(LIB_OUT)/libpmxcfs_c.a $(DESTDIR)$(LIBDIR)/libpmxcfs.a
+	install -m 0644 include/pmxcfs.h include/cfs-ipc-ops.h $(DESTDIR)$(INCLUDEDIR)
+	sed -e 's,@prefix@,$(PREFIX),' -e 's,@libdir@,$(LIBDIR),' -e 's,@includedir@,$(INCLUDEDIR),' \
+		-e 's,@version@,$(LIB_VERSION),' capi/pmxcfs.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/pmxcfs.pc
+	install -m 0644 $(LIB_OUT)/libpmxcfs_qb.so $(DESTDIR)$(QB_LIBDIR)/libpmxcfs-qb.so.$(LIB_VERSION)
+	ln -sf libpmxcfs-qb.so.$(LIB_VERSION) $(DESTDIR)$(QB_LIBDIR)/libqb.so.100
+	ln -sf libqb.so.100 $(DESTDIR)$(QB_LIBDIR)/libqb.so
+	install -m 0644 include/compat/qb/*.h $(DESTDIR)$(INCLUDEDIR)/pmxcfs/qb
+
+## Makes the committed headers anew from the source.
+headers:
+	PMXCFS_WRITE_HEADERS=1 $(CARGO) test --quiet --locked -p libpmxcfs --test headers
 
 ## So many fresh schedules of simulated clusters; a failing seed is printed: make sim SEEDS=100000
 SEEDS ?= 10000

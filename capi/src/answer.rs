@@ -27,10 +27,15 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Forgets what was answered, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        (self.data, self.len, self.id, self.error) = (std::ptr::null(), 0, 0, 0);
+    }
+
     /// Takes the memory out, and leaves an answer without any.
     fn take(&mut self) -> Vec<u8> {
+        self.clear();
         let (memory, capacity) = (self.memory, self.capacity);
-        (self.data, self.len, self.id, self.error) = (std::ptr::null(), 0, 0, 0);
         (self.memory, self.capacity) = (std::ptr::null_mut(), 0);
         if memory.is_null() {
             return Vec::new();

@@ -29,6 +29,7 @@ unsafe fn ask_with(
     boundary(|| {
         // SAFETY: asked of the caller.
         let (client, answer) = unsafe { (reference("client", client)?, unique("answer", answer)?) };
+        answer.clear();
         client.ask(op.id(), &body()?, Some(answer))
     })
 }

@@ -163,6 +163,7 @@ pub unsafe extern "C" fn pmxcfs_request(
     boundary(|| {
         // SAFETY: asked of the caller.
         let (client, answer) = unsafe { (reference("client", client)?, unique("answer", answer)?) };
+        answer.clear();
         // SAFETY: asked of the caller.
         let body = unsafe { bytes("body", body, body_len) }?;
         let mut state = client.lock()?;

@@ -70,6 +70,52 @@ fn many_writes_share_a_commit() {
     assert!(commits <= most, "{commits} commits in {took:?}");
 }
 
+/// While the disk keeps commits waiting, whoever asked for one waits, and nobody else does: not for the
+/// event loops, of which there are fewer than calls here, and not for the tree.
+#[test]
+fn readers_do_not_wait_for_the_disk() {
+    const WAITING: usize = 8;
+    let tree = Tree::new();
+    tree.mkdir("read");
+    for number in 0..WAITING {
+        tree.mkdir(&format!("d{number}"));
+        tree.write(&format!("d{number}/old"), "old");
+        tree.write(&format!("read/{number}"), "text");
+    }
+    let disk = rusqlite::Connection::open(tree.database()).expect("database");
+    disk.execute_batch("BEGIN IMMEDIATE").expect("nobody else can write now");
+    std::thread::scope(|scope| {
+        let call = |number: usize| match number % 4 {
+            0 => fs::create_dir(tree.path(&format!("d{number}/new"))).expect("mkdir"),
+            1 => fs::remove_file(tree.path(&format!("d{number}/old"))).expect("unlink"),
+            2 => fs::write(tree.path(&format!("d{number}/new")), "new").expect("write and close"),
+            _ => {
+                let path = |name| tree.path(&format!("d{number}/{name}"));
+                fs::rename(path("old"), path("new")).expect("rename");
+            }
+        };
+        let before = tree.cfs.db.read().version();
+        let waiting: Vec<_> = (0..WAITING).map(|number| scope.spawn(move || call(number))).collect();
+        // Each is in memory already, a new file with its contents as two changes.
+        let all = before + WAITING as u64 + WAITING as u64 / 4;
+        while tree.cfs.db.read().version() < all {
+            std::thread::yield_now();
+        }
+        for number in 0..WAITING {
+            assert_eq!(tree.read(&format!("read/{number}")), b"text");
+            assert!(fs::metadata(tree.path(&format!("read/{number}/x"))).is_err());
+        }
+        assert_eq!(tree.list("read").len(), WAITING);
+        assert!(tree.read(".version").starts_with(b"{"));
+        let file = OpenOptions::new().write(true).open(tree.path("read/0")).expect("open");
+        file.write_all_at(b"more", 0).expect("a write need not be stored at once");
+        assert!(waiting.iter().all(|call| !call.is_finished()), "all still wait");
+        disk.execute_batch("COMMIT").expect("the disk is back");
+    });
+    assert!(is_stored(&tree));
+    assert_eq!((tree.list("d0"), tree.list("d1").len()), (vec!["new".to_owned(), "old".to_owned()], 0));
+}
+
 #[test]
 fn a_closed_database_refuses_changes_and_is_read_on() {
     let tree = Tree::new();

@@ -6,6 +6,17 @@
 //! carried out. It never does I/O: no socket, clock, lock, thread or log; time, node id and what the
 //! group delivers come in as values. So a whole cluster can be simulated, faults included.
 //!
+//! Who drives it owes it this:
+//!
+//! 1. Everything that the group reports, in order; effects are carried out in order before the next
+//!    event, as far as they are not merely queued.
+//! 2. [`Event::Join`] before the group is joined, and that not before [`Effect::Left`] when it was
+//!    left. When the connection itself is lost: [`Event::Confchg`] without any member, then as above.
+//! 3. [`Event::SendFailed`] for what cannot be sent; if the group is left by that, nothing that still
+//!    waits to be sent may reach it.
+//! 4. [`Event::Tick`] when [`Dfsm::next_tick`] says so.
+//! 5. Quorum as [`crate::dcdb::Dcdb::set_quorate`] wants it.
+//!
 //! The rules are those of stock nodes, which are members of the same groups, with these differences;
 //! none of them shows on the wire:
 //!
@@ -109,7 +120,7 @@ pub enum Effect<A: App> {
     Send(Frame),
     /// The mode changed. In an error mode the group is to be left; see [`Mode::is_restartable`].
     Mode(Mode),
-    /// This process is no member any more. Only now may the group be joined again.
+    /// This process, which was to leave, is no member any more. Only now may the group be joined again.
     Left,
     /// The result for who submitted something.
     Answer { ticket: Ticket, result: Result<A::Outcome, Abandoned> },

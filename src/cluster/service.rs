@@ -321,7 +321,13 @@ impl Loop {
 
     fn serve_quorum(&mut self) {
         match self.quorum.connection.as_ref().map(quorum::Connection::dispatch) {
-            Some(Ok(Some(quorate))) => self.set_quorate(quorate),
+            Some(Ok(Some(false))) => self.set_quorate(false),
+            Some(Ok(Some(true))) => {
+                // What was reported before quorum came back may be of a part that had none.
+                let now = self.now();
+                self.tree_group.dispatch(&mut self.tree, now);
+                self.set_quorate(true);
+            }
             Some(Ok(None)) | None => {}
             Some(Err(error)) => {
                 log::error!(target: "quorum", "quorum_dispatch failed: {error}");

@@ -5,6 +5,7 @@
 //! [`crate::dfsm`] and its applications; local reads never pass through here, so they go on whatever
 //! corosync does.
 
+mod callers;
 mod cmap;
 mod config_file;
 mod connect;

@@ -254,6 +254,11 @@ impl<A: App> Dfsm<A> {
         &mut self.app
     }
 
+    /// How many local messages wait until this node is synced.
+    pub fn held(&self) -> usize {
+        self.waiting.held_len()
+    }
+
     /// When a [`Event::Tick`] is due at the latest.
     pub fn next_tick(&self) -> Duration {
         let verify = if A::VERIFIES { self.verification.due() } else { Duration::MAX };

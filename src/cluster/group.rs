@@ -14,6 +14,9 @@ use std::time::Duration;
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two tries to send.
 const SEND_INTERVAL: Duration = Duration::from_millis(5);
+/// Messages sent that have not come back. The library's call to send rings a bell, in a loop without end
+/// while corosync stands still and its bell is full, which is after some 270 of them.
+const IN_FLIGHT_MAX: usize = 128;
 
 /// What a group's state machine works on, and who is told of what came of it.
 pub(super) trait Host<A: App> {
@@ -25,6 +28,8 @@ pub(super) trait Host<A: App> {
     fn answer(&mut self, ticket: Ticket, result: Result<A::Outcome, Abandoned>);
     /// All effects of an event were carried out.
     fn settled(&mut self) {}
+    /// Something came from the group.
+    fn heard(&mut self) {}
 }
 
 /// The group, whether or not there is a connection.
@@ -37,7 +42,12 @@ pub(super) struct Group<A: App> {
     outgoing: VecDeque<Frame>,
     /// When the first was refused first.
     refused_since: Option<Duration>,
+    /// How many were sent and have not come back.
+    in_flight: usize,
 }
+
+/// What the group reported, and why it reports no more.
+pub(super) type Reports = (Vec<Report>, Result<(), CsError>);
 
 /// Whether corosync counts us in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +67,7 @@ impl<A: App> Group<A> {
             retry: Retry::default(),
             outgoing: VecDeque::new(),
             refused_since: None,
+            in_flight: 0,
         }
     }
 
@@ -98,21 +109,48 @@ impl<A: App> Group<A> {
         }
     }
 
+    /// How much waits to be sent.
+    pub(super) fn backlog(&self) -> usize {
+        self.outgoing.len() + self.dfsm.held()
+    }
+
+    /// What the group reported since the last time; to be handled in this order, then the end of it.
+    pub(super) fn collect(&mut self) -> Reports {
+        self.connection.as_ref().map_or_else(|| (Vec::new(), Ok(())), Connection::dispatch)
+    }
+
     /// Handles what the group reported.
     pub(super) fn dispatch(&mut self, host: &mut impl Host<A>, now: Now) {
-        let Some(connection) = &self.connection else { return };
-        let (reports, outcome) = connection.dispatch();
+        let (reports, outcome) = self.collect();
         for report in reports {
-            match report {
-                Report::Deliver { from, bytes } => {
-                    self.handle(host, Event::Deliver { from, bytes: &bytes }, now);
+            self.reported(host, report, now);
+        }
+        self.finish_reports(host, outcome, now);
+    }
+
+    /// Handles one report.
+    pub(super) fn reported(&mut self, host: &mut impl Host<A>, report: Report, now: Now) {
+        // The connection may have been lost over an earlier one.
+        let Some(local) = self.connection.as_ref().map(Connection::local) else { return };
+        host.heard();
+        match report {
+            Report::Deliver { from, bytes } => {
+                if from == local {
+                    self.in_flight = self.in_flight.saturating_sub(1);
                 }
-                Report::Confchg { members, joined } => {
-                    self.handle(host, Event::Confchg { members: &members, joined }, now);
-                }
+                self.handle(host, Event::Deliver { from, bytes: &bytes }, now);
+            }
+            Report::Confchg { members, joined } => {
+                // What did not come back until now might never.
+                self.in_flight = 0;
+                self.handle(host, Event::Confchg { members: &members, joined }, now);
             }
         }
-        if let Err(error) = outcome {
+    }
+
+    /// After the reports: whether there can be more.
+    pub(super) fn finish_reports(&mut self, host: &mut impl Host<A>, outcome: Result<(), CsError>, now: Now) {
+        if let (Err(error), true) = (outcome, self.connection.is_some()) {
             self.lost(host, error, now);
         }
     }
@@ -184,8 +222,7 @@ impl<A: App> Group<A> {
             return;
         }
         // Nothing of before may reach the group when it is joined again.
-        self.outgoing.clear();
-        self.refused_since = None;
+        self.forget_outgoing();
         if self.membership != Membership::In {
             return;
         }
@@ -202,9 +239,13 @@ impl<A: App> Group<A> {
         while let (Some(frame), Some(connection), Membership::In) =
             (self.outgoing.front(), &self.connection, self.membership)
         {
+            if self.in_flight >= IN_FLIGHT_MAX {
+                return;
+            }
             match connection.send(&frame.to_vec()) {
                 Ok(Sent::Yes) => {
                     self.refused_since = None;
+                    self.in_flight += 1;
                     self.outgoing.pop_front();
                 }
                 Ok(Sent::TryAgain) => {
@@ -230,13 +271,18 @@ impl<A: App> Group<A> {
         }
     }
 
+    fn forget_outgoing(&mut self) {
+        self.outgoing.clear();
+        self.refused_since = None;
+        self.in_flight = 0;
+    }
+
     /// The connection is gone, and with it the membership.
     fn lost(&mut self, host: &mut impl Host<A>, error: CsError, now: Now) {
         log::error!(target: A::DOMAIN, "the connection to the process group is lost: {error}");
         self.connection = None;
         self.membership = Membership::Out;
-        self.outgoing.clear();
-        self.refused_since = None;
+        self.forget_outgoing();
         // As if nobody were there, this process included: who waits is released.
         self.carry_out(host, Event::Confchg { members: &[], joined: false }, now);
     }

@@ -1,15 +1,14 @@
 //! What the two groups work on in this node: the database group on the tree, the status group on the
 //! status. It carries out the effects of the applications and answers local callers.
 
+use super::callers::Callers;
 use super::config_file;
 use super::group::Host;
 use crate::cfs::Cfs;
-use crate::db::Done;
 use crate::dcdb::{self, Dcdb, DcdbEffect};
 use crate::dfsm::{Abandoned, Dfsm, Effect, Event, Now, Ticket};
 use crate::memdb::Touched;
 use crate::status_group::{StatusEffect, StatusGroup};
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,38 +20,21 @@ pub(super) struct Tree {
     cfs: Arc<Cfs>,
     changed: Changed,
     corosync_conf: PathBuf,
-    callers: HashMap<Ticket, Caller>,
-    last_ticket: u64,
+    callers: Arc<Callers>,
     /// Of the change that was applied last, as long as it is not known whose it is.
     unclaimed: Vec<Touched>,
     /// The tree could not be worked on: the group must be left.
     pub(super) failed: bool,
 }
 
-struct Caller {
-    done: Done,
-    waits_for_disk: bool,
-}
-
 impl Tree {
-    pub(super) fn new(cfs: Arc<Cfs>, changed: Changed, corosync_conf: PathBuf) -> Self {
-        Self {
-            cfs,
-            changed,
-            corosync_conf,
-            callers: HashMap::new(),
-            last_ticket: 0,
-            unclaimed: Vec::new(),
-            failed: false,
-        }
-    }
-
-    /// A ticket for a local caller.
-    pub(super) fn ticket(&mut self, done: Done, waits_for_disk: bool) -> Ticket {
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
-        self.callers.insert(ticket, Caller { done, waits_for_disk });
-        ticket
+    pub(super) fn new(
+        cfs: Arc<Cfs>,
+        changed: Changed,
+        corosync_conf: PathBuf,
+        callers: Arc<Callers>,
+    ) -> Self {
+        Self { cfs, changed, corosync_conf, callers, unclaimed: Vec::new(), failed: false }
     }
 
     /// Copies the database's `corosync.conf` to the host.
@@ -117,7 +99,11 @@ impl Host<Dcdb> for Tree {
     }
 
     fn answer(&mut self, ticket: Ticket, result: Result<dcdb::Outcome, Abandoned>) {
-        let Some(caller) = self.callers.remove(&ticket) else { return };
+        if matches!(result, Err(Abandoned::Late | Abandoned::SendFailed)) {
+            self.callers.waited_in_vain();
+        }
+        // It may have been answered as too late; then its kernel has to be told of the change.
+        let Some(caller) = self.callers.take(ticket) else { return };
         match result {
             Ok(Ok(applied)) => {
                 // The caller's kernel knows, or is told by who answers it.
@@ -132,6 +118,10 @@ impl Host<Dcdb> for Tree {
 
     fn settled(&mut self) {
         self.changed_elsewhere();
+    }
+
+    fn heard(&mut self) {
+        self.callers.heard();
     }
 }
 

@@ -1,7 +1,7 @@
 //! What other threads leave for the cluster thread, and how it is woken. Leaving something never
 //! waits for corosync.
 
-use crate::db::Done;
+use crate::dfsm::Ticket;
 use crate::memdb::Change;
 use crate::status_group::wire::Request as StatusRequest;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -16,7 +16,7 @@ const STATUS_MAX: usize = 4096;
 /// What the thread is asked for.
 pub(super) enum Command {
     /// A change of the tree, by a local caller.
-    Change { change: Change, done: Done },
+    Change { change: Change, ticket: Ticket },
     /// Ask the group to remove a lock if it has expired.
     ExpireLock { path: crate::memdb::TreePath, checksum: [u8; 32] },
     /// Tell the others a value or a log entry.

@@ -1,6 +1,7 @@
 //! The cluster thread: waits for corosync, for local callers and for time, and serves one after the
 //! other. Nothing in it blocks for longer than a call into corosync's libraries.
 
+use super::callers::Callers;
 use super::connect::Retry;
 use super::group::Group;
 use super::hosts::{Changed, NodeStatus, Tree};
@@ -8,10 +9,10 @@ use super::inbox::{Command, Inbox};
 use super::wait::wait;
 use super::{cmap, quorum};
 use crate::cfs::{Cfs, Event as CfsEvent};
-use crate::db::{DbError, Done, Route, waits_for_disk};
+use crate::db::{DbError, Route, waits_for_disk};
 use crate::dcdb::Dcdb;
 use crate::dcdb::wire::Request as TreeRequest;
-use crate::dfsm::{Abandoned, Event, Now};
+use crate::dfsm::{Event, Now, Ticket};
 use crate::memdb::Change;
 use crate::status::clusterlog::Entry;
 use crate::status_group::StatusGroup;
@@ -19,13 +20,22 @@ use crate::status_group::wire::Request as StatusRequest;
 use rust_corosync::CsError;
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// The longest sleep: a backstop, every event has a time or a descriptor of its own.
 const SLEEP_MAX: Duration = Duration::from_secs(10);
+
+/// How long the end waits for the thread, which corosync's libraries hold for as long as corosync stands
+/// still.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Status messages that may wait for the group. At every sync all values are told again.
+const STATUS_BACKLOG_MAX: usize = 4096;
 
 /// What the thread works with.
 pub struct Options {
@@ -41,6 +51,10 @@ pub struct Options {
 pub struct Cluster {
     inbox: Arc<Inbox>,
     thread: Option<JoinHandle<()>>,
+    callers: Arc<Callers>,
+    watcher: Option<JoinHandle<()>>,
+    /// Nothing comes of it but its end, when the thread has ended.
+    ended: Receiver<()>,
 }
 
 impl Cluster {
@@ -51,12 +65,14 @@ impl Cluster {
     pub fn start(options: Options) -> io::Result<Self> {
         let inbox = Arc::new(Inbox::new()?);
         let cfs = Arc::clone(&options.cfs);
-        let tree = Tree::new(Arc::clone(&cfs), options.changed, options.corosync_conf);
+        let callers = Arc::new(Callers::new(cfs.clock));
+        let tree = Tree::new(Arc::clone(&cfs), options.changed, options.corosync_conf, Arc::clone(&callers));
         tree.export_config(true);
         let address = cfs.node.address.map(|address| address.to_string()).unwrap_or_default();
-        let mut looper = Loop {
+        let looper = Loop {
             cfs: Arc::clone(&cfs),
             inbox: Arc::clone(&inbox),
+            callers: Arc::clone(&callers),
             quorum: Link::default(),
             cmap: Link::default(),
             tree_group: Group::new(Dcdb::new()),
@@ -65,11 +81,20 @@ impl Cluster {
             status: NodeStatus::new(Arc::clone(&cfs)),
             has_left: false,
         };
-        cfs.db.replicate_by(route(&inbox));
+        let watched = Arc::clone(&callers);
+        let watcher =
+            thread::Builder::new().name("cluster-watch".to_owned()).spawn(move || watched.watch())?;
+        let (running, ended) = channel();
+        let thread = thread::Builder::new().name("cluster".to_owned());
+        let thread = thread.spawn(move || {
+            looper.run_to_the_end();
+            drop(running);
+        });
+        let thread = thread.inspect_err(|_| callers.close())?;
+        cfs.db.replicate_by(route(&inbox, &callers));
         let told = Arc::clone(&inbox);
         cfs.watch(Box::new(move |event| tell_group(&told, event)));
-        let thread = thread::Builder::new().name("cluster".to_owned()).spawn(move || looper.run())?;
-        Ok(Self { inbox, thread: Some(thread) })
+        Ok(Self { inbox, thread: Some(thread), callers, watcher: Some(watcher), ended })
     }
 
     /// Leaves the groups and ends.
@@ -82,19 +107,29 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         // Refused when the thread has ended by itself.
         let _ = self.inbox.push(Command::Stop);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            log::error!(target: "main", "the cluster thread has panicked");
+        match self.ended.recv_timeout(STOP_TIMEOUT) {
+            Err(RecvTimeoutError::Timeout) => {
+                log::warn!(target: "main", "corosync does not answer: this node is not waiting for its end");
+            }
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                // Its panics are caught.
+                let _ = self.thread.take().map(JoinHandle::join);
+            }
         }
+        self.callers.close();
+        let _ = self.watcher.take().map(JoinHandle::join);
     }
 }
 
 /// The way of local changes into the group.
-fn route(inbox: &Arc<Inbox>) -> Route {
+fn route(inbox: &Arc<Inbox>, callers: &Arc<Callers>) -> Route {
     let (changes, locks) = (Arc::clone(inbox), Arc::clone(inbox));
+    let callers = Arc::clone(callers);
     Route {
         change: Box::new(move |change, done| {
-            if let Err(Command::Change { done, .. }) = changes.push(Command::Change { change, done }) {
-                done(Err(Abandoned::NotMember.into()));
+            let Some(ticket) = callers.enter(done, waits_for_disk(&change)) else { return };
+            if changes.push(Command::Change { change, ticket }).is_err() {
+                callers.close();
             }
         }),
         expire_lock: Box::new(move |path, checksum| {
@@ -164,6 +199,7 @@ impl<C> Link<C> {
 struct Loop {
     cfs: Arc<Cfs>,
     inbox: Arc<Inbox>,
+    callers: Arc<Callers>,
     quorum: Link<quorum::Connection>,
     cmap: Link<cmap::Connection>,
     tree_group: Group<Dcdb>,
@@ -184,6 +220,21 @@ struct Ready {
 }
 
 impl Loop {
+    /// Runs until it is told to stop. Whatever ends it, nobody waits for the group after it, and this node
+    /// changes nothing without the others.
+    fn run_to_the_end(mut self) {
+        if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
+            log::error!(
+                target: "main",
+                "a fault of this program ended its part in the cluster: nothing can be changed on this node until \
+                 pmxcfs is restarted"
+            );
+            self.cfs.set_quorate(false);
+        }
+        self.inbox.close();
+        self.callers.close();
+    }
+
     fn run(&mut self) {
         loop {
             let now = self.now();
@@ -196,11 +247,6 @@ impl Loop {
                 break;
             }
             self.serve_corosync(ready);
-        }
-        for command in self.inbox.close() {
-            if let Command::Change { done, .. } = command {
-                done(Err(Abandoned::NotMember.into()));
-            }
         }
         let now = self.now();
         self.tree_group.close();
@@ -279,11 +325,13 @@ impl Loop {
         for command in self.inbox.take() {
             let now = self.now();
             match command {
-                Command::Change { change, done } => self.submit(change, done, now),
+                Command::Change { change, ticket } => self.submit(change, ticket, now),
                 Command::ExpireLock { path, checksum } => {
                     let request = TreeRequest::Expire { path, checksum };
                     self.tree_group.handle(&mut self.tree, Event::Submit { request, ticket: None }, now);
                 }
+                // There is something to be told again after that.
+                Command::Status(_) if self.status_group.backlog() >= STATUS_BACKLOG_MAX => {}
                 Command::Status(request) => {
                     self.status_group.handle(&mut self.status, Event::Submit { request, ticket: None }, now);
                 }
@@ -293,25 +341,24 @@ impl Loop {
         true
     }
 
-    fn submit(&mut self, change: Change, done: Done, now: Now) {
+    fn submit(&mut self, change: Change, ticket: Ticket, now: Now) {
         if self.tree.failed {
-            return done(Err(DbError::Storage));
+            if let Some(caller) = self.callers.take(ticket) {
+                (caller.done)(Err(DbError::Storage));
+            }
+        } else if self.callers.is_waiting(ticket) {
+            let request = TreeRequest::Change(change);
+            let event = Event::Submit { request, ticket: Some(ticket) };
+            self.tree_group.handle(&mut self.tree, event, now);
         }
-        let ticket = Some(self.tree.ticket(done, waits_for_disk(&change)));
-        let request = TreeRequest::Change(change);
-        self.tree_group.handle(&mut self.tree, Event::Submit { request, ticket }, now);
     }
 
     fn serve_corosync(&mut self, ready: Ready) {
-        if ready.quorum {
-            self.serve_quorum();
-        }
         if ready.cmap {
             self.serve_cmap();
         }
-        if ready.tree {
-            let now = self.now();
-            self.tree_group.dispatch(&mut self.tree, now);
+        if ready.tree || ready.quorum {
+            self.serve_tree();
         }
         if ready.status {
             let now = self.now();
@@ -319,20 +366,38 @@ impl Loop {
         }
     }
 
-    fn serve_quorum(&mut self) {
-        match self.quorum.connection.as_ref().map(quorum::Connection::dispatch) {
-            Some(Ok(Some(false))) => self.set_quorate(false),
-            Some(Ok(Some(true))) => {
-                // What was reported before quorum came back may be of a part that had none.
-                let now = self.now();
-                self.tree_group.dispatch(&mut self.tree, now);
-                self.set_quorate(true);
+    /// Serves the database group, whose messages count only with quorum; of that corosync tells elsewhere.
+    /// A loss counts for what is still to be delivered, a gain only after all that could be delivered
+    /// when it was learnt of: what only the lost part of a cluster got must not be applied.
+    fn serve_tree(&mut self) {
+        let (mut reports, mut outcome) = self.tree_group.collect();
+        let quorum = self.ask_quorum();
+        if quorum == Some(false) {
+            self.set_quorate(false);
+        }
+        let now = self.now();
+        while !reports.is_empty() {
+            for report in reports {
+                self.tree_group.reported(&mut self.tree, report, now);
             }
-            Some(Ok(None)) | None => {}
+            let goes_on = quorum == Some(true) && outcome.is_ok();
+            (reports, outcome) = if goes_on { self.tree_group.collect() } else { (Vec::new(), outcome) };
+        }
+        self.tree_group.finish_reports(&mut self.tree, outcome, now);
+        if quorum == Some(true) {
+            self.set_quorate(true);
+        }
+    }
+
+    /// What is new of quorum. Without a connection there is none.
+    fn ask_quorum(&mut self) -> Option<bool> {
+        match self.quorum.connection.as_ref().map(quorum::Connection::dispatch) {
+            Some(Ok(news)) => news,
+            None => None,
             Some(Err(error)) => {
                 log::error!(target: "quorum", "quorum_dispatch failed: {error}");
                 self.quorum.connection = None;
-                self.set_quorate(false);
+                Some(false)
             }
         }
     }

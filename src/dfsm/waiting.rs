@@ -47,6 +47,10 @@ impl<R> Waiting<R> {
         self.held.push_back(Held { request, ticket });
     }
 
+    pub(super) fn held_len(&self) -> usize {
+        self.held.len()
+    }
+
     pub(super) fn next_held(&mut self) -> Option<Held<R>> {
         self.held.pop_front()
     }

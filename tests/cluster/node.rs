@@ -83,6 +83,10 @@ impl Node {
         self.corosync = Some(corosync::start(&self.space, &self.dir));
     }
 
+    pub fn corosync(&self) -> &Process {
+        self.corosync.as_ref().expect("corosync runs")
+    }
+
     /// Ends corosync at once.
     pub fn kill_corosync(&mut self) {
         drop(self.corosync.take());

@@ -16,6 +16,7 @@ mod ino;
 mod listing;
 mod mode;
 mod plug;
+mod removed;
 mod setattr;
 mod stale;
 

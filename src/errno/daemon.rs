@@ -86,6 +86,7 @@ impl ToErrno for crate::fs::FsError {
             // The kernel walks the path once more, and reports what it finds then.
             Self::Stale => libc::ESTALE,
             Self::NameTooLong => libc::ENAMETOOLONG,
+            Self::TooLarge => libc::EFBIG,
             Self::NotDirectory => libc::ENOTDIR,
             Self::IsDirectory => libc::EISDIR,
             Self::Generated | Self::NoQuorum => libc::EACCES,
@@ -193,6 +194,7 @@ mod tests {
             (FsError::NotFound, libc::ENOENT),
             (FsError::Stale, libc::ESTALE),
             (FsError::NameTooLong, libc::ENAMETOOLONG),
+            (FsError::TooLarge, libc::EFBIG),
             (FsError::NotDirectory, libc::ENOTDIR),
             (FsError::IsDirectory, libc::EISDIR),
             (FsError::Generated, libc::EACCES),

@@ -184,6 +184,7 @@ impl Fs {
         };
         let path = match self.path_to_change(inode) {
             Ok(path) => path,
+            Err(FsError::NotFound) => return done(self.write_removed(inode, &write).into()),
             Err(error) => return done(Outcome::refused(error)),
         };
         let Write { offset, append, data } = write;
@@ -262,7 +263,7 @@ fn settle(handles: &Handles, result: &Result<Applied, DbError>) {
     match result {
         Ok(applied) => applied.touched.iter().for_each(|touched| {
             if let Touched::Removed { inode, .. } = touched {
-                handles.settle(*inode);
+                handles.settle_private(*inode);
             }
         }),
         Err(DbError::Change(_) | DbError::Refused(_)) => {}

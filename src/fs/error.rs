@@ -14,6 +14,9 @@ pub enum FsError {
     /// The name has more bytes than one can have.
     #[error("the name is too long")]
     NameTooLong,
+    /// More bytes than one file can have.
+    #[error("the file would be too large")]
+    TooLarge,
     /// A directory is needed.
     #[error("not a directory")]
     NotDirectory,

@@ -33,6 +33,9 @@ pub(crate) struct Removed {
     pub(crate) mtime: UnixTime,
     /// The kernel was not told yet.
     pub(crate) is_leaving: bool,
+    /// The kernel itself asked for the removal: who still has the file open may go on changing what is
+    /// kept here, as on any file system. What another node removed is not to be written in vain.
+    pub(crate) is_private: bool,
 }
 
 /// What is assumed of a file that nobody had open when it left.
@@ -157,7 +160,8 @@ impl Handles {
             let mut files = lock(&self.files);
             let unknown = OpenFile { opens: 0, class: UNKNOWN, removed: None };
             let file = files.all.entry(*inode).or_insert(unknown);
-            file.removed = Some(Removed { content: Arc::clone(content), mtime: *mtime, is_leaving: true });
+            let (content, mtime) = (Arc::clone(content), *mtime);
+            file.removed = Some(Removed { content, mtime, is_leaving: true, is_private: false });
         }
     }
 
@@ -167,6 +171,28 @@ impl Handles {
         if files.all.get(&inode).is_some_and(OpenFile::is_leaving) {
             files.change(inode, OpenFile::settle);
         }
+    }
+
+    /// As [`Handles::settle`], of a file that the kernel itself had removed.
+    pub(crate) fn settle_private(&self, inode: Inode) {
+        let mut files = lock(&self.files);
+        if let Some(removed) = files.all.get_mut(&inode).and_then(|file| file.removed.as_mut()) {
+            removed.is_private = true;
+        }
+        drop(files);
+        self.settle(inode);
+    }
+
+    /// Changes what is kept of a file that is open and that the kernel itself had removed; None when
+    /// it is no such file.
+    pub(crate) fn change_private<T>(
+        &self,
+        inode: Inode,
+        change: impl FnOnce(&mut Removed) -> T,
+    ) -> Option<T> {
+        let mut files = lock(&self.files);
+        let file = files.all.get_mut(&inode).filter(|file| file.opens > 0)?;
+        file.removed.as_mut().filter(|removed| removed.is_private).map(change)
     }
 
     /// As [`Handles::settle`], for all of them: the removal that failed last does not say which.
@@ -231,7 +257,7 @@ mod tests {
     }
 
     fn removed(is_leaving: bool) -> Removed {
-        Removed { content: Arc::new(b"last".to_vec()), mtime: 7, is_leaving }
+        Removed { content: Arc::new(b"last".to_vec()), mtime: 7, is_leaving, is_private: false }
     }
 
     /// Removes so many other files that none of before is kept for being recent.
@@ -262,6 +288,25 @@ mod tests {
         handles.close(5);
         pass(&handles);
         assert_eq!(handles.removed(5), None);
+    }
+
+    #[test]
+    fn only_what_the_kernel_removed_is_changed_and_only_while_it_is_open() {
+        let handles = Handles::default();
+        let cut = |inode| handles.change_private(inode, |removed| removed.content = Arc::default());
+        for inode in [5, 6, 7] {
+            handles.open(inode, Class::default());
+            assert_eq!(cut(inode), None, "in the tree");
+            handles.keep_removed(&[removal(inode)]);
+            assert_eq!(cut(inode), None, "leaving");
+        }
+        handles.settle(5);
+        handles.settle_private(6);
+        handles.settle_private(7);
+        handles.close(7);
+        assert_eq!((cut(5), cut(6), cut(7)), (None, Some(()), None));
+        let length = |inode| handles.removed(inode).map(|(removed, _)| removed.content.len());
+        assert_eq!((length(5), length(6), length(7)), (Some(4), Some(0), Some(4)));
     }
 
     #[test]

@@ -28,7 +28,9 @@ impl Fs {
     /// It is not there any more.
     pub fn opendir(&self, ino: u64) -> Result<u64, FsError> {
         let inode = entry_target(ino).ok_or(FsError::NotDirectory)?;
-        let is_dir = self.cfs.db.read().get(inode).ok_or(FsError::Stale)?.is_dir();
+        // Not as with a file, which is another one from one moment to the next: a directory was not there
+        // in between.
+        let is_dir = self.cfs.db.read().get(inode).ok_or(FsError::NotFound)?.is_dir();
         if is_dir { Ok(self.handles.number()) } else { Err(FsError::NotDirectory) }
     }
 

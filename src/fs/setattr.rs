@@ -94,6 +94,7 @@ impl Fs {
                 Change::Truncate { path, size },
                 Box::new(move |result| done(outcome(result, Vec::new(), |_| Ok(())))),
             ),
+            Err(FsError::NotFound) => done(self.truncate_removed(inode, size).into()),
             Err(error) => done(Err(error).into()),
         }
     }
@@ -103,6 +104,10 @@ impl Fs {
         let Some(inode) = entry_target(ino) else { return done(Err(FsError::Generated).into()) };
         let path = match self.path_to_change(inode) {
             Ok(path) => path,
+            Err(FsError::NotFound) => {
+                let set = self.touch_removed(inode, mtime);
+                return done(set.and_then(|()| self.getattr(ino)).into());
+            }
             Err(error) => return done(Err(error).into()),
         };
         if mtime == EXPIRE && self.is_expired_lock(inode, &path) {

@@ -1,9 +1,11 @@
-//! Files that were removed or replaced while open: they are read on, and cannot be written.
+//! Files that were removed or replaced while open: they are read on, and written on by those
+//! who had them open when this node removed them.
 
 use crate::fixture::{Tree, refused};
 use std::fs::{self, File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::UNIX_EPOCH;
 
 const LENGTH: usize = 200_000;
 
@@ -70,11 +72,52 @@ fn files_removed_elsewhere_are_read_to_the_end() {
 }
 
 #[test]
-fn writing_a_removed_file_is_refused() {
+fn a_file_removed_here_is_written_on() {
+    let tree = Tree::new();
+    let path = tree.write("f", "old");
+    let file = OpenOptions::new().read(true).write(true).open(&path).expect("open");
+    let mut end = OpenOptions::new().append(true).open(&path).expect("open");
+    fs::remove_file(&path).expect("unlink");
+    let version = tree.cfs.db.read().version();
+    tree.write("f", "new");
+    let now = file.metadata().expect("fstat").mtime();
+    assert_eq!(file.write_at(b"abcdef", 4000).expect("write"), 6);
+    end.write_all(b"gh").expect("append");
+    file.set_len(4007).expect("truncate");
+    file.sync_all().expect("nothing to store");
+    drop_pages(&file);
+    let mut read = vec![0; 5000];
+    assert_eq!(file.read_at(&mut read, 0).expect("read"), 4007);
+    assert_eq!((&read[..5], &read[3999..4007]), (&b"old\0\0"[..], &b"\0abcdefg"[..]));
+    let stat = file.metadata().expect("fstat");
+    assert_eq!((stat.nlink(), stat.size()), (0, 4007));
+    assert!(stat.mtime() >= now);
+    refused(file.write_at(b"x", 1 << 20), libc::EFBIG);
+    refused(file.set_len((1 << 20) + 1), libc::EFBIG);
+    let epoch = fs::FileTimes::new().set_accessed(UNIX_EPOCH).set_modified(UNIX_EPOCH);
+    file.set_times(epoch).expect("futimens");
+    assert_eq!(file.metadata().expect("fstat").mtime(), 0);
+
+    assert_eq!(tree.read("f"), b"new");
+    assert_eq!(tree.cfs.db.read().version(), version + 2, "made and written");
+}
+
+#[test]
+fn a_mapping_of_a_removed_file_is_written_back() {
+    let tree = Tree::new();
+    // Maps a file, removes it, changes the mapping, and asks whether all could be stored.
+    let script = "import mmap, os; f = open('f', 'w+b'); f.truncate(8192); m = mmap.mmap(f.fileno(), 8192); \
+                  os.unlink('f'); m[5000] = 7; m.flush(); os.fsync(f.fileno()); m.close(); f.close()";
+    let output = tree.shell_as(0, 0, &format!("cd $TREE && python3 -c \"{script}\""));
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_file_removed_elsewhere_is_not_written_in_vain() {
     let tree = Tree::new();
     let path = tree.write("f", "x");
     let file = OpenOptions::new().read(true).write(true).open(&path).expect("open");
-    fs::remove_file(&path).expect("unlink");
+    tree.elsewhere(pmxcfs::memdb::Change::Delete { path: "f".into() });
     refused(file.write_at(b"y", 0), libc::ENOENT);
     refused(file.set_len(0), libc::ENOENT);
     file.sync_all().expect("nothing to store");

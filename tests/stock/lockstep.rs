@@ -5,10 +5,11 @@ use crate::daemon::Side;
 use crate::exchange::{self, GuestList};
 use crate::host::{Host, Row, Served};
 use crate::known::{self, LATE, NO_FILES_AT};
-use crate::operation::{Actor, Answer, Operation, Place, User};
+use crate::operation::{Actor, Answer, Content, Operation, Place, User};
 use crate::random::{Chooser, DIRECTORIES, number, seed};
 use crate::stock_binary;
 use crate::tree::{self, Tree};
+use nix::fcntl::OFlag;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::thread;
@@ -78,6 +79,12 @@ impl Pair {
         }
     }
 
+    fn make_directories(&mut self) {
+        for directory in DIRECTORIES {
+            self.step(User::Root, &Operation::Mkdir { path: Place::new(directory) });
+        }
+    }
+
     fn fail(&self, what: &str) -> ! {
         panic!("{what}\nthe last steps:\n  {}", Vec::from(self.last.clone()).join("\n  "));
     }
@@ -144,9 +151,7 @@ fn random_operations_have_the_same_answers() {
     let steps = number("STOCK_STEPS").unwrap_or(STEPS);
     let (stock_host, our_host) = (Host::new(), Host::new());
     let mut pair = Pair::start((&stock_host, &stock), (&our_host, &Side::Ours));
-    for directory in DIRECTORIES {
-        pair.step(User::Root, &Operation::Mkdir { path: Place::new(directory) });
-    }
+    pair.make_directories();
     for step in 1..=steps {
         let (user, operation) = (chooser.user(), chooser.operation());
         pair.step(user, &operation);
@@ -164,4 +169,49 @@ fn random_operations_have_the_same_answers() {
     tree::assert_same("stock on our database", &stock, &before);
     tree::assert_same("ours on stock's database", &before, &ours);
     crossed.stop();
+}
+
+/// What the random operations do not try, as stock's tree then has a hidden file: only the answers are
+/// compared.
+#[test]
+fn removed_files_are_used_on() {
+    let Some(binary) = stock_binary() else { return };
+    let (stock_host, our_host) = (Host::new(), Host::new());
+    let mut pair = Pair::start((&stock_host, &Side::Stock(binary)), (&our_host, &Side::Ours));
+    pair.make_directories();
+    let path = Place::new(b"d/a");
+    let content = |length| Content { seed: 9, length };
+    let read = Operation::ReadAt { slot: 0, offset: 0, length: 10_000 };
+    for removal in [
+        Operation::Unlink { path: path.clone() },
+        Operation::Rename { from: Place::new(b"d/b"), to: path.clone() },
+    ] {
+        let operations = [
+            Operation::Replace { path: path.clone(), content: content(5000) },
+            Operation::Replace { path: Place::new(b"d/b"), content: content(10) },
+            Operation::Open { slot: 0, path: path.clone(), flags: OFlag::O_RDWR },
+            Operation::Open { slot: 1, path: path.clone(), flags: OFlag::O_WRONLY | OFlag::O_APPEND },
+            removal,
+            read.clone(),
+            Operation::WriteAt { slot: 0, offset: 100, content: content(50) },
+            Operation::WriteAt { slot: 0, offset: 8000, content: content(50) },
+            Operation::WriteAt { slot: 1, offset: 0, content: content(20) },
+            read.clone(),
+            Operation::SetLength { slot: 0, size: 6000 },
+            Operation::SetLength { slot: 0, size: (1 << 20) + 1 },
+            Operation::WriteAt { slot: 0, offset: 1 << 20, content: content(1) },
+            Operation::Sync { slot: 0 },
+            read.clone(),
+            Operation::Read { path: path.clone() },
+            Operation::Close { slot: 0 },
+            Operation::Close { slot: 1 },
+            Operation::Read { path: path.clone() },
+        ];
+        for operation in operations {
+            let (stock, ours) = pair.act(User::Root, &operation);
+            assert_eq!(stock, ours, "{operation:?}");
+        }
+    }
+    pair.compare("in the end");
+    pair.stop();
 }

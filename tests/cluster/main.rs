@@ -9,6 +9,8 @@ mod compare;
 mod corosync;
 mod corosync_conf;
 mod guests;
+mod hostile;
+mod intruder;
 mod load;
 mod locks;
 mod membership;

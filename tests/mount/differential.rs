@@ -40,11 +40,21 @@ struct Pair {
     ours: File,
     plain: File,
     is_append: bool,
+    removed: Option<Removal>,
+}
+
+/// By whom a file was removed. What is removed here is used on as in any directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Removal {
+    Here,
+    Elsewhere,
 }
 
 impl Pair {
-    fn is_removed(&self) -> bool {
-        self.plain.metadata().expect("fstat").nlink() == 0
+    fn note(&mut self, removal: Removal) {
+        if self.removed.is_none() && self.plain.metadata().expect("fstat").nlink() == 0 {
+            self.removed = Some(removal);
+        }
     }
 }
 
@@ -85,7 +95,8 @@ impl World {
             10 => self.truncate_open(),
             _ => self.close(),
         }
-        for pair in &self.open {
+        for pair in &mut self.open {
+            pair.note(if elsewhere { Removal::Elsewhere } else { Removal::Here });
             check_open(pair);
         }
     }
@@ -182,7 +193,7 @@ impl World {
         let errno = |result: &io::Result<File>| result.as_ref().err().and_then(io::Error::raw_os_error);
         assert_eq!(errno(&ours), errno(&plain), "open {path}");
         if let (Ok(ours), Ok(plain)) = (ours, plain) {
-            self.open.push(Pair { ours, plain, is_append });
+            self.open.push(Pair { ours, plain, is_append, removed: None });
             if self.open.len() > OPEN_MAX {
                 self.open.remove(0);
             }
@@ -196,7 +207,7 @@ impl World {
     fn write_open(&mut self) {
         let (data, offset) = (self.random.data(), self.random.below(3) as u64 * 3000);
         let Some(pair) = self.any_open().map(|index| &self.open[index]) else { return };
-        if pair.is_removed() {
+        if pair.removed == Some(Removal::Elsewhere) {
             let result = pair.ours.write_at(b"x", offset).map_err(|error| error.raw_os_error());
             assert_eq!(result, Err(Some(libc::ENOENT)));
             return;
@@ -212,7 +223,7 @@ impl World {
     fn truncate_open(&mut self) {
         let size = self.random.below(3) as u64 * 2500;
         let Some(pair) = self.any_open().map(|index| &self.open[index]) else { return };
-        if !pair.is_removed() {
+        if pair.removed != Some(Removal::Elsewhere) {
             same("truncate of an open file", pair.ours.set_len(size), pair.plain.set_len(size));
         }
     }

@@ -99,11 +99,10 @@ pub struct ConnectOptions {
 /// A connection to a service.
 #[derive(Debug)]
 pub struct Client {
-    // First of all, as the server frees the memory when the socket is closed: we must not hold it then.
-    link: Link,
     socket: OwnedFd,
     server: Peer,
     max_message_size: u32,
+    link: Link,
     connected: bool,
     /// False when the server is not to hear of our end.
     ours: bool,

@@ -139,20 +139,20 @@ fn run(entry: &Entry, size: u32) {
         log::debug!("IPC: {} did not wait for its rings: {error}", who(connection.client()));
         return;
     }
-    let ServerRings { mapping, requests, responses, response_data } = rings;
+    let (mapping, requests, responses) = rings.allocate_responses();
     let mut server = RingServer {
         shared,
         connection,
         mapping,
         requests: Reader::new(requests),
-        responses: Writer::of_sparse(responses, response_data),
+        responses: Writer::new(responses),
         size: size as usize,
         message: Vec::new(),
         patience: Patience::default(),
     };
     let end = server.serve();
-    server.requests.ring().header().close();
-    server.responses.ring().header().close();
+    server.requests.ring().close();
+    server.responses.ring().close();
     connection.hang_up();
     match end {
         End::Gone | End::Stopping => log::debug!("IPC: {}: {end}", who(connection.client())),
@@ -241,8 +241,6 @@ impl RingServer<'_> {
         // At most the agreed size, which was made to fit.
         let size = (RESPONSE_HEADER_LEN + data.len()) as i32;
         let header = ResponseHeader { id, size, error: response.error }.encode();
-        // Without memory it breaks when it is written; so it does when a client has cut the file.
-        let _ = self.responses.allocate(RESPONSE_HEADER_LEN + data.len());
         let mut waited = RoomWait::default();
         while !self.responses.put(&[&header, data])? {
             waited.more(self.shared, &self.connection.socket)?;

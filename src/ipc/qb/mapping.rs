@@ -36,17 +36,16 @@ pub(crate) fn page_size() -> usize {
     size.and_then(|size| usize::try_from(size).ok()).unwrap_or(SMALLEST)
 }
 
-/// Allocates `len` bytes of a file from `offset` on, so that no access to them can fail later for want of
+/// Allocates the first `len` bytes of a file, so that no access to them can fail later for want of
 /// memory. A file system that cannot do that leaves it to the access.
 ///
 /// # Errors
 /// If there is not enough memory now.
-pub(crate) fn allocate(file: impl AsFd, offset: usize, len: usize) -> nix::Result<()> {
+pub(crate) fn allocate(file: impl AsFd, len: usize) -> nix::Result<()> {
     const TRIES: u32 = 5; // a timer's signals may interrupt each
-    let number = |n| libc::off_t::try_from(n).map_err(|_| Errno::EFBIG);
-    let (offset, size) = (number(offset)?, number(len)?);
+    let size = libc::off_t::try_from(len).map_err(|_| Errno::EFBIG)?;
     for _ in 0..TRIES {
-        match fallocate(&file, FallocateFlags::empty(), offset, size) {
+        match fallocate(&file, FallocateFlags::empty(), 0, size) {
             Err(Errno::EINTR) => {}
             Err(Errno::EOPNOTSUPP) => return Ok(()),
             result => return result,

@@ -3,10 +3,9 @@
 //! copied out before anything in it is looked at. A violation of the protocol is [`Broken`]: the
 //! connection is worth nothing from there on.
 
-use super::mapping::{self, Mapping};
+use super::mapping::Mapping;
 use super::sem;
 use super::wire::ring_header;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -24,39 +23,11 @@ const STATE_CONSUMED: u32 = 0xd0d0_d0d0;
 #[error("{0}")]
 pub(crate) struct Broken(pub &'static str);
 
-/// The header of a ring: where it lies in a mapping.
-#[derive(Debug, Clone)]
-pub(crate) struct Header {
-    mapping: Arc<Mapping>,
-    at: usize,
-}
-
-impl Header {
-    /// The header at this offset.
-    pub(crate) fn new(mapping: Arc<Mapping>, at: usize) -> Self {
-        Self { mapping, at }
-    }
-
-    fn field(&self, offset: usize) -> &AtomicU32 {
-        self.mapping.u32(self.at + offset)
-    }
-
-    /// How many ends say they use the ring.
-    pub(crate) fn references(&self) -> &AtomicU32 {
-        self.field(ring_header::REFERENCES)
-    }
-
-    /// Tells the other end that this one is gone, as libqb does.
-    pub(crate) fn close(&self) {
-        self.references().store(1, Ordering::Relaxed);
-        self.references().fetch_sub(1, Ordering::Release);
-    }
-}
-
 /// Where a ring lies in a mapping.
 #[derive(Debug, Clone)]
 pub(crate) struct Ring {
-    header: Header,
+    mapping: Arc<Mapping>,
+    header: usize,
     data: usize,
     /// Words of the data; private, whatever the shared header says.
     words: u32,
@@ -67,22 +38,21 @@ impl Ring {
     /// not make a ring.
     pub(crate) fn new(mapping: Arc<Mapping>, header: usize, data: usize, len: usize) -> Option<Self> {
         let words = u32::try_from(len / 4).ok()?;
-        let header = Header::new(mapping, header);
-        (words > CHUNK_HEADER_WORDS).then_some(Self { header, data, words })
-    }
-
-    /// Its header.
-    pub(crate) fn header(&self) -> &Header {
-        &self.header
+        (words > CHUNK_HEADER_WORDS).then_some(Self { mapping, header, data, words })
     }
 
     fn field(&self, offset: usize) -> &AtomicU32 {
-        self.header.field(offset)
+        self.mapping.u32(self.header + offset)
     }
 
     /// The semaphore that counts unread chunks.
     pub(crate) fn semaphore(&self) -> &AtomicU64 {
-        self.header.mapping.u64(self.header.at + ring_header::SEMAPHORE)
+        self.mapping.u64(self.header + ring_header::SEMAPHORE)
+    }
+
+    /// How many ends say they use the ring.
+    pub(crate) fn references(&self) -> &AtomicU32 {
+        self.field(ring_header::REFERENCES)
     }
 
     /// What the server asks the client to respect before it sends.
@@ -92,7 +62,13 @@ impl Ring {
 
     /// Whether a file was cut below the ring: what was read is worth nothing.
     pub(crate) fn is_cut(&self) -> bool {
-        self.header.mapping.is_broken()
+        self.mapping.is_broken()
+    }
+
+    /// Tells the other end that this one is gone, as libqb does.
+    pub(crate) fn close(&self) {
+        self.references().store(1, Ordering::Relaxed);
+        self.references().fetch_sub(1, Ordering::Release);
     }
 
     fn capacity(&self) -> usize {
@@ -101,7 +77,7 @@ impl Ring {
 
     /// The word at `index`, which wraps.
     fn word(&self, index: u32) -> &AtomicU32 {
-        self.header.mapping.u32(self.data + (index % self.words) as usize * 4)
+        self.mapping.u32(self.data + (index % self.words) as usize * 4)
     }
 
     /// The index `words` after `index`.
@@ -127,15 +103,15 @@ impl Ring {
     fn copy_out(&self, index: u32, len: usize, bytes: &mut Vec<u8>) {
         let (start, first) = self.pieces(index, 0, len);
         bytes.clear();
-        self.header.mapping.append(start, first, bytes);
-        self.header.mapping.append(self.data, len - first, bytes);
+        self.mapping.append(start, first, bytes);
+        self.mapping.append(self.data, len - first, bytes);
     }
 
     fn copy_in(&self, index: u32, skip: usize, bytes: &[u8]) {
         let (start, first) = self.pieces(index, skip, bytes.len());
         let (head, tail) = bytes.split_at(first);
-        self.header.mapping.write(start, head);
-        self.header.mapping.write(self.data, tail);
+        self.mapping.write(start, head);
+        self.mapping.write(self.data, tail);
     }
 }
 
@@ -205,49 +181,17 @@ pub(crate) struct Writer {
     ring: Ring,
     /// Where the next chunk starts. Invariant: below the ring's words.
     index: u32,
-    /// The data's file, as long as not all of it has memory, and how many bytes have.
-    sparse: Option<(OwnedFd, usize)>,
 }
 
 impl Writer {
     /// The writer of a new ring.
     pub(crate) fn new(ring: Ring) -> Self {
-        Self { ring, index: 0, sparse: None }
-    }
-
-    /// The writer of a new ring whose data is in `file`, which has no memory yet.
-    pub(crate) fn of_sparse(ring: Ring, file: OwnedFd) -> Self {
-        Self { ring, index: 0, sparse: Some((file, 0)) }
+        Self { ring, index: 0 }
     }
 
     /// The ring.
     pub(crate) fn ring(&self) -> &Ring {
         &self.ring
-    }
-
-    /// Sees to it that there is memory for the next chunk, of `len` bytes. Most connections never
-    /// need more than the first part of their ring, and a ring of memory takes longer to get than
-    /// all else of a connection.
-    ///
-    /// # Errors
-    /// If there is none. It may be written nevertheless; that may break the mapping.
-    pub(crate) fn allocate(&mut self, len: usize) -> nix::Result<()> {
-        /// What is allocated at once, at least.
-        const STEP: usize = 64 << 10;
-        let capacity = self.ring.capacity();
-        let Some((file, allocated)) = &mut self.sparse else { return Ok(()) };
-        let end = (self.index as usize * 4).saturating_add(len).saturating_add(MARGIN);
-        if end <= *allocated {
-            return Ok(());
-        }
-        // One that wraps needs both ends of the ring.
-        let wanted = end.next_multiple_of(STEP).max(2 * *allocated).min(capacity);
-        mapping::allocate(&*file, *allocated, wanted - *allocated)?;
-        *allocated = wanted;
-        if wanted == capacity {
-            self.sparse = None;
-        }
-        Ok(())
     }
 
     /// Bytes that may be taken now.

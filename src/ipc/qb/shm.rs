@@ -80,15 +80,26 @@ pub(crate) struct ServerRings {
     pub(crate) mapping: Arc<Mapping>,
     pub(crate) requests: Ring,
     pub(crate) responses: Ring,
-    pub(crate) response_data: OwnedFd,
+    response_data: OwnedFd,
+    len: usize,
+}
+
+impl ServerRings {
+    /// Allocates the memory of the responses. A stock client is about to do the same; it takes a
+    /// while, in which it can be busy with the requests. Closes the last file.
+    pub(crate) fn allocate_responses(self) -> (Arc<Mapping>, Ring, Ring) {
+        // Without memory the connection breaks when, and if, an answer needs it.
+        let _ = mapping::allocate(&self.response_data, self.len);
+        (self.mapping, self.requests, self.responses)
+    }
 }
 
 impl RingFiles {
     /// Makes the files for `peer`, for messages of `max_message_size`, and maps what the server
     /// needs. `socket` is the number of the connection's descriptor, for the name.
     ///
-    /// The data files are left sparse: a stock client allocates them, and is charged for them. Others
-    /// get what they use.
+    /// The data files are left sparse: a stock client allocates them, and is charged for them. If
+    /// it does not and memory runs out, only its own connection breaks.
     ///
     /// # Errors
     /// As of the file system.
@@ -119,7 +130,7 @@ impl RingFiles {
                 .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
         };
         let (requests, responses) = (ring(0, 1)?, ring(2, 3)?);
-        Ok((files, ServerRings { mapping, requests, responses, response_data }))
+        Ok((files, ServerRings { mapping, requests, responses, response_data, len }))
     }
 
     fn make_dir(shm: &Arc<ShmDir>, service: &str, peer: Peer, socket: i32) -> io::Result<Self> {

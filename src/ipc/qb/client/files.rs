@@ -4,27 +4,24 @@
 //! fault is caught.
 
 use super::ClientError;
-use crate::ipc::qb::mapping::Mapping;
-use crate::ipc::qb::ring::{Header, Ring};
+use crate::ipc::qb::mapping::{Mapping, allocate};
+use crate::ipc::qb::ring::Ring;
 use crate::ipc::qb::wire::{parse_ring_header, ring_header};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// The rings' files, mapped.
+/// The three rings' files, mapped.
 #[derive(Debug)]
 pub(super) struct Files {
-    requests: Ring,
-    responses: Ring,
-    /// Of the ring of events only this is touched, which counts its users.
-    events: Header,
+    rings: [Ring; 3],
     /// Of all files, to remove them should the server not do it.
     paths: Vec<PathBuf>,
 }
@@ -36,47 +33,36 @@ struct OpenRing {
     paths: [PathBuf; 2],
 }
 
-/// What there is to talk with.
-pub(super) struct Opened {
-    pub(super) files: Files,
-    pub(super) requests: Ring,
-    pub(super) request_data: OwnedFd,
-    pub(super) responses: Ring,
-}
-
 impl Files {
     /// Opens the rings with these base paths, with `len` bytes of data each.
-    pub(super) fn open(bases: &[Vec<u8>; 3], len: usize) -> Result<Opened, ClientError> {
+    pub(super) fn open(bases: &[Vec<u8>; 3], len: usize) -> Result<(Self, [Ring; 3]), ClientError> {
         let [requests, responses, events] = bases;
         let opened = [open_ring(requests, len)?, open_ring(responses, len)?, open_ring(events, len)?];
+        // A connection that stands must not break because others fill the memory later. The server
+        // is doing the second one right now.
+        opened[..2].iter().try_for_each(|ring| allocate(&ring.data, len))?;
         let part = |file, len| -> (BorrowedFd<'_>, usize) { (File::as_fd(file), len) };
-        let [requests, responses, events] = &opened;
-        let (mapping, at) = Mapping::of_files(&[
-            part(&requests.header, ring_header::LEN),
-            part(&requests.data, len),
-            part(&responses.header, ring_header::LEN),
-            part(&responses.data, len),
-            part(&events.header, ring_header::LEN),
-        ])?;
+        let parts: Vec<_> = opened
+            .iter()
+            .flat_map(|ring| [part(&ring.header, ring_header::LEN), part(&ring.data, len)])
+            .collect();
+        let (mapping, at) = Mapping::of_files(&parts)?;
         let mapping = Arc::new(mapping);
-        let ring = |header: usize, data: usize| {
-            Ring::new(Arc::clone(&mapping), at[header], at[data], len)
+        let ring = |index: usize| {
+            Ring::new(Arc::clone(&mapping), at[2 * index], at[2 * index + 1], len)
                 .ok_or(ClientError::Protocol("size of a ring"))
         };
-        let (requests, responses) = (ring(0, 1)?, ring(2, 3)?);
-        let events = Header::new(Arc::clone(&mapping), at[4]);
-        for header in [requests.header(), responses.header(), &events] {
-            header.references().fetch_add(1, Ordering::AcqRel);
+        let rings = [ring(0)?, ring(1)?, ring(2)?];
+        for ring in &rings {
+            ring.references().fetch_add(1, Ordering::AcqRel);
         }
-        let [request, response, event] = opened;
-        let paths = [request.paths, response.paths, event.paths].into_iter().flatten().collect();
-        let files = Self { requests: requests.clone(), responses: responses.clone(), events, paths };
-        Ok(Opened { files, requests, request_data: request.data.into(), responses })
+        let paths = opened.into_iter().flat_map(|ring| ring.paths).collect();
+        Ok((Self { rings: rings.clone(), paths }, rings))
     }
 
     /// Tells the server that we are done.
     pub(super) fn close(&self) {
-        [self.requests.header(), self.responses.header(), &self.events].into_iter().for_each(Header::close);
+        self.rings.iter().for_each(Ring::close);
     }
 
     /// Removes the files and their directory in the place of a server that was killed, as far as

@@ -2,7 +2,7 @@
 //! for each request. The server is not trusted with our life: should it cut the files, that ends the
 //! connection, not the program.
 
-use super::files::{Files, Opened};
+use super::files::Files;
 use super::{ClientError, Deadline, LIVENESS_INTERVAL, wait_for};
 use crate::ipc::qb::mapping::page_size;
 use crate::ipc::qb::ring::{Reader, Writer};
@@ -35,9 +35,8 @@ impl Rings {
     pub(super) fn open(response: &AuthResponse) -> Result<Self, ClientError> {
         let len = wire::ring_len(response.max_message_size, page_size());
         let len = len.ok_or(ClientError::Protocol("message size"))?;
-        let Opened { files, requests, request_data, responses } = Files::open(&response.rings, len)?;
-        let requests = Writer::of_sparse(requests, request_data);
-        Ok(Self { requests, responses: Reader::new(responses), files })
+        let (files, [requests, responses, _]) = Files::open(&response.rings, len)?;
+        Ok(Self { requests: Writer::new(requests), responses: Reader::new(responses), files })
     }
 
     /// Sends the message that the `parts` are together.
@@ -48,14 +47,12 @@ impl Rings {
         deadline: Deadline,
     ) -> Result<(), ClientError> {
         let ring = self.requests.ring();
-        if ring.header().references().load(Ordering::Acquire) != BOTH {
+        if ring.references().load(Ordering::Acquire) != BOTH {
             return Err(if ring.is_cut() { CUT } else { ClientError::NotConnected });
         }
         if ring.flow_control().load(Ordering::Relaxed) == HOLD_BACK {
             return Err(ClientError::Busy);
         }
-        // If others have filled the memory, this request fails, and the connection with it.
-        self.requests.allocate(parts.iter().map(|part| part.len()).sum())?;
         let written = self.requests.put(parts);
         if self.requests.ring().is_cut() {
             return Err(CUT);

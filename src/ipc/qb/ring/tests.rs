@@ -125,7 +125,7 @@ fn limits_of_the_caller_hold() {
 #[test]
 fn closing_shows_no_reference() {
     let ring = ring();
-    ring.header().references().store(2, Ordering::Relaxed);
-    ring.header().close();
-    assert_eq!(ring.header().references().load(Ordering::Relaxed), 0);
+    ring.references().store(2, Ordering::Relaxed);
+    ring.close();
+    assert_eq!(ring.references().load(Ordering::Relaxed), 0);
 }

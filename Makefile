@@ -7,7 +7,7 @@ RUN_NODE ?= demo
 LIBRARIES = -p libpmxcfs -p libpmxcfs-qb
 
 .PHONY: all build setup run check fmt fmt-check lint doc test sim smoke bench fuzz clean \
-	build-lib install-lib headers
+	build-lib install-lib headers build-perl install-perl install-perl-instead
 
 all: build
 
@@ -87,6 +87,32 @@ install-lib: build-lib
 	ln -sf libpmxcfs-qb.so.$(LIB_VERSION) $(DESTDIR)$(QB_LIBDIR)/libqb.so.100
 	ln -sf libqb.so.100 $(DESTDIR)$(QB_LIBDIR)/libqb.so
 	install -m 0644 include/compat/qb/*.h $(DESTDIR)$(INCLUDEDIR)/pmxcfs/qb
+
+## The Perl module Pmxcfs::IPCC; install-perl-instead puts one in the place of the stock PVE::IPCC as well.
+PERL ?= perl
+PERL_ARCHDIR ?= $(shell $(PERL) -MConfig -e 'print $$Config{vendorarch}')
+PERL_CFLAGS = $(shell $(PERL) -MConfig -e 'print "$$Config{ccflags} $$Config{cccdlflags}"')
+PERL_CORE = $(shell $(PERL) -MConfig -e 'print "$$Config{archlibexp}/CORE"')
+XSUBPP = $(shell $(PERL) -MConfig -e 'print "$$Config{privlibexp}/ExtUtils/xsubpp"')
+PERL_VERSION_OF_US = $(shell sed -n "s/^our .VERSION = '\(.*\)';/\1/p" perl/Pmxcfs/IPCC.pm)
+PERL_OUT = $(LIB_OUT)/perl
+
+build-perl: build-lib
+	@mkdir -p $(PERL_OUT)
+	$(PERL) $(XSUBPP) perl/IPCC.xs > $(PERL_OUT)/IPCC.c.new
+	mv $(PERL_OUT)/IPCC.c.new $(PERL_OUT)/IPCC.c
+	$(CC) -shared -o $(PERL_OUT)/IPCC.so -O2 -g $(PERL_CFLAGS) -Wall -Werror -isystem $(PERL_CORE) -Iinclude \
+		-DVERSION='"$(PERL_VERSION_OF_US)"' -DXS_VERSION='"$(PERL_VERSION_OF_US)"' \
+		$(PERL_OUT)/IPCC.c $(LIB_OUT)/libpmxcfs_c.so
+
+install-perl: build-perl
+	install -d $(DESTDIR)$(PERL_ARCHDIR)/Pmxcfs $(DESTDIR)$(PERL_ARCHDIR)/auto/Pmxcfs/IPCC
+	install -m 0644 perl/Pmxcfs/IPCC.pm $(DESTDIR)$(PERL_ARCHDIR)/Pmxcfs
+	install -m 0644 $(PERL_OUT)/IPCC.so $(DESTDIR)$(PERL_ARCHDIR)/auto/Pmxcfs/IPCC
+
+install-perl-instead: install-perl
+	install -d $(DESTDIR)$(PERL_ARCHDIR)/PVE
+	install -m 0644 perl/PVE/IPCC.pm $(DESTDIR)$(PERL_ARCHDIR)/PVE
 
 ## Makes the committed headers anew from the source.
 headers:

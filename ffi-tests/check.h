@@ -24,13 +24,19 @@ static inline void check_failed(const char *file, int line, const char *fact, lo
 
 #define CHECK(fact) CHECK_IS(!!(fact), 1)
 
-/* The values of two hexadecimal digits at a time, up to the end of the line; how many. */
-static inline size_t parse_hex(const char *text, unsigned char *bytes, size_t room)
+static inline int hex_digit(char c)
+{
+	const char *digits = "0123456789abcdef";
+	const char *at = c ? strchr(digits, c) : NULL;
+	return at ? (int)(at - digits) : -1;
+}
+
+/* The values of two hexadecimal digits at a time, as long as there are any; how many. */
+static inline size_t parse_hex(const char *hex, unsigned char *bytes, size_t room)
 {
 	size_t len = 0;
-	unsigned int byte;
-	while (len < room && sscanf(text + 2 * len, "%2x", &byte) == 1)
-		bytes[len++] = (unsigned char)byte;
+	for (; len < room && hex_digit(hex[0]) >= 0 && hex_digit(hex[1]) >= 0; hex += 2)
+		bytes[len++] = (unsigned char)(hex_digit(hex[0]) * 16 + hex_digit(hex[1]));
 	return len;
 }
 

@@ -14,7 +14,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <qb/qbdefs.h>
+#include <qb/qbutil.h>
+#include <qb/qblog.h>
 #include <qb/qbipcc.h>
+
+#include "check.h"
 
 enum { ECHO = 1, WAIT = 4, LENGTH = 5, MAX_MESSAGE = 1 << 20 };
 
@@ -137,21 +142,6 @@ static void length(const char *service, size_t body_len, uint32_t answer_len)
 	qb_ipcc_disconnect(connection);
 }
 
-static int hex_digit(char c)
-{
-	const char *digits = "0123456789abcdef";
-	const char *at = c ? strchr(digits, c) : NULL;
-	return at ? (int)(at - digits) : -1;
-}
-
-static size_t parse_hex(const char *hex)
-{
-	size_t len = 0;
-	for (; len < MAX_MESSAGE && hex_digit(hex[0]) >= 0 && hex_digit(hex[1]) >= 0; hex += 2)
-		request_body[len++] = (char)(hex_digit(hex[0]) * 16 + hex_digit(hex[1]));
-	return len;
-}
-
 /* ask SERVICE: sends what it reads, a line each: an id and a body in hex ("-" for none); prints the
  * error of each answer and its data in the same way */
 static void ask_lines(const char *service)
@@ -162,7 +152,7 @@ static void ask_lines(const char *service)
 	int32_t id;
 	say("connected", 1);
 	while (fgets(line, sizeof line, stdin) && sscanf(line, "%" SCNd32 " %s", &id, hex) == 2) {
-		ssize_t received = ask(connection, id, parse_hex(hex));
+		ssize_t received = ask(connection, id, parse_hex(hex, (unsigned char *)request_body, sizeof request_body));
 		if (received < (ssize_t)sizeof head)
 			fail("answer", (long)received);
 		memcpy(&head, answer, sizeof head);
@@ -217,6 +207,63 @@ static void hold(const char *service)
 	qb_ipcc_disconnect(connection);
 }
 
+/* try SERVICE TIMEOUT: connects and asks, whatever comes of it */
+static void try_once(const char *service, int timeout_ms)
+{
+	qb_ipcc_connection_t *connection = qb_ipcc_connect(service, MAX_MESSAGE);
+	struct qb_ipc_request_header head = header(ECHO, 4);
+	struct iovec parts[2] = {{&head, sizeof head}, {request_body, 4}};
+	if (!connection) {
+		say("errno", errno);
+		return;
+	}
+	say("answer", (long)qb_ipcc_sendv_recv(connection, parts, 2, answer, sizeof answer, timeout_ms));
+	say("connected", qb_ipcc_is_connected(connection));
+	say("next", (long)qb_ipcc_recv(connection, answer, sizeof answer, 1));
+	qb_ipcc_disconnect(connection);
+}
+
+/* edges SERVICE: what the functions say of what should not be, or not yet; SERVICE is of qb_server */
+static void edges(const char *service)
+{
+	int32_t fd = -5;
+	qb_log_init("qb_client", LOG_USER, LOG_EMERG);
+	say("log", qb_log_ctl(QB_LOG_SYSLOG, QB_LOG_CONF_ENABLED, QB_TRUE));
+	say("log to nowhere", qb_log_ctl(31, QB_LOG_CONF_ENABLED, QB_TRUE) < 0);
+	say("nobody", qb_ipcc_connect("pmxcfs-test-nobody", MAX_MESSAGE) ? 0 : errno);
+	say("null", (long)qb_ipcc_recv(NULL, answer, sizeof answer, 0));
+	say("null", (long)qb_ipcc_send(NULL, answer, 1));
+	say("null", qb_ipcc_get_buffer_size(NULL));
+	qb_ipcc_connection_t *connection = connect_to(service);
+	say("buffer", qb_ipcc_get_buffer_size(connection));
+	say("connected", qb_ipcc_is_connected(connection));
+	say("fd", qb_ipcc_fd_get(connection, &fd));
+	say("fd", fd >= 0);
+	say("nothing yet", (long)qb_ipcc_recv(connection, answer, sizeof answer, 0));
+	say("nothing soon", (long)qb_ipcc_recv(connection, answer, sizeof answer, 30));
+	say("connected", qb_ipcc_is_connected(connection));
+	struct qb_ipc_request_header head = header(WAIT, 0);
+	struct iovec part = {&head, sizeof head};
+	say("no answer", (long)qb_ipcc_sendv_recv(connection, &part, 1, answer, sizeof answer, 30));
+	say("connected", qb_ipcc_is_connected(connection));
+	fill(100, 3);
+	check_echo(ask(connection, ECHO, 100), 100);
+	struct iovec parts[2] = {{&head, sizeof head}, {request_body, MAX_MESSAGE}};
+	say("too long", (long)qb_ipcc_sendv(connection, parts, 2));
+	head = header(ECHO, 100);
+	parts[1].iov_len = 100;
+	say("sent", (long)qb_ipcc_sendv(connection, parts, 2));
+	say("short buffer", (long)qb_ipcc_recv(connection, answer, 60, 5000));
+	say("connected", qb_ipcc_is_connected(connection));
+	qb_ipcc_disconnect(connection);
+	connection = connect_to(service);
+	memcpy(request_body + 200, &head, sizeof head);
+	memcpy(request_body + 200 + sizeof head, request_body, 100);
+	say("sent", (long)qb_ipcc_send(connection, request_body + 200, sizeof head + 100));
+	check_echo(qb_ipcc_recv(connection, answer, sizeof answer, 5000), 100);
+	qb_ipcc_disconnect(connection);
+}
+
 int main(int argc, char **argv)
 {
 	const char *command = argc > 2 ? argv[1] : "";
@@ -234,6 +281,10 @@ int main(int argc, char **argv)
 		refused(argv[2]);
 	else if (strcmp(command, "hang") == 0)
 		hang(argv[2]);
+	else if (strcmp(command, "try") == 0 && argc == 4)
+		try_once(argv[2], atoi(argv[3]));
+	else if (strcmp(command, "edges") == 0)
+		edges(argv[2]);
 	else if (strcmp(command, "hold") == 0)
 		hold(argv[2]);
 	else {

@@ -7,10 +7,12 @@ RUST_NEEDED=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 
 # Build: a C compiler and linker, certificates to reach the crates, SQLite, librrd and what its bindings
 # are made with, corosync's client libraries.
-# Run: rrdcached, sqlite3 to look into the database. Tests: libqb, rrdtool, a corosync of their own.
+# Run: rrdcached, sqlite3 to look into the database. Tests: libqb, Perl and what its modules are built with,
+# C++, valgrind, rrdtool, a corosync of their own.
 PACKAGES="gcc libc6-dev make pkg-config ca-certificates libsqlite3-dev librrd-dev libclang-dev
 libcfg-dev libcmap-dev libcpg-dev libquorum-dev libvotequorum-dev
-libqb-dev corosync rrdcached rrdtool sqlite3 iproute2 util-linux procps python3-minimal"
+libqb-dev libperl-dev g++ valgrind
+corosync rrdcached rrdtool sqlite3 iproute2 util-linux procps python3-minimal"
 
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "setup: this is no Debian; needed are what Debian calls: $PACKAGES, and Rust $RUST_NEEDED" >&2

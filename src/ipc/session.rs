@@ -159,8 +159,10 @@ impl Session {
                 }
                 return Err(error);
             };
-            let Some(pause) = deadline.slice(pause) else { return Err(error) };
-            std::thread::sleep(pause);
+            std::thread::sleep(deadline.slice(pause).unwrap_or_default());
+            if deadline.left().is_err() {
+                return Err(error);
+            }
         }
     }
 

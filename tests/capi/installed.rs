@@ -18,19 +18,24 @@ pub fn root() -> &'static Path {
     ROOT.get_or_init(|| {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("capi");
         let _ = std::fs::remove_dir_all(&root);
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        let make = Command::new("make")
-            .args(["--silent", "install-lib", "PROFILE=dev", "LIBDIR=/usr/lib"])
-            .arg(format!("DESTDIR={}", root.display()))
-            .arg(format!("CARGO={}", env!("CARGO")))
-            .env("CARGO_TARGET_DIR", target)
-            // The outer make's, if there is one, are not for this one.
-            .env_remove("MAKEFLAGS")
-            .current_dir(project())
-            .status();
-        assert!(make.unwrap().success(), "make install-lib failed");
+        make_into(&root, &["install-lib"]);
         root
     })
+}
+
+/// Makes and installs more.
+pub fn make(args: &[&str]) {
+    make_into(root(), args);
+}
+
+fn make_into(root: &Path, args: &[&str]) {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let mut make = Command::new("make");
+    make.args(["--silent", "PROFILE=dev", "LIBDIR=/usr/lib"]).args(args);
+    make.arg(format!("DESTDIR={}", root.display())).arg(format!("CARGO={}", env!("CARGO")));
+    // The outer make's flags, if there is one, are not for this one.
+    make.env("CARGO_TARGET_DIR", target).env_remove("MAKEFLAGS").current_dir(project());
+    run(&mut make);
 }
 
 pub fn lib_dir() -> PathBuf {

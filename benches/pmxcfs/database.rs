@@ -77,9 +77,26 @@ pub fn guest_config(vmid: usize) -> String {
     text
 }
 
+/// What makes a database one of a cluster: the contents of its `corosync.conf`, none otherwise.
+#[derive(Clone, Copy)]
+pub struct CorosyncConf<'a>(pub Option<&'a str>);
+
+/// On its own.
+pub const ALONE: CorosyncConf<'static> = CorosyncConf(None);
+
+impl CorosyncConf<'_> {
+    fn add(self, builder: &mut Builder) -> Outcome<()> {
+        if let Some(text) = self.0 {
+            builder.add(0, "corosync.conf", FILE, Some(text.as_bytes()))?;
+        }
+        Ok(())
+    }
+}
+
 /// `count` guests from VMID 100 on, all of this node.
-pub fn with_guests(path: &Path, node: &str, count: usize) -> Outcome<()> {
+pub fn with_guests(path: &Path, conf: CorosyncConf, node: &str, count: usize) -> Outcome<()> {
     build(path, |builder| {
+        conf.add(builder)?;
         let nodes = builder.directory(0, "nodes")?;
         let node = builder.directory(nodes, node)?;
         let guests = builder.directory(node, "qemu-server")?;
@@ -91,9 +108,10 @@ pub fn with_guests(path: &Path, node: &str, count: usize) -> Outcome<()> {
 }
 
 /// `count` files of together `bytes` bytes, a hundred in a directory.
-pub fn with_files(path: &Path, count: usize, bytes: usize) -> Outcome<()> {
+pub fn with_files(path: &Path, conf: CorosyncConf, count: usize, bytes: usize) -> Outcome<()> {
     let content: Vec<u8> = (0..bytes / count).map(|index| b'a' + (index % 26) as u8).collect();
     build(path, |builder| {
+        conf.add(builder)?;
         let top = builder.directory(0, "files")?;
         let mut directory = top;
         for index in 0..count {

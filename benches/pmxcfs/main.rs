@@ -11,6 +11,9 @@
 mod client;
 mod daemon;
 mod database;
+#[path = "../../tests/cluster/fixture/fixture.rs"]
+#[allow(dead_code, reason = "the tests use all of it")]
+mod fixture;
 mod loads;
 mod process;
 mod table;
@@ -143,6 +146,7 @@ fn run() -> Outcome<bool> {
     loads::ipc::run(&mut bench)?;
     loads::guests::run(&mut bench)?;
     loads::start::run(&mut bench)?;
+    loads::cluster::run(&mut bench)?;
     print!("{}", bench.table);
     Ok(bench.table.is_complete())
 }

@@ -3,30 +3,25 @@
 //! Every scenario runs on three of our daemons. With `STOCK=/path/to/a/stock/pmxcfs` it runs once for every mix
 //! of stock and ours as well; `MIX=sos` picks one (s stock, o ours, by node number).
 
-mod cluster;
 mod coherence;
-mod compare;
-mod corosync;
 mod corosync_conf;
+#[path = "fixture/fixture.rs"]
+mod fixture;
 mod guests;
 mod hostile;
 mod intruder;
 mod load;
 mod locks;
 mod membership;
-mod network;
-mod node;
-mod process;
 mod random;
 mod replication;
 mod rolling;
-mod space;
 mod stalls;
 mod status;
-mod wait;
 mod writers;
 
-use cluster::{Cluster, Mix};
+use fixture::cluster::{Cluster, Mix};
+use fixture::{cluster, node, wait};
 
 /// Time after which a node counts as gone, where the test is not about that.
 const TOKEN: u32 = 5000;

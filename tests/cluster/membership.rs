@@ -83,6 +83,21 @@ scenario!(the_lowest_node_restarts_under_load, |cluster| {
     }
 });
 
+scenario!(an_empty_node_gets_everything, |cluster| {
+    fs::create_dir(cluster[1].tree("d")).expect("mkdir");
+    for index in 0..50 {
+        cluster[2].write(&format!("d/{index}"), vec![b'x'; index * 100]).expect("written");
+    }
+    cluster[1].write("large", vec![b'y'; 1 << 20]).expect("written");
+    for newcomer in [3, 1] {
+        cluster[newcomer].stop();
+        cluster[newcomer].forget().expect("its database is gone");
+        cluster[newcomer].start();
+        cluster.settle();
+        cluster.assert_equal();
+    }
+});
+
 scenario!(all_daemons_restart_at_once, |cluster| {
     cluster[2].write("kept", "text").expect("written");
     soon("the file", || cluster.nodes.iter().all(|node| node.has("kept", "text")));

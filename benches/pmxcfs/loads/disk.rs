@@ -27,7 +27,8 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
         bench.at_most(3, |bench| rows(bench, &daemons));
     }
     if bench.wants(&[REPLACE_IN_STOCK]) {
-        let daemons = bench.start("disk-stock", |path| database::with_guests(path, NODE, GUESTS))?;
+        let daemons =
+            bench.start("disk-stock", |path| database::with_guests(path, database::ALONE, NODE, GUESTS))?;
         bench.at_most(3, |bench| {
             bench.row(REPLACE_IN_STOCK, Unit::Megabytes, Goal::Reference, &daemons, replace);
         });
@@ -37,10 +38,10 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
 
 fn rows(bench: &mut Bench, daemons: &Daemons) {
     bench.row(TINY_PIECES, Unit::Megabytes, Goal::AtMost(2.0), daemons, |daemon, round| {
-        megabytes(daemon, || write_in_pieces(&format!("tiny-{round}"), 500 << 10, 512))
+        megabytes(daemon, || write_in_pieces(format!("tiny-{round}"), 500 << 10, 512))
     });
     bench.row(PIECES, Unit::Megabytes, Goal::AtMost(3.2), daemons, |daemon, round| {
-        megabytes(daemon, || write_in_pieces(&format!("pieces-{round}"), 1 << 20, 4096))
+        megabytes(daemon, || write_in_pieces(format!("pieces-{round}"), 1 << 20, 4096))
     });
     bench.row(REPLACE, Unit::Megabytes, Goal::AtMost(1.5), daemons, replace);
 }

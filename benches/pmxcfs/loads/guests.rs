@@ -19,7 +19,7 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
     }
     let guests = bench.amount(10_000);
     let program = client::compile(&bench.dir)?;
-    let daemons = bench.start("guests", |path| database::with_guests(path, NODE, guests))?;
+    let daemons = bench.start("guests", |path| database::with_guests(path, database::ALONE, NODE, guests))?;
     let request = Request { id: client::GET_GUEST_CONFIG_PROPERTIES, body: BODY, answer_min: guests * 50 };
     let count = bench.amount(10);
     for (load, clients) in [(ONE, 1), (FOUR, 4)] {

@@ -18,7 +18,8 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
         return Ok(());
     }
     let program = client::compile(&bench.dir)?;
-    let daemons = bench.start("ipc", |path| database::with_guests(path, crate::daemon::NODE, 100))?;
+    let daemons =
+        bench.start("ipc", |path| database::with_guests(path, database::ALONE, crate::daemon::NODE, 100))?;
     for daemon in &daemons {
         daemon.inside(|| Ok(fs::write("config", [b'x'; 2048])?))?;
     }

@@ -29,7 +29,7 @@ fn start(bench: &mut Bench) -> Outcome<()> {
             let dir = bench.dir.join(format!("start-{}", side.name()));
             if round == 0 {
                 daemon::prepare(&dir)?;
-                database::with_guests(&daemon::database_path(&dir), NODE, guests)?;
+                database::with_guests(&daemon::database_path(&dir), database::ALONE, NODE, guests)?;
             }
             let Ok(taken) = samples else { continue };
             match Daemon::start_in_background(side, &dir) {
@@ -45,7 +45,8 @@ fn start(bench: &mut Bench) -> Outcome<()> {
 
 fn memory(bench: &mut Bench) -> Outcome<()> {
     let (files, bytes) = (bench.amount(40_000), bench.amount(100 << 20));
-    let daemons: Daemons = bench.start("memory", |path| database::with_files(path, files, bytes))?;
+    let daemons: Daemons =
+        bench.start("memory", |path| database::with_files(path, database::ALONE, files, bytes))?;
     // Memory that is freed right after a start should have been given back.
     std::thread::sleep(Duration::from_secs(1));
     let megabytes = |daemon: &Daemon, which: &str| Ok(daemon.memory(which)? as f64 / 1e6);

@@ -22,7 +22,8 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
         return Ok(());
     }
     // A database that is not empty, as on any node.
-    let daemons = bench.start("tree", |path| database::with_guests(path, crate::daemon::NODE, 100))?;
+    let daemons =
+        bench.start("tree", |path| database::with_guests(path, database::ALONE, crate::daemon::NODE, 100))?;
     round_trip(bench, &daemons);
     reads(bench, &daemons)?;
     small_writes(bench, &daemons);
@@ -125,7 +126,7 @@ fn large_writes(bench: &mut Bench, daemons: &Daemons) {
 }
 
 /// A new file of `size` bytes, a write(2) for each `piece`, closed.
-pub fn write_in_pieces(path: &str, size: usize, piece: usize) -> Outcome<()> {
+pub fn write_in_pieces(path: impl AsRef<Path>, size: usize, piece: usize) -> Outcome<()> {
     let data = vec![b'x'; piece];
     let mut file = File::create(path)?;
     for _ in 0..size / piece {

@@ -12,7 +12,7 @@ RUST_NEEDED=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 PACKAGES="gcc libc6-dev make pkg-config ca-certificates libsqlite3-dev librrd-dev libclang-dev
 libcfg-dev libcmap-dev libcpg-dev libquorum-dev libvotequorum-dev
 libqb-dev libperl-dev g++ valgrind
-corosync rrdcached rrdtool sqlite3 iproute2 util-linux procps python3-minimal"
+corosync rrdcached rrdtool sqlite3 iproute2 util-linux"
 
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "setup: this is no Debian; needed are what Debian calls: $PACKAGES, and Rust $RUST_NEEDED" >&2

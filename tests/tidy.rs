@@ -289,6 +289,22 @@ fn every_file_belongs_to_a_module() {
     }
 }
 
+/// The oldest compiler that the project is built with has no `let` behind `&&`. Newer ones have it in this
+/// edition, and no lint speaks of it.
+#[test]
+fn the_oldest_compiler_reads_it() {
+    let chain = concat!("&&", " let ");
+    let mut paths = Vec::new();
+    for dir in ["src", "tests", "benches", "capi", "qb-compat", "fuzz/fuzz_targets"] {
+        rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(dir), &mut paths);
+    }
+    for path in paths {
+        let text = fs::read_to_string(&path).expect("UTF-8 source");
+        let line = text.lines().position(|line| line.contains(chain));
+        assert_eq!(line.map(|index| index + 1), None, "{} has a let chain in this line", path.display());
+    }
+}
+
 /// A rule that never fires proves nothing: each must complain about a text made to break it.
 #[test]
 fn every_rule_fires() {

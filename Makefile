@@ -6,19 +6,29 @@ RUN_NODE ?= demo
 # The C libraries: built apart, without what only the daemon needs.
 LIBRARIES = -p libpmxcfs -p libpmxcfs-qb
 
-.PHONY: all build setup run check fmt fmt-check lint doc test sim smoke bench fuzz clean \
-	build-lib install-lib headers build-perl install-perl install-perl-instead
+.PHONY: all build setup setup-build setup-run run check fmt fmt-check lint doc test sim smoke bench fuzz \
+	clean build-lib install-lib headers build-perl install-perl install-perl-instead
+
+# Cargo uses all cores by itself.
+.NOTPARALLEL:
 
 all: build
 
+## What all verbs need; those which need less ask for less.
 setup:
-	@tools/setup.sh
+	@tools/setup.sh check
 
-build: setup
+setup-build:
+	@tools/setup.sh build
+
+setup-run:
+	@tools/setup.sh run
+
+build: setup-build
 	$(CARGO) build --release --locked
 
 ## Serves a tree below ./run until Ctrl-C; nothing outside of it is touched.
-run: build
+run: setup-run build
 	@mkdir -p $(RUN_DIR)
 	@echo
 	@echo "  tree       $(RUN_DIR)/etc/pve"
@@ -36,21 +46,21 @@ run: build
 	@exec target/release/pmxcfs --foreground --local --root $(RUN_DIR) \
 		--node $(RUN_NODE) --ip 192.0.2.1 --service pve2-$(RUN_NODE)
 
-check: fmt-check lint doc test smoke build
+check: setup fmt-check lint doc test smoke build
 
-fmt: setup
+fmt: setup-build
 	$(CARGO) fmt
 
-fmt-check: setup
+fmt-check: setup-build
 	@if $(CARGO) fmt --version >/dev/null 2>&1; then $(CARGO) fmt --check; else echo "no rustfmt: format not checked"; fi
 
-lint: setup
+lint: setup-build
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
 		$(CARGO) clippy --locked --all-targets -- -D warnings && \
 		$(CARGO) clippy --locked --all-targets $(LIBRARIES) -- -D warnings; \
 	else echo "no clippy: lints not checked"; fi
 
-doc: setup
+doc: setup-build
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items $(LIBRARIES)
 
@@ -71,7 +81,7 @@ LIB_MAJOR = $(firstword $(subst ., ,$(LIB_VERSION)))
 # Where the loader finds a libqb only if it is told to.
 QB_LIBDIR = $(LIBDIR)/pmxcfs-qb
 
-build-lib:
+build-lib: setup-build
 	$(CARGO) build --quiet --locked --profile $(PROFILE) $(LIBRARIES)
 
 install-lib: build-lib
@@ -115,7 +125,7 @@ install-perl-instead: install-perl
 	install -m 0644 perl/PVE/IPCC.pm $(DESTDIR)$(PERL_ARCHDIR)/PVE
 
 ## Makes the committed headers anew from the source.
-headers:
+headers: setup-build
 	PMXCFS_WRITE_HEADERS=1 $(CARGO) test --quiet --locked -p libpmxcfs --test headers
 
 ## So many fresh schedules of simulated clusters; a failing seed is printed: make sim SEEDS=100000
@@ -128,7 +138,7 @@ smoke: setup
 	$(CARGO) bench --locked --profile dev --bench pmxcfs -- --quick
 
 ## A table of medians; with STOCK=/path/to/a/stock/pmxcfs the same loads on it, and the ratio.
-bench: build
+bench: setup build
 	$(CARGO) bench --locked --bench pmxcfs
 
 ## Coverage-guided, with a nightly toolchain and cargo-fuzz: make fuzz TARGET=ring SECONDS=600

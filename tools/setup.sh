@@ -1,29 +1,40 @@
 #!/bin/sh
-# Installs what building, running and testing needs on Debian 12 or 13. Does nothing when all is there.
+# Installs what Debian 12 or 13 lacks: setup.sh build|run|check, each with what is before it. Does nothing
+# when all is there.
 set -eu
 cd "$(dirname "$0")/.."
+purpose=${1:-check}
 
 RUST_NEEDED=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 
-# Build: a C compiler and linker, certificates to reach the crates, SQLite, librrd and what its bindings
-# are made with, corosync's client libraries.
-# Run: rrdcached, sqlite3 to look into the database. Tests: libqb, Perl and what its modules are built with,
-# C++, valgrind, rrdtool, a corosync of their own.
-PACKAGES="gcc libc6-dev make pkg-config ca-certificates libsqlite3-dev librrd-dev libclang-dev
-libcfg-dev libcmap-dev libcpg-dev libquorum-dev libvotequorum-dev
-libqb-dev libperl-dev g++ valgrind
-corosync rrdcached rrdtool sqlite3 iproute2 util-linux"
+# A C compiler and linker, certificates to reach the crates, SQLite, librrd's header and what its
+# declarations are made with, corosync's client libraries.
+BUILD="gcc libc6-dev make pkg-config ca-certificates libsqlite3-dev librrd-dev libclang-dev
+libcfg-dev libcmap-dev libcpg-dev libquorum-dev libvotequorum-dev"
+# To look into the database.
+RUN="sqlite3"
+# libqb and librrd as stock has them, Perl and what its modules are built with, C++, valgrind, a corosync in
+# network namespaces.
+CHECK="libqb-dev libperl-dev g++ valgrind rrdtool rrdcached corosync iproute2 util-linux"
+
+case $purpose in
+    build) packages=$BUILD ;;
+    run) packages="$BUILD $RUN" ;;
+    check) packages="$BUILD $RUN $CHECK" ;;
+    *) echo "usage: setup.sh [build|run|check]" >&2; exit 2 ;;
+esac
+packages=$(echo $packages)
 
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "setup: this is no Debian; needed are what Debian calls: $PACKAGES, and Rust $RUST_NEEDED" >&2
+    echo "setup: this is no Debian; needed are Rust $RUST_NEEDED and what Debian calls: $packages" >&2
     exit 1
 fi
 
 missing=""
 # shellcheck disable=SC2086
-installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' $PACKAGES 2>/dev/null || true)
-for package in $PACKAGES; do
-    printf '%s\n' "$installed" | grep -qx "installed $package" || missing="$missing $package"
+installed=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' $packages 2>/dev/null || true)
+for package in $packages; do
+    printf '%s\n' "$installed" | grep -qxF "installed $package" || missing="$missing $package"
 done
 
 rust_is_new_enough() {
@@ -53,12 +64,14 @@ if [ -n "$missing" ]; then
 fi
 
 if ! rust_is_new_enough; then
-    echo "setup: Rust $RUST_NEEDED or newer is needed, found: $(cargo --version 2>/dev/null || echo none)" >&2
+    echo "setup: Rust $RUST_NEEDED or newer is needed; first in PATH is" \
+        "$(command -v cargo || echo none), $(cargo --version 2>/dev/null || echo 'which does not run')" >&2
     exit 1
 fi
-if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
-    echo "setup: rustfmt or clippy is missing: 'make check' leaves out what it is for" >&2
+if [ "$purpose" = build ]; then
+    exit 0
 fi
+
 if [ ! -c /dev/fuse ]; then
     echo "setup: /dev/fuse is missing: modprobe fuse; in a container, let it have the device" >&2
     exit 1

@@ -13,6 +13,9 @@ use std::sync::{Mutex, PoisonError};
 /// be dropped.
 const STATUS_MAX: usize = 4096;
 
+/// Beyond this many commands nobody's lock is asked to be removed: who wants it asks again.
+const EXPIRE_MAX: usize = 4096;
+
 /// What the thread is asked for.
 pub(super) enum Command {
     /// A change of the tree, by a local caller.
@@ -50,6 +53,9 @@ impl Inbox {
         let mut queue = self.lock();
         if queue.closed {
             return Err(command);
+        }
+        if matches!(command, Command::ExpireLock { .. }) && queue.commands.len() >= EXPIRE_MAX {
+            return Ok(());
         }
         if matches!(command, Command::Status(_)) {
             queue.status_count += 1;
@@ -125,6 +131,17 @@ mod tests {
         assert!(matches!(&taken[0], Command::Stop));
         assert!(matches!(&taken[1], Command::Status(StatusRequest::Value { key, .. }) if key == b"3"));
         assert!(inbox.take().is_empty());
+    }
+
+    #[test]
+    fn requests_to_remove_locks_are_bounded() {
+        let inbox = Inbox::new().expect("eventfd");
+        for _ in 0..EXPIRE_MAX + 3 {
+            assert!(
+                inbox.push(Command::ExpireLock { path: "priv/lock/x".into(), checksum: [0; 32] }).is_ok()
+            );
+        }
+        assert_eq!(inbox.take().len(), EXPIRE_MAX);
     }
 
     #[test]

@@ -34,8 +34,9 @@ const SLEEP_MAX: Duration = Duration::from_secs(10);
 /// still.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Status messages that may wait for the group. At every sync all values are told again.
-const STATUS_BACKLOG_MAX: usize = 4096;
+/// Messages that nobody waits for, and that may wait for a group. At every sync all status values are
+/// told again; who wants a lock removed asks again.
+const BACKLOG_MAX: usize = 4096;
 
 /// What the thread works with.
 pub struct Options {
@@ -326,12 +327,12 @@ impl Loop {
             let now = self.now();
             match command {
                 Command::Change { change, ticket } => self.submit(change, ticket, now),
+                Command::ExpireLock { .. } if self.tree_group.backlog() >= BACKLOG_MAX => {}
                 Command::ExpireLock { path, checksum } => {
                     let request = TreeRequest::Expire { path, checksum };
                     self.tree_group.handle(&mut self.tree, Event::Submit { request, ticket: None }, now);
                 }
-                // There is something to be told again after that.
-                Command::Status(_) if self.status_group.backlog() >= STATUS_BACKLOG_MAX => {}
+                Command::Status(_) if self.status_group.backlog() >= BACKLOG_MAX => {}
                 Command::Status(request) => {
                     self.status_group.handle(&mut self.status, Event::Submit { request, ticket: None }, now);
                 }

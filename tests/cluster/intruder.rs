@@ -56,6 +56,10 @@ pub fn intrude(group: &str, version: u32, when: When, words: impl FnOnce(Epoch) 
         send(&handle, &word);
         await_that(&handle, |seen| seen.delivered.iter().any(|(from, bytes)| *from == own && *bytes == word));
     }
+    if when == When::Asked {
+        // What a state is worth is looked at when all are there: who leaves earlier only begins a new round.
+        await_that(&handle, |seen| states(seen, epoch).len() >= seen.members);
+    }
     cpg::leave(&handle, &group).expect("left");
     await_that(&handle, |seen| seen.members == 0);
 }
@@ -73,18 +77,20 @@ fn await_epoch(handle: &Handle) -> Epoch {
 
 /// Tells another's state as ours, and waits for the end of the round.
 fn take_part(handle: &Handle, version: u32, epoch: Epoch) {
-    let states = |seen: &Seen| -> Vec<Vec<u8>> {
-        let states = seen.delivered.iter().filter_map(|(_, bytes)| sync(bytes, SyncKind::State));
-        states.filter(|state| state.epoch == epoch).map(|state| state.payload.to_vec()).collect()
-    };
     let mut payload = Vec::new();
     await_that(handle, |seen| {
-        payload = states(seen).pop().unwrap_or_default();
+        payload = states(seen, epoch).pop().unwrap_or_default();
         !payload.is_empty()
     });
     let state = Sync { base: base(SyncKind::State as u16, version), epoch, payload: &payload };
     send(handle, &state.encode());
-    await_that(handle, |seen| states(seen).len() == seen.members);
+    await_that(handle, |seen| states(seen, epoch).len() == seen.members);
+}
+
+/// The states told in a round so far, ours too.
+fn states(seen: &Seen, epoch: Epoch) -> Vec<Vec<u8>> {
+    let states = seen.delivered.iter().filter_map(|(_, bytes)| sync(bytes, SyncKind::State));
+    states.filter(|state| state.epoch == epoch).map(|state| state.payload.to_vec()).collect()
 }
 
 /// A head as ours are.

@@ -3,14 +3,18 @@
 
 pub mod background;
 pub mod guard;
+mod notify;
 mod run_files;
 mod signals;
+pub mod watchdog;
 
 pub use run_files::RunFileError;
 pub use signals::StopReason;
 
 use guard::Guard;
+use notify::Manager;
 use run_files::PidFile;
+use watchdog::Watchdog;
 
 use crate::cfs::{Cfs, NodeIdentity};
 use crate::clock::Clock;
@@ -84,13 +88,27 @@ const OPEN_FILES: u64 = 4096;
 /// # Errors
 /// [`StartError`] says what keeps it from starting; nothing is left behind then.
 pub fn run(config: &Config, ready: impl FnOnce() -> io::Result<()>) -> Result<StopReason, StartError> {
+    let manager = Arc::new(Manager::of_environment());
+    let outcome = run_for(config, &manager, ready);
+    if let Err(error) = &outcome {
+        manager.status(&error.to_string());
+    }
+    outcome
+}
+
+fn run_for(
+    config: &Config,
+    manager: &Arc<Manager>,
+    ready: impl FnOnce() -> io::Result<()>,
+) -> Result<StopReason, StartError> {
     signals::hold().map_err(io::Error::from)?;
     allow_open_files();
+    manager.status("starting");
     run_files::make_directories(config)?;
     let _lock = run_files::lock(&config.paths)?;
     let clock = Clock::start();
     let db = Arc::new(open_database(config, clock)?);
-    let outcome = serve(config, &db, clock, ready);
+    let outcome = serve(config, &db, clock, manager, ready);
     // After everything that could still change it.
     if let Err(error) = db.close() {
         log::error!(target: "main", "closing the database: {error}");
@@ -161,6 +179,7 @@ fn import_corosync_conf(config: &Config, db: &Db) -> Result<(), StartError> {
 
 /// The parts that serve, in the order in which they are made.
 struct Parts {
+    cfs: Arc<Cfs>,
     rrd: rrd::Writer,
     mounted: fuse::Mounted,
     guard: Guard,
@@ -174,16 +193,23 @@ fn serve(
     config: &Config,
     db: &Arc<Db>,
     clock: Clock,
+    manager: &Arc<Manager>,
     ready: impl FnOnce() -> io::Result<()>,
 ) -> Result<StopReason, StartError> {
     let (reports, reasons) = signals::watch()?;
     let parts = start(config, db, clock, reports)?;
     run_files::lower_restart_flag(&config.paths);
-    let reason = match ready() {
-        // The signal thread holds a sender as long as the process lives.
-        Ok(()) => Ok(reasons.recv().unwrap_or(StopReason::Unmounted)),
+    let reason = match ready().and_then(|()| watch_over(config, &parts, manager)) {
+        Ok(watchdog) => {
+            // The signal thread holds a sender as long as the process lives.
+            let reason = reasons.recv().unwrap_or(StopReason::Unmounted);
+            // Its probe is a client, and would not understand.
+            drop(watchdog);
+            Ok(reason)
+        }
         Err(error) => Err(error.into()),
     };
+    manager.stopping();
     if let Ok(reason) = reason {
         log::debug!(target: "main", "stopping: {reason:?}");
         run_files::raise_restart_flag(&config.paths, config.www_data_gid);
@@ -191,6 +217,17 @@ fn serve(
     log::info!(target: "main", "teardown filesystem");
     stop(parts);
     reason
+}
+
+/// Tells the service manager that the tree is served, and goes on to tell it if it wants that.
+fn watch_over(config: &Config, parts: &Parts, manager: &Arc<Manager>) -> io::Result<Option<Watchdog>> {
+    manager.ready(&watchdog::status(&parts.cfs));
+    let start = |interval| {
+        let mount_point = parts.mounted.path().to_owned();
+        let target = watchdog::Target { service: config.service.clone(), mount_point, interval };
+        Watchdog::start(target, Arc::clone(manager), Arc::clone(&parts.cfs))
+    };
+    notify::watchdog_interval().map(start).transpose()
 }
 
 fn start(
@@ -225,9 +262,10 @@ fn start(
     let guard = Guard::start(mounted.path())?;
     let pid_file = PidFile::write(&paths.pid_file)?;
     let cluster = if in_cluster { Some(join_cluster(config, &cfs, &mounted)?) } else { None };
-    let server = Server::start(&config.service, Arc::new(Requests::new(cfs)), ipc::Options::default())
-        .map_err(|source| StartError::Service { name: config.service.clone(), source })?;
-    Ok(Parts { rrd, mounted, guard, cluster, server, _pid_file: pid_file })
+    let server =
+        Server::start(&config.service, Arc::new(Requests::new(Arc::clone(&cfs))), ipc::Options::default())
+            .map_err(|source| StartError::Service { name: config.service.clone(), source })?;
+    Ok(Parts { cfs, rrd, mounted, guard, cluster, server, _pid_file: pid_file })
 }
 
 fn join_cluster(config: &Config, cfs: &Arc<Cfs>, mounted: &fuse::Mounted) -> io::Result<Cluster> {

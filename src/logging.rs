@@ -3,6 +3,7 @@
 //! said: `[domain] level: text`, where the domain is the target of the `log` macros.
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::sys::stat::fstat;
 use nix::syslog::{Facility, LogFlags, Priority, Severity, openlog, syslog};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -25,7 +26,17 @@ pub fn start(debug: bool) {
             eprintln!("no system log: {error}");
         }
     }
+    // Where standard error leads to the system's journal, each line would be there twice.
+    if stderr_is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref()) {
+        leave_stderr();
+    }
     set_debug(debug);
+}
+
+/// Whether standard error is the stream that the service manager says leads to the journal.
+fn stderr_is_journal(stream: Option<&str>) -> bool {
+    let Ok(stat) = fstat(std::io::stderr()) else { return false };
+    stream.is_some_and(|stream| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 /// Switches debug messages on or off.
@@ -127,6 +138,15 @@ mod tests {
         assert_eq!(line(Level::Error, "pmxcfs::daemon", "x"), "[main] crit: x");
         assert_eq!(line(Level::Warn, "pmxcfs", "x"), "[main] warning: x");
         assert_eq!(line(Level::Debug, "fuser::session", "x"), "[main] debug: x");
+    }
+
+    #[test]
+    fn the_journal_is_known_by_its_stream() {
+        let stat = fstat(std::io::stderr()).expect("open");
+        assert!(stderr_is_journal(Some(&format!("{}:{}", stat.st_dev, stat.st_ino))));
+        assert!(!stderr_is_journal(Some(&format!("{}:{}", stat.st_dev, stat.st_ino + 1))));
+        assert!(!stderr_is_journal(Some("nonsense")));
+        assert!(!stderr_is_journal(None));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The daemon's entry point: options, foreground or background, exit code.
 
-use pmxcfs::daemon::{self, background, guard};
+use pmxcfs::daemon::{self, background, guard, watchdog};
 use pmxcfs::logging;
 use pmxcfs::options::{Config, Options, OptionsError};
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ impl From<Exit> for ExitCode {
 
 fn main() -> ExitCode {
     logging::start(false);
-    if guard::run_if_guard() {
+    if guard::run_if_guard() || watchdog::run_if_probe() {
         return Exit::Stopped.into();
     }
     match Options::parse(std::env::args_os()) {

@@ -8,6 +8,7 @@
 //!
 //! It never touches a mount that is not the daemon's, and does nothing at an orderly stop.
 
+use super::notify;
 use crate::fuse::mounted_device;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::prctl;
@@ -37,7 +38,7 @@ impl Guard {
     /// # Errors
     /// When no process can be made.
     pub fn start(mount_point: &Path) -> io::Result<Self> {
-        let child = Command::new(std::env::current_exe()?)
+        let child = notify::hide_from(&mut Command::new(std::env::current_exe()?))
             .arg(mount_point)
             .env(GUARD_MARK, std::process::id().to_string())
             .current_dir("/")

@@ -4,3 +4,4 @@
 mod crash;
 mod fixture;
 mod lifecycle;
+mod manager;

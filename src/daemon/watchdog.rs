@@ -1,0 +1,222 @@
+//! Feeds the service manager's watchdog, for as long as the daemon really answers: a process of its own,
+//! the probe, asks the service and reads a file of the tree, as any client does, and reports each time
+//! that both worked.
+//!
+//! It is a process because the daemon must never use its own tree: a thread that waits for an answer
+//! which its own process owes cannot even be killed. For the same reason nobody waits for the probe to
+//! end. It decides nothing: what happens to a daemon that no longer answers is up to the manager.
+
+use super::notify::{self, Manager};
+use crate::cfs::Cfs;
+use crate::ipc::ops::Op;
+use crate::ipc::qb::client::{Client, ClientError};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{Pid, getppid};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Set in the environment of the probe: the daemon's pid.
+const PROBE_MARK: &str = "PMXCFS_PROBE_OF";
+
+/// So many probes fit into the time that the manager gives, so that a late one does no harm.
+const PROBES_PER_INTERVAL: u32 = 3;
+
+/// A probe that ended is started again after this.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the probe writes when all was answered.
+const ANSWERED: u8 = b'1';
+
+/// What the probe asks for is short.
+const MESSAGE_SIZE: u32 = 8192;
+
+/// What is probed, and how often.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Name of the service.
+    pub service: String,
+    /// Where the tree is mounted.
+    pub mount_point: PathBuf,
+    /// The manager's interval.
+    pub interval: Duration,
+}
+
+/// The running watchdog; ends when dropped.
+#[derive(Debug)]
+pub struct Watchdog {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stopping: AtomicBool,
+    probe: Mutex<Option<Child>>,
+}
+
+impl Watchdog {
+    /// Starts to feed. The status in the manager is kept up to date along the way.
+    ///
+    /// # Errors
+    /// When no thread can be made.
+    pub fn start(target: Target, manager: Arc<Manager>, cfs: Arc<Cfs>) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let watchdog = Self { shared: Arc::clone(&shared) };
+        // The probe is told of the end of this thread, which lives as long as the process.
+        std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
+            let mut feed = Feed { manager, cfs, status: String::new() };
+            loop {
+                if let Err(error) = shared.probe_until_it_ends(&target, &mut feed) {
+                    log::warn!(target: "main", "unable to start the watchdog's probe: {error}");
+                }
+                std::thread::sleep(PAUSE);
+                if shared.stopping.load(Ordering::Acquire) {
+                    break;
+                }
+            }
+        })?;
+        Ok(watchdog)
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        if let Some(probe) = self.shared.probe.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            // Fails only when it has ended.
+            let _ = probe.kill();
+        }
+    }
+}
+
+impl Shared {
+    fn probe_until_it_ends(&self, target: &Target, feed: &mut Feed) -> io::Result<()> {
+        let Some(reports) = self.start_probe(target)? else { return Ok(()) };
+        // One report is one byte; whatever else ends the loop, the probe has ended.
+        for report in io::BufReader::new(reports).bytes() {
+            if !matches!(report, Ok(ANSWERED)) {
+                break;
+            }
+            feed.answered();
+        }
+        Ok(())
+    }
+
+    /// None when the watchdog is stopping.
+    fn start_probe(&self, target: &Target) -> io::Result<Option<ChildStdout>> {
+        let mut place = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = place.as_mut() {
+            // Reaped, but never waited for.
+            last.try_wait()?;
+        }
+        if self.stopping.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let mut probe = notify::hide_from(&mut Command::new(std::env::current_exe()?))
+            .arg(&target.service)
+            .arg(&target.mount_point)
+            .arg((target.interval / PROBES_PER_INTERVAL).as_micros().to_string())
+            .env(PROBE_MARK, std::process::id().to_string())
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let reports = probe.stdout.take();
+        *place = Some(probe);
+        Ok(reports)
+    }
+}
+
+/// What follows from an answer.
+struct Feed {
+    manager: Arc<Manager>,
+    cfs: Arc<Cfs>,
+    status: String,
+}
+
+impl Feed {
+    fn answered(&mut self) {
+        self.manager.alive();
+        let status = status(&self.cfs);
+        if status != self.status {
+            self.manager.status(&status);
+            self.status = status;
+        }
+    }
+}
+
+/// One line about a daemon that serves.
+pub fn status(cfs: &Cfs) -> String {
+    let quorum = if cfs.is_quorate() { "changes allowed" } else { "no quorum: read only" };
+    let tree = cfs.db.read();
+    format!("serving {} entries, {quorum}", tree.usage().entries)
+}
+
+/// In a process that a [`Watchdog`] made: its whole life. Returns at once in any other.
+pub fn run_if_probe() -> bool {
+    let Some(daemon) = std::env::var(PROBE_MARK).ok().and_then(|pid| pid.parse().ok()) else { return false };
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let [service, mount_point, interval] = arguments.as_slice() else { return false };
+    let Some(interval) = interval.to_str().and_then(|text| text.parse().ok()) else { return false };
+    if let Err(error) = probe(Pid::from_raw(daemon), service, Path::new(mount_point), interval) {
+        log::error!(target: "main", "the watchdog's probe ends: {error}");
+    }
+    true
+}
+
+fn probe(daemon: Pid, service: &OsStr, mount_point: &Path, microseconds: u64) -> io::Result<()> {
+    // Whatever is sent to the daemon's process group or session is not for the probe; nothing of a
+    // client that may be stuck in the tree is worth more than its end.
+    SigSet::all().thread_block()?;
+    prctl::set_name(c"cfs-probe")?;
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    let (service, interval) = (service.to_string_lossy(), Duration::from_micros(microseconds));
+    let mut reports = io::stdout();
+    // A daemon that died before the kernel knew that somebody cares has another parent in its place.
+    while getppid() == daemon {
+        match ask(&service, mount_point, interval) {
+            Ok(()) => {
+                reports.write_all(&[ANSWERED])?;
+                reports.flush()?;
+            }
+            Err(error) => log::warn!(target: "main", "the watchdog is not fed: {error}"),
+        }
+        std::thread::sleep(interval);
+    }
+    Ok(())
+}
+
+/// Why the daemon counts as not answering.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("the service '{service}' does not answer: {source}")]
+    Service { service: String, source: ClientError },
+    #[error("the service '{service}' answers with error {error}")]
+    Refused { service: String, error: i32 },
+    #[error("'{path}' cannot be read: {source}")]
+    Tree { path: PathBuf, source: io::Error },
+}
+
+fn ask(service: &str, mount_point: &Path, limit: Duration) -> Result<(), Unanswered> {
+    let failed = |source| Unanswered::Service { service: service.to_owned(), source };
+    let mut client = Client::connect(service, MESSAGE_SIZE, limit).map_err(failed)?;
+    let answer = client.request(Op::GetFsVersion.id(), &[], Some(limit)).map_err(failed)?;
+    if answer.error != 0 {
+        return Err(Unanswered::Refused { service: service.to_owned(), error: answer.error });
+    }
+    // Without a limit: there is none for a file. A probe that waits here reports nothing.
+    let path = mount_point.join(".version");
+    let text = fs::read(&path).map_err(|source| Unanswered::Tree { path: path.clone(), source })?;
+    if text.is_empty() {
+        Err(Unanswered::Tree { path, source: io::ErrorKind::UnexpectedEof.into() })
+    } else {
+        Ok(())
+    }
+}

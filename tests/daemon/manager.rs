@@ -1,0 +1,143 @@
+//! What a service manager hears of a daemon, and when.
+
+use crate::fixture::{Daemon, PATIENCE, Root, wait_until};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::time::Duration;
+
+/// What the manager gives the watchdog. The daemon lets a probe do its work three times in it.
+const INTERVAL: Duration = Duration::from_millis(1500);
+
+/// A manager's socket.
+struct Manager {
+    socket: UnixDatagram,
+    name: std::path::PathBuf,
+}
+
+impl Manager {
+    fn new(root: &Root) -> Self {
+        let name = root.path("notify");
+        let socket = UnixDatagram::bind(&name).expect("bound");
+        Self { socket, name }
+    }
+
+    fn start(&self, mut command: Command) -> Daemon {
+        command.env("NOTIFY_SOCKET", &self.name).env("WATCHDOG_USEC", INTERVAL.as_micros().to_string());
+        Daemon { child: command.spawn().expect("the program starts") }
+    }
+
+    /// The next datagram, or None when there is none for so long.
+    fn hear_for(&self, limit: Duration) -> Option<String> {
+        self.socket.set_read_timeout(Some(limit)).expect("a limit");
+        let mut buffer = [0; 512];
+        match self.socket.recv(&mut buffer) {
+            Ok(len) => Some(String::from_utf8_lossy(&buffer[..len]).into_owned()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The next datagram that begins so.
+    fn hear(&self, beginning: &str) -> String {
+        loop {
+            let heard = self.hear_for(PATIENCE).unwrap_or_else(|| panic!("waited in vain for {beginning}"));
+            if heard.starts_with(beginning) {
+                return heard;
+            }
+        }
+    }
+
+    /// Silent for as long as a manager would wait, apart from what was under way.
+    fn hears_no_more(&self) {
+        let heard = (0..8).position(|_| self.hear_for(INTERVAL).is_none());
+        assert!(heard.is_some(), "the watchdog is still fed");
+    }
+}
+
+/// The processes that `pid` made and that carry this name.
+fn helpers(pid: Pid, name: &str) -> Vec<Pid> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    let children = tasks.map(|task| fs::read_to_string(task.expect("readable").path().join("children")));
+    let pids = children.flat_map(|list| {
+        let list = list.unwrap_or_default();
+        list.split_whitespace().map(|pid| pid.parse::<i32>().expect("a pid")).collect::<Vec<_>>()
+    });
+    let named =
+        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name);
+    pids.filter(named).map(Pid::from_raw).collect()
+}
+
+#[test]
+fn ready_is_said_when_the_tree_is_served_and_stopping_at_once() {
+    let root = Root::new();
+    let manager = Manager::new(&root);
+    let mut daemon = manager.start(root.command(&["--local", "--foreground"]));
+    let ready = manager.hear("READY=1\n");
+    assert!(root.is_mounted() && root.tree(".version").exists(), "served when it says so");
+    assert!(ready.contains(&format!("\nMAINPID={}\n", daemon.pid())), "{ready}");
+    assert!(ready.contains("\nSTATUS=serving "), "{ready}");
+    manager.hear("WATCHDOG=1");
+    daemon.signal(Signal::SIGTERM);
+    manager.hear("STOPPING=1");
+    let (status, log) = daemon.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains("watchdog"), "{log}");
+}
+
+#[test]
+fn in_the_background_the_main_process_is_the_one_that_serves() {
+    let root = Root::new();
+    let manager = Manager::new(&root);
+    let mut starter = manager.start(root.command(&["--local"]));
+    let ready = manager.hear("READY=1\n");
+    let (status, log) = starter.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let pid = fs::read_to_string(root.pid_file()).expect("pid file");
+    assert!(ready.contains(&format!("\nMAINPID={}\n", pid.trim())), "{ready}");
+    kill(Pid::from_raw(pid.trim().parse().expect("a pid")), Signal::SIGTERM).expect("running");
+    manager.hear("STOPPING=1");
+    wait_until("the daemon ends", || !root.pid_file().exists());
+}
+
+#[test]
+fn the_watchdog_is_fed_only_while_the_tree_answers() {
+    let root = Root::new();
+    let manager = Manager::new(&root);
+    let mut daemon = manager.start(root.command(&["--local", "--foreground"]));
+    manager.hear("READY=1\n");
+    manager.hear("WATCHDOG=1");
+    // Something in front of the tree, as a daemon that serves another than what clients see.
+    let none = None::<&str>;
+    mount(none, &root.path("etc/pve"), Some("tmpfs"), MsFlags::empty(), none).expect("mounted");
+    manager.hears_no_more();
+    umount2(&root.path("etc/pve"), MntFlags::empty()).expect("unmounted");
+    manager.hear("WATCHDOG=1");
+    daemon.stop();
+}
+
+#[test]
+fn a_probe_that_was_killed_is_replaced() {
+    let root = Root::new();
+    let manager = Manager::new(&root);
+    let mut daemon = manager.start(root.command(&["--local", "--foreground"]));
+    manager.hear("WATCHDOG=1");
+    let first = helpers(daemon.pid(), "cfs-probe");
+    assert_eq!(first.len(), 1);
+    kill(first[0], Signal::SIGKILL).expect("a process");
+    let mut second = Vec::new();
+    wait_until("there is another probe", || {
+        second = helpers(daemon.pid(), "cfs-probe");
+        second.len() == 1 && second != first
+    });
+    manager.hear("WATCHDOG=1");
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait();
+    wait_until("the probe ends with its daemon", || {
+        !std::path::Path::new(&format!("/proc/{}", second[0])).exists()
+    });
+}

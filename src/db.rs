@@ -62,7 +62,11 @@ pub enum DbError {
 pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("unable to load database '{}': {error}", path.display())]
+    #[error(
+        "unable to load database '{0}': {error}; 'pmxcfs-db check {0}' lists all that is wrong with it, \
+         'pmxcfs-db repair {0}' what can be done",
+        path.display()
+    )]
     Load {
         /// The database file.
         path: PathBuf,

@@ -4,7 +4,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | programs | `main.rs`, `bin/*` |
+//! | programs | `main.rs`, `bin/*`; [`dbtool`] is what `pmxcfs-db` does |
 //! | assembly | [`daemon`], [`options`], [`logging`] |
 //! | adapters | [`fuse`] (kernel), [`ipc`] (clients), [`cluster`] (corosync), [`rrd`] (round-robin files) |
 //! | operations | [`fs`] (the tree as the kernel sees it), [`cfs`] (what tree and clients share) |
@@ -30,6 +30,8 @@ pub mod cluster;
 pub mod daemon;
 #[cfg(feature = "daemon")]
 pub mod db;
+#[cfg(feature = "daemon")]
+pub mod dbtool;
 #[cfg(feature = "daemon")]
 pub mod dcdb;
 #[cfg(feature = "daemon")]

@@ -6,6 +6,7 @@
 //! except that every check is made before anything is changed.
 
 mod apply;
+mod audit;
 mod batch;
 mod change;
 mod entry;
@@ -20,9 +21,10 @@ mod update;
 mod verify;
 mod versions;
 
-pub use batch::{Batch, Row};
+pub use audit::{Audit, Finding};
+pub use batch::{Batch, Row, VERSION_ROW_NAME};
 pub use change::{Applied, Change, Limits, Stamp, Touched, WriteAt};
-pub use entry::{Children, Entry, Node};
+pub use entry::{Children, Entry, KIND_DIRECTORY, KIND_FILE, Node};
 pub use error::ChangeError;
 pub use guests::{Guest, GuestKind, Guests};
 pub use index::{Index, IndexEntry, IndexError};

@@ -8,10 +8,13 @@
 mod checkpoint;
 mod connection;
 mod error;
+mod reader;
 mod rows;
 
 pub use checkpoint::Checkpointer;
 pub use error::{Action, Fault, RowFault, StoreError};
+pub use reader::{FileFacts, Reader};
+pub use rows::LooseRow;
 
 use crate::clock::UnixTime;
 use crate::memdb::{Batch, Row};

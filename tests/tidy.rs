@@ -37,6 +37,7 @@ const RANKS: &[(&str, u32)] = &[
     ("ipc", 10),
     ("cluster", 10),
     ("daemon", 11),
+    ("dbtool", 11),
 ];
 
 /// One source file: its path from the project's root, and its lines up to its unit tests.

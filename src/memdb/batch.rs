@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The name of the version row, which stands for the root.
-pub(super) const VERSION_ROW_NAME: &[u8] = b"__version__";
+pub const VERSION_ROW_NAME: &[u8] = b"__version__";
 
 /// One row of the table, as it is read or written. Nothing in it is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]

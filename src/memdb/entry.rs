@@ -42,9 +42,9 @@ pub enum Node {
 pub struct Children(pub(super) BTreeMap<Name, Inode>);
 
 /// The type of a directory, on disk and on the wire (`DT_DIR`).
-pub(super) const KIND_DIRECTORY: u8 = 4;
+pub const KIND_DIRECTORY: u8 = 4;
 /// The type of a file, on disk and on the wire (`DT_REG`).
-pub(super) const KIND_FILE: u8 = 8;
+pub const KIND_FILE: u8 = 8;
 
 impl Node {
     /// An empty directory.

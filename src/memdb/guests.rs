@@ -1,6 +1,7 @@
 //! The list of guests in the cluster: which VMID is of what kind and on which node. It follows the
 //! configuration files exactly; it never looks into them.
 
+use super::load::Report;
 use super::path::{GuestConfig, config_vmid, node_name};
 use super::{Entry, Inode, LoadError, MemDb};
 use std::collections::BTreeMap;
@@ -116,7 +117,7 @@ impl Guests {
     }
 
     /// The list as the files say, counted on from `before`.
-    pub(super) fn rebuild(db: &MemDb, before: &Self) -> Result<Self, LoadError> {
+    pub(super) fn rebuild(db: &MemDb, before: &Self, report: Report<'_>) -> Result<Self, LoadError> {
         let nodes = db.resolve(b"nodes").filter(|nodes| nodes.is_dir());
         // Without `nodes` there is nothing to count, as in stock, unless guests vanish by that.
         let counted = nodes.is_some() || !before.is_empty();
@@ -133,7 +134,8 @@ impl Guests {
                     let Some(vmid) = config_vmid(&file.name) else { continue };
                     if let Some(other) = guests.get(vmid) {
                         let (first, second) = (other.config, file.inode);
-                        return Err(LoadError::DuplicateGuest { vmid, first, second });
+                        report(LoadError::DuplicateGuest { vmid, first, second })?;
+                        continue;
                     }
                     guests.insert(&GuestConfig { node, kind, vmid }, file.inode);
                 }

@@ -1,5 +1,6 @@
-//! From the rows of the table to a tree. Every rule that rows must obey together is checked here;
-//! a table that breaks one is refused with the inode at fault and what an admin can do about it.
+//! From the rows of the table to a tree. Every rule that rows must obey together is checked here, and
+//! only here: a table that breaks one is refused with the inode at fault, or, for [`super::audit`],
+//! looked through to its end, past all that breaks one.
 
 use super::batch::{Dirty, VERSION_ROW_NAME};
 use super::entry::{KIND_DIRECTORY, KIND_FILE};
@@ -12,57 +13,39 @@ use std::time::Duration;
 /// Why a table cannot be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    #[error("inode {inode} has no name{}", fix(*inode))]
+    #[error("inode {inode} has no name")]
     NoName { inode: Inode },
-    #[error("inode {inode} has a name that no entry can have: '{}'{}", name.escape_ascii(), fix(*inode))]
+    #[error("inode {inode} has a name that no entry can have: '{}'", name.escape_ascii())]
     BadName { inode: Inode, name: Vec<u8> },
-    #[error("directory inode {inode} contains data{}", fix_data(*inode))]
+    #[error("directory inode {inode} contains data")]
     DirectoryWithData { inode: Inode },
-    #[error("inode {inode} has unknown type {kind}{}", fix(*inode))]
+    #[error("inode {inode} has unknown type {kind}")]
     UnknownType { inode: Inode, kind: u8 },
-    #[error(
-        "inode 0, the version row, has the unexpected name '{}'; \
-         give it the name '__version__' (UPDATE tree SET name = '__version__' WHERE inode = 0)",
-        name.escape_ascii()
-    )]
+    #[error("inode 0, the version row, has the unexpected name '{}' instead of '__version__'", name.escape_ascii())]
     RootName { name: Vec<u8> },
-    #[error("inode {inode} is there twice{}", fix(*inode))]
+    #[error("inode {inode} is there twice")]
     DuplicateInode { inode: Inode },
-    #[error("the parent {parent} of inode {inode} ('{name}') is a file{}", fix(*inode))]
+    #[error("the parent {parent} of inode {inode} ('{name}') is a file")]
     ParentIsFile { inode: Inode, parent: Inode, name: Name },
-    #[error("the parent {parent} of inode {inode} ('{name}') does not exist{}", fix(*inode))]
+    #[error("the parent {parent} of inode {inode} ('{name}') does not exist")]
     ParentMissing { inode: Inode, parent: Inode, name: Name },
-    #[error("directory inode {inode} ('{name}') is inside itself{}", fix(*inode))]
+    #[error("directory inode {inode} ('{name}') is inside itself")]
     Loop { inode: Inode, name: Name },
-    #[error(
-        "inodes {first} and {second} have the same name '{name}' in directory inode {parent}; \
-         decide which one is right and remove the other one{}",
-        fix(*second)
-    )]
+    #[error("inodes {first} and {second} have the same name '{name}' in directory inode {parent}")]
     DuplicateName { parent: Inode, name: Name, first: Inode, second: Inode },
-    #[error(
-        "guest {vmid} has two configurations, inodes {first} and {second}; \
-         decide which one is right and remove the other one{}",
-        fix(*second)
-    )]
+    #[error("guest {vmid} has two configurations, inodes {first} and {second}")]
     DuplicateGuest { vmid: u32, first: Inode, second: Inode },
 }
 
-fn fix(inode: Inode) -> String {
-    format!("; to drop it, run on a copy of the database: DELETE FROM tree WHERE inode = {inode}")
-}
-
-fn fix_data(inode: Inode) -> String {
-    format!(
-        "; to drop the data, run on a copy of the database: UPDATE tree SET data = NULL WHERE inode = {inode}"
-    )
-}
+/// What becomes of a fault that is found: the error itself, to end there; or nothing, to go on without
+/// what is at fault, as far as that is possible.
+pub(super) type Report<'a> = &'a mut dyn FnMut(LoadError) -> Result<(), LoadError>;
 
 impl MemDb {
     /// The tree that these rows store, in whatever order they come. The ages of its locks start
     /// `now`. Without a version row the database is at version 1.
     pub fn load(rows: impl IntoIterator<Item = Row>, now: Duration) -> Result<Self, LoadError> {
-        Self::load_after(rows, now, &Guests::default(), PathVersions::default())
+        Self::load_after(rows, now, &Guests::default(), PathVersions::default(), &mut Err)
     }
 
     /// Replaces the whole tree by that of these rows, which are on disk already. Counters go on:
@@ -70,23 +53,24 @@ impl MemDb {
     pub fn reload(&mut self, rows: impl IntoIterator<Item = Row>, now: Duration) -> Result<(), LoadError> {
         let mut versions = self.versions.clone();
         versions.count_all();
-        *self = Self::load_after(rows, now, &self.guests, versions)?;
+        *self = Self::load_after(rows, now, &self.guests, versions, &mut Err)?;
         Ok(())
     }
 
-    fn load_after(
+    pub(super) fn load_after(
         rows: impl IntoIterator<Item = Row>,
         now: Duration,
         guests_before: &Guests,
         versions: PathVersions,
+        report: Report<'_>,
     ) -> Result<Self, LoadError> {
         let mut entries = Vec::new();
         let mut version_row = None;
         for row in rows {
             if row.inode == ROOT {
-                version_row = Some(check_version_row(row)?);
+                version_row = Some(check_version_row(row, report)?);
             } else {
-                entries.push((row.inode, entry_of(row)?));
+                entries.push((row.inode, entry_of(row, report)?));
             }
         }
         // As stock: without a version the table was just created, its version row is to be written.
@@ -96,11 +80,11 @@ impl MemDb {
             None => (Self::new().root, Dirty::fresh()),
         };
         entries.sort_by_key(|(inode, _)| *inode);
-        if let Some(pair) = entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(LoadError::DuplicateInode { inode: pair[0].0 });
+        for pair in entries.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+            report(LoadError::DuplicateInode { inode: pair[0].0 })?;
         }
         let entries = entries.into_iter().collect();
-        Ok(Self { dirty, ..Self::assemble(root, entries, now, guests_before, versions)? })
+        Ok(Self { dirty, ..Self::assemble(root, entries, now, guests_before, versions, report)? })
     }
 
     /// The tree of these entries, none of which is listed in a directory yet.
@@ -110,18 +94,19 @@ impl MemDb {
         now: Duration,
         guests_before: &Guests,
         versions: PathVersions,
+        report: Report<'_>,
     ) -> Result<Self, LoadError> {
         let bytes = entries.values().map(Entry::size).sum();
         let mut db = Self { root, entries, bytes, versions, dirty: Dirty::default(), ..Self::new() };
-        db.link()?;
-        db.check_loops()?;
-        db.guests = Guests::rebuild(&db, guests_before)?;
+        db.link(report)?;
+        db.check_loops(report)?;
+        db.guests = Guests::rebuild(&db, guests_before, report)?;
         db.locks = LockAges::rebuild(&db, now);
         Ok(db)
     }
 
     /// Lists every entry in its directory.
-    fn link(&mut self) -> Result<(), LoadError> {
+    fn link(&mut self, report: Report<'_>) -> Result<(), LoadError> {
         let place = |entry: &Entry| (entry.parent, entry.name.clone(), entry.inode);
         let mut places: Vec<_> = self.entries.values().map(place).collect();
         places.sort();
@@ -131,37 +116,49 @@ impl MemDb {
             while let Some((_, name, inode)) = places.next_if(|(next, _, _)| *next == parent) {
                 children.push((name, inode));
             }
-            self.link_directory(parent, children)?;
+            self.link_directory(parent, children, report)?;
         }
         Ok(())
     }
 
-    /// Lists `children`, sorted by name and at least one, in the directory `parent`.
-    fn link_directory(&mut self, parent: Inode, children: Vec<(Name, Inode)>) -> Result<(), LoadError> {
-        if let Some(pair) = children.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+    /// Lists `children`, sorted by name, in the directory `parent`.
+    fn link_directory(
+        &mut self,
+        parent: Inode,
+        children: Vec<(Name, Inode)>,
+        report: Report<'_>,
+    ) -> Result<(), LoadError> {
+        for pair in children.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
             let (name, first, second) = (pair[0].0.clone(), pair[0].1, pair[1].1);
-            return Err(LoadError::DuplicateName { parent, name, first, second });
+            report(LoadError::DuplicateName { parent, name, first, second })?;
         }
-        let (name, inode) = children[0].clone();
         let dir = match parent {
             ROOT => Some(&mut self.root),
             _ => self.entries.get_mut(&parent),
         };
-        let dir = dir.ok_or_else(|| LoadError::ParentMissing { inode, parent, name: name.clone() })?;
-        let list = dir.children_mut().ok_or(LoadError::ParentIsFile { inode, parent, name })?;
-        *list = BTreeMap::from_iter(children);
-        Ok(())
+        let exists = dir.is_some();
+        if let Some(list) = dir.and_then(Entry::children_mut) {
+            *list = BTreeMap::from_iter(children);
+            return Ok(());
+        }
+        children.into_iter().try_for_each(|(name, inode)| {
+            report(match exists {
+                true => LoadError::ParentIsFile { inode, parent, name },
+                false => LoadError::ParentMissing { inode, parent, name },
+            })
+        })
     }
 
-    /// Checks that every directory is below the root. All parents exist by now.
-    fn check_loops(&self) -> Result<(), LoadError> {
+    /// Checks that every directory is below the root. Parents that are missing were reported by now.
+    fn check_loops(&self, report: Report<'_>) -> Result<(), LoadError> {
         let mut rooted = BTreeSet::from([ROOT]);
         for dir in self.entries.values().filter(|entry| entry.is_dir()) {
             let mut climbed = BTreeSet::new();
             let mut at = dir;
             while !rooted.contains(&at.inode) {
                 if !climbed.insert(at.inode) {
-                    return Err(LoadError::Loop { inode: at.inode, name: at.name.clone() });
+                    report(LoadError::Loop { inode: at.inode, name: at.name.clone() })?;
+                    break;
                 }
                 match self.get(at.parent) {
                     Some(parent) => at = parent,
@@ -174,25 +171,30 @@ impl MemDb {
     }
 }
 
-pub(super) fn check_version_row(row: Row) -> Result<Row, LoadError> {
-    check_kind(&row)?;
+pub(super) fn check_version_row(row: Row, report: Report<'_>) -> Result<Row, LoadError> {
+    check_kind(&row, report)?;
     if row.name.is_empty() {
-        return Err(LoadError::NoName { inode: ROOT });
-    }
-    if *row.name != *VERSION_ROW_NAME {
-        return Err(LoadError::RootName { name: row.name.to_vec() });
+        report(LoadError::NoName { inode: ROOT })?;
+    } else if *row.name != *VERSION_ROW_NAME {
+        report(LoadError::RootName { name: row.name.to_vec() })?;
     }
     Ok(row)
 }
 
-pub(super) fn entry_of(row: Row) -> Result<Entry, LoadError> {
-    check_kind(&row)?;
+/// The entry that a row stores. With a fault that is only noted it is what comes nearest.
+pub(super) fn entry_of(row: Row, report: Report<'_>) -> Result<Entry, LoadError> {
+    check_kind(&row, report)?;
     let Row { inode, parent, version, writer, mtime, kind, name, data } = row;
-    if name.is_empty() {
-        return Err(LoadError::NoName { inode });
-    }
-    let bad_name = || LoadError::BadName { inode, name: name.to_vec() };
-    let name = Name::from_arc(name.clone()).ok_or_else(bad_name)?;
+    let name = match Name::from_arc(name.clone()) {
+        Some(name) => name,
+        None => {
+            report(match name.is_empty() {
+                true => LoadError::NoName { inode },
+                false => LoadError::BadName { inode, name: name.to_vec() },
+            })?;
+            Name::stand_in(inode)
+        }
+    };
     let node = match kind {
         KIND_DIRECTORY => Node::directory(),
         _ => data.map_or_else(Node::file, Node::File),
@@ -200,13 +202,13 @@ pub(super) fn entry_of(row: Row) -> Result<Entry, LoadError> {
     Ok(Entry { inode, parent, version, writer, mtime, name, node, digest: None })
 }
 
-fn check_kind(row: &Row) -> Result<(), LoadError> {
+fn check_kind(row: &Row, report: Report<'_>) -> Result<(), LoadError> {
     let Row { inode, kind, .. } = *row;
     match kind {
         KIND_FILE => Ok(()),
         KIND_DIRECTORY if row.data.as_ref().is_none_or(|data| data.is_empty()) => Ok(()),
-        KIND_DIRECTORY => Err(LoadError::DirectoryWithData { inode }),
-        _ => Err(LoadError::UnknownType { inode, kind }),
+        KIND_DIRECTORY => report(LoadError::DirectoryWithData { inode }),
+        _ => report(LoadError::UnknownType { inode, kind }),
     }
 }
 
@@ -316,12 +318,8 @@ mod tests {
     }
 
     #[test]
-    fn messages_say_what_to_do() {
+    fn messages_name_the_inodes() {
         let message = refused(&[row(1, 0, 8, b"a"), row(2, 0, 4, b"a")]).to_string();
-        assert_eq!(
-            message,
-            "inodes 1 and 2 have the same name 'a' in directory inode 0; decide which one is right and \
-             remove the other one; to drop it, run on a copy of the database: DELETE FROM tree WHERE inode = 2"
-        );
+        assert_eq!(message, "inodes 1 and 2 have the same name 'a' in directory inode 0");
     }
 }

@@ -35,6 +35,12 @@ impl Name {
         Arc::clone(&self.0)
     }
 
+    /// What stands for the name of an entry that has none it could have: another for each inode, and
+    /// no name that an entry can have.
+    pub(super) fn stand_in(inode: u64) -> Self {
+        Self(format!("/{inode}").into_bytes().into())
+    }
+
     /// The name of the root, the only empty one.
     pub(super) fn root() -> Self {
         Self(Arc::from(&b""[..]))

@@ -35,10 +35,10 @@ impl MemDb {
         let mut fresh: BTreeMap<Inode, Entry> = BTreeMap::new();
         for row in rows {
             if row.inode == ROOT {
-                let row = check_version_row(Row { name: VERSION_ROW_NAME.into(), ..row })?;
+                let row = check_version_row(Row { name: VERSION_ROW_NAME.into(), ..row }, &mut Err)?;
                 root = Entry::root(row.version, row.writer, row.mtime);
             } else {
-                fresh.insert(row.inode, entry_of(row)?);
+                fresh.insert(row.inode, entry_of(row, &mut Err)?);
             }
         }
         if root.version == 0 {
@@ -65,7 +65,7 @@ impl MemDb {
 
         let mut versions = self.versions.clone();
         versions.count_all();
-        let mut updated = Self::assemble(root, entries, now, &self.guests, versions)?;
+        let mut updated = Self::assemble(root, entries, now, &self.guests, versions, &mut Err)?;
         updated.dirty = dirty;
         if updated.index() != *leader {
             let (version, entries) = (updated.version(), updated.entries.len() + 1);

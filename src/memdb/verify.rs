@@ -39,7 +39,7 @@ impl MemDb {
     }
 
     fn verify_guests(&self) -> Result<(), String> {
-        let files = Guests::rebuild(self, &Guests::default()).map_err(|err| err.to_string())?;
+        let files = Guests::rebuild(self, &Guests::default(), &mut Err).map_err(|err| err.to_string())?;
         let key = |(vmid, guest): (u32, &super::Guest)| (vmid, guest.kind, guest.node.clone(), guest.config);
         let same = files.iter().map(key).eq(self.guests.iter().map(key));
         check(same, || format!("the guest list is {:?}, the files say {files:?}", self.guests))

@@ -4,6 +4,7 @@
 
 use super::Fault;
 use crate::clock::UnixTime;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
@@ -66,6 +67,24 @@ pub(super) fn open_or_create(
 
 /// Opens an existing database with all settings that are not in the file itself.
 pub(super) fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection, Fault> {
+    let connection = open_writable(path, busy_timeout)?;
+    connection.execute_batch(SETTINGS)?;
+    Ok(connection)
+}
+
+/// As [`connect`], for this connection alone: whoever has the file open already is a fault, and nobody else
+/// gets in. No shared memory file is made, and what is in the log stays there when it is closed.
+pub(super) fn connect_alone(path: &Path) -> Result<Connection, Fault> {
+    let connection = open_writable(path, Duration::ZERO)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Before anything else that may look into the file.
+    connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
+    connection.execute_batch(SETTINGS)?;
+    connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+fn open_writable(path: &Path, busy_timeout: Duration) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(busy_timeout)?;
@@ -73,7 +92,6 @@ pub(super) fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection,
     if connection.is_readonly("main")? {
         return Err(Fault::ReadOnly);
     }
-    connection.execute_batch(SETTINGS)?;
     Ok(connection)
 }
 

@@ -58,10 +58,32 @@ pub enum Fault {
     Full,
     #[error("the file or its file system is read-only; make it writable (see 'dmesg' for the cause)")]
     ReadOnly,
-    #[error("the file is damaged ({0}); restore a copy, or look with 'PRAGMA integrity_check' of sqlite3")]
+    #[error("the file is damaged ({0}); restore a copy, or see what 'pmxcfs-db check' finds")]
     Corrupt(String),
     #[error("the file is not an SQLite database; move it away or restore a copy")]
     NotADatabase,
+    #[error("No such file or directory; check the path")]
+    Missing,
+    #[error("it is a directory; name the database file in it")]
+    IsDirectory,
+    #[error("no permission; run this as root, or on a copy of your own")]
+    NoPermission,
+    #[error("the file is empty; there is nothing in it to read or repair")]
+    Empty,
+    #[error("there is no table 'tree' in it; this is no database of pmxcfs")]
+    NoTable,
+    #[error(
+        "its table has the columns ({columns}), which this program does not know; use the program that made it"
+    )]
+    Schema {
+        /// The columns it has.
+        columns: String,
+    },
+    #[error("a transaction of another program was cut off ('{}' is beside it); open the file with sqlite3 once to end it", journal.display())]
+    HotJournal {
+        /// What SQLite keeps the transaction in.
+        journal: PathBuf,
+    },
     #[error("'tree' is a {kind} there, not a table; this is no database of pmxcfs")]
     NotATable {
         /// What it is instead.
@@ -72,7 +94,7 @@ pub enum Fault {
         /// The journal mode that SQLite chose instead.
         mode: String,
     },
-    #[error("{0}; repair this row with sqlite3, or restore a copy of the file")]
+    #[error("{0}; 'pmxcfs-db repair' shows what can be done, or restore a copy of the file")]
     Row(#[from] RowFault),
     #[error("{0}; check the disk (see 'dmesg')")]
     Io(String),
@@ -126,6 +148,9 @@ impl From<io::Error> for Fault {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
+            io::ErrorKind::NotFound => Self::Missing,
+            io::ErrorKind::PermissionDenied => Self::NoPermission,
+            io::ErrorKind::IsADirectory => Self::IsDirectory,
             _ => Self::Other(error.to_string()),
         }
     }

@@ -32,10 +32,93 @@ pub(super) fn load<T>(
     }
 }
 
+/// A row of which nothing is required.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LooseRow {
+    /// What it comes nearest to: every value as SQLite converts it and as the stock daemon, which looks
+    /// at no type, takes it. A negative inode is the number with the same bits.
+    pub row: Row,
+    /// All that makes it no row.
+    pub faults: Vec<RowFault>,
+}
+
+/// Hands every row to `take`, whatever is in it.
+pub(super) fn load_loose(connection: &Connection, mut take: impl FnMut(LooseRow)) -> Result<(), Fault> {
+    let mut statement = connection.prepare(LOAD)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        take(decode_loose(row)?);
+    }
+    Ok(())
+}
+
+fn decode_loose(row: &rusqlite::Row<'_>) -> Result<LooseRow, Fault> {
+    let mut faults = Vec::new();
+    let inode = row.get_ref(0)?;
+    if !matches!(inode, ValueRef::Integer(0..)) {
+        faults.push(RowFault::Inode(shown(inode)));
+    }
+    let inode = loose_number(inode);
+    // Above what is asked for there are only bits that stock cuts off.
+    let mut number = |index, column, max: u64| -> Result<u64, Fault> {
+        let value = row.get_ref(index)?;
+        match value {
+            ValueRef::Integer(value) if u64::try_from(value).is_ok_and(|value| value <= max) => {}
+            ValueRef::Integer(value) => faults.push(RowFault::OutOfRange { inode, column, value }),
+            other => faults.push(RowFault::wrong_type(inode, column, "an integer", other.data_type())),
+        }
+        Ok(loose_number(value) & max)
+    };
+    let parent = number(1, "parent", u64::MAX)?;
+    let version = number(2, "version", u64::MAX)?;
+    let writer = number(3, "writer", u32::MAX.into())? as u32;
+    let mtime = number(4, "mtime", u32::MAX.into())? as u32;
+    let kind = number(5, "type", u8::MAX.into())? as u8;
+    let (name, data) = (row.get_ref(6)?, row.get_ref(7)?);
+    if !matches!(name, ValueRef::Text(_)) {
+        faults.push(RowFault::wrong_type(inode, "name", "text", name.data_type()));
+    }
+    if !matches!(data, ValueRef::Null | ValueRef::Blob(_) | ValueRef::Text(_)) {
+        faults.push(RowFault::wrong_type(inode, "data", "a blob", data.data_type()));
+    }
+    let (name, data) = (loose_bytes(name), loose_bytes(data));
+    let data = (!data.is_empty()).then(|| Arc::new(data));
+    let row = Row { inode, parent, version, writer, mtime, kind, name: name.into(), data };
+    Ok(LooseRow { row, faults })
+}
+
+fn loose_number(value: ValueRef<'_>) -> u64 {
+    match value {
+        ValueRef::Integer(value) => value as u64,
+        ValueRef::Real(value) => value as i64 as u64,
+        ValueRef::Text(text) | ValueRef::Blob(text) => {
+            let digits = std::str::from_utf8(text).unwrap_or_default().trim();
+            digits.parse::<i64>().unwrap_or_default() as u64
+        }
+        ValueRef::Null => 0,
+    }
+}
+
+fn loose_bytes(value: ValueRef<'_>) -> Vec<u8> {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
+        ValueRef::Integer(value) => value.to_string().into_bytes(),
+        ValueRef::Real(value) => value.to_string().into_bytes(),
+        ValueRef::Null => Vec::new(),
+    }
+}
+
+fn shown(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Integer(value) => value.to_string(),
+        other => type_name(other.data_type()).to_owned(),
+    }
+}
+
 fn decode(row: &rusqlite::Row<'_>) -> Result<Row, Fault> {
     let inode = match row.get_ref(0)? {
         ValueRef::Integer(value) => u64::try_from(value).map_err(|_| RowFault::Inode(value.to_string()))?,
-        other => Err(RowFault::Inode(type_name(other.data_type()).to_owned()))?,
+        other => Err(RowFault::Inode(shown(other)))?,
     };
     Ok(Row {
         inode,

@@ -1,0 +1,155 @@
+//! `pmxcfs-db`: looks at, repairs and moves database files while no daemon has them.
+//!
+//! One module for each verb. The rules that a database must obey are those of [`crate::memdb`], and only
+//! [`crate::store`] opens the file. Nothing is printed but through [`Output`], nothing is written before
+//! everything that can refuse it was looked at, and a verb that only reads leaves no trace.
+
+mod check;
+mod dump;
+mod info;
+mod output;
+mod table;
+mod text;
+
+use crate::store::StoreError;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+pub use output::Output;
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+/// What scripts see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All is well: no faults, no differences, done.
+    Good = 0,
+    /// There are faults, or differences.
+    Found = 1,
+    /// It could not be done.
+    Failed = 2,
+}
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// The database file is in the way.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nobody reads what is printed.
+    #[error("unable to print: {0}")]
+    Print(io::Error),
+    /// Anything else: what, where, what to do.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<io::Error> for ToolError {
+    fn from(error: io::Error) -> Self {
+        Self::Print(error)
+    }
+}
+
+type Verdict = Result<Exit, ToolError>;
+
+/// The command line, also for who makes completions or a manual of it.
+pub fn command() -> Command {
+    Command::new("pmxcfs-db")
+        .about("Checks, repairs, shows and moves pmxcfs databases")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .global(true)
+                .help("Print JSON, for programs"),
+        )
+        .subcommands([
+            verb("check", "List all that is wrong with a database").arg(database("FILE")),
+            verb("dump", "Print the table, or one entry with its contents")
+                .arg(database("FILE"))
+                .arg(path("PATH").required(false).help("Path of the entry, without /etc/pve"))
+                .arg(flag("contents", "Print only the contents of the entry, as they are")),
+            verb("info", "Print what a database holds and how").arg(database("FILE")),
+        ])
+}
+
+fn verb(name: &'static str, about: &'static str) -> Command {
+    Command::new(name).about(about)
+}
+
+fn path(name: &'static str) -> Arg {
+    Arg::new(name).required(true).value_name(name).value_parser(value_parser!(PathBuf))
+}
+
+fn database(name: &'static str) -> Arg {
+    path(name).help("The database, like /var/lib/pve-cluster/config.db")
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// The value of a required argument.
+fn given(arguments: &ArgMatches, name: &str) -> PathBuf {
+    arguments.get_one::<PathBuf>(name).cloned().unwrap_or_default()
+}
+
+/// Runs a command line, program name first.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, output: &mut Output<'_>) -> Exit {
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => return usage(&error, output),
+    };
+    output.json = matches.get_flag("json");
+    let verdict = match matches.subcommand() {
+        Some((verb, arguments)) => dispatch(verb, arguments, output),
+        None => Ok(Exit::Failed),
+    };
+    output.end_progress();
+    verdict.unwrap_or_else(|error| {
+        // `pmxcfs-db dump FILE | head` is no reason to complain.
+        if !matches!(&error, ToolError::Print(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            output.complain(&error.to_string());
+        }
+        Exit::Failed
+    })
+}
+
+fn dispatch(verb: &str, arguments: &ArgMatches, output: &mut Output<'_>) -> Verdict {
+    let file = given(arguments, "FILE");
+    match verb {
+        "check" => check::run(&file, output),
+        "dump" => {
+            let path = arguments.get_one::<PathBuf>("PATH");
+            dump::run(&file, path.map(PathBuf::as_path), arguments.get_flag("contents"), output)
+        }
+        "info" => info::run(&file, output),
+        _ => Ok(Exit::Failed),
+    }
+}
+
+fn usage(error: &clap::Error, output: &mut Output<'_>) -> Exit {
+    let text = error.render().to_string();
+    if !error.use_stderr() {
+        return if output.print(&text).is_ok() { Exit::Good } else { Exit::Failed };
+    }
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let said: Vec<&str> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
+    let said = said.join(" ");
+    let said = said.trim_start_matches("error: ");
+    output
+        .complain(&format!("{}; see pmxcfs-db --help", if said.is_empty() { "no verb given" } else { said }));
+    Exit::Failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+}

@@ -1,0 +1,161 @@
+//! All rows of a database, sound or not: what is wrong with them, and where each entry is as far as that
+//! can be said. It never changes them.
+
+use super::Output;
+use crate::memdb::{Audit, Finding, Inode, MemDb, ROOT, Row};
+use crate::store::{Reader, RowFault, StoreError};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::text::escape;
+
+/// The rows of a database.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// By rising inode, as SQLite sorts them.
+    pub rows: Vec<Row>,
+    /// The rows that are none, with the reason.
+    pub row_faults: Vec<(Inode, RowFault)>,
+}
+
+/// One thing that is wrong with a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// A word for it.
+    pub rule: &'static str,
+    pub inodes: Vec<Inode>,
+    pub text: String,
+}
+
+impl Table {
+    /// Reads all rows.
+    pub fn read(reader: &Reader, output: &mut Output<'_>) -> Result<Self, StoreError> {
+        let (mut rows, mut row_faults) = (Vec::new(), Vec::new());
+        reader.rows(|loose| {
+            let inode = loose.row.inode;
+            row_faults.extend(loose.faults.into_iter().map(|fault| (inode, fault)));
+            rows.push(loose.row);
+            output.step("reading rows", rows.len() as u64);
+        })?;
+        output.end_progress();
+        Ok(Self { rows, row_faults })
+    }
+
+    /// The rules of the tree on these rows.
+    pub fn audit(&self) -> Audit {
+        MemDb::audit(self.rows.iter().cloned())
+    }
+
+    /// All that is wrong: with the rows one by one, then with the tree that they should be.
+    pub fn faults(&self, audit: &Audit) -> Vec<Fault> {
+        let row_fault = |(inode, fault): &(Inode, RowFault)| {
+            let rule = match fault {
+                RowFault::Inode(_) => "row-inode",
+                RowFault::OutOfRange { .. } => "row-range",
+                RowFault::WrongType { .. } => "row-type",
+            };
+            Fault { rule, inodes: vec![*inode], text: fault.to_string() }
+        };
+        let finding = |finding: &Finding| Fault {
+            rule: finding.rule(),
+            inodes: finding.inodes(),
+            text: finding.to_string(),
+        };
+        let rows = self.row_faults.iter().map(row_fault);
+        rows.chain(audit.findings.iter().map(finding)).collect()
+    }
+
+    /// The row of the database's version.
+    pub fn version_row(&self) -> Option<&Row> {
+        self.rows.iter().find(|row| row.inode == ROOT)
+    }
+
+    /// Every row that stores an entry.
+    pub fn entries(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.inode != ROOT)
+    }
+
+    /// Where each entry is.
+    pub fn places(&self) -> Places<'_> {
+        Places(self.entries().map(|row| (row.inode, row)).collect())
+    }
+}
+
+/// The rows by inode, to say where an entry is in a tree that may have holes and circles.
+pub(super) struct Places<'a>(BTreeMap<Inode, &'a Row>);
+
+impl Places<'_> {
+    /// The path of an entry. Where it does not lead to the root it begins with `?` and the inode at which
+    /// it ends.
+    pub fn path(&self, inode: Inode) -> Vec<u8> {
+        let mut names = Vec::new();
+        let mut climbed = BTreeSet::new();
+        let mut at = inode;
+        let mut begin = None;
+        while at != ROOT {
+            match self.0.get(&at) {
+                Some(row) if climbed.insert(at) => {
+                    names.push(&*row.name);
+                    at = row.parent;
+                }
+                _ => {
+                    begin = Some(format!("?{at}").into_bytes());
+                    break;
+                }
+            }
+        }
+        let begin = begin.iter().map(Vec::as_slice);
+        begin.chain(names.into_iter().rev()).collect::<Vec<_>>().join(&b'/')
+    }
+
+    /// The same for people.
+    pub fn shown(&self, inode: Inode) -> String {
+        if inode == ROOT { "/".to_owned() } else { escape(&self.path(inode)) }
+    }
+}
+
+impl Fault {
+    /// For programs.
+    pub fn json(&self, places: &Places<'_>) -> Value {
+        let paths: Vec<String> = self.inodes.iter().map(|&inode| places.shown(inode)).collect();
+        json!({ "rule": self.rule, "inodes": self.inodes, "paths": paths, "text": self.text })
+    }
+
+    /// For people: what is wrong, and where the entries are.
+    pub fn line(&self, places: &Places<'_>) -> String {
+        let known = self.inodes.iter().filter(|&&inode| inode != ROOT);
+        let paths: Vec<String> = known.map(|&inode| format!("'{}'", places.shown(inode))).collect();
+        match paths.is_empty() {
+            true => self.text.clone(),
+            false => format!("{} [{}]", self.text, paths.join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(rows: &[(Inode, Inode, &str)]) -> Table {
+        let row = |&(inode, parent, name): &(Inode, Inode, &str)| Row {
+            inode,
+            parent,
+            version: 1,
+            writer: 0,
+            mtime: 0,
+            kind: 4,
+            name: name.as_bytes().into(),
+            data: None,
+        };
+        Table { rows: rows.iter().map(row).collect(), row_faults: Vec::new() }
+    }
+
+    #[test]
+    fn every_entry_has_a_place() {
+        let table =
+            table(&[(1, 0, "a"), (2, 1, "b"), (3, 9, "lost"), (4, 5, "c"), (5, 4, "d"), (6, 6, "self")]);
+        let places = table.places();
+        let shown: Vec<String> = (0..=7).map(|inode| places.shown(inode)).collect();
+        assert_eq!(shown, ["/", "a", "a/b", "?9/lost", "?4/d/c", "?5/c/d", "?6/self", "?7"]);
+    }
+}

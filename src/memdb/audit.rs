@@ -1,0 +1,244 @@
+//! Everything that is wrong with the rows of a table, for who repairs it: all faults for which
+//! [`MemDb::load`] refuses it, found by the same code, and what it takes but what would do harm later.
+
+use super::load::LoadError;
+use super::{Entry, GuestKind, Guests, Inode, MAX_FILE_SIZE, MemDb, PathVersions, ROOT, Row};
+use std::fmt;
+use std::time::Duration;
+
+/// What was found in the rows of a table.
+#[derive(Debug)]
+pub struct Audit {
+    /// All that is wrong. The first that is [`Finding::Refused`] is what loading ends with.
+    pub findings: Vec<Finding>,
+    /// The tree, as far as it can be made out; sound only when no finding is [`Finding::Refused`].
+    pub tree: MemDb,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// The table cannot be loaded with this.
+    Refused(LoadError),
+    /// There are entries but no version, so new ones would get numbers that are taken.
+    NoVersion { entries: usize },
+    /// An entry has a number that the database is yet to give, to another one.
+    InodeAhead { inode: Inode, version: u64 },
+    /// An entry was changed after the last change of the database.
+    VersionAhead { inode: Inode, changed: u64, version: u64 },
+    /// A file is longer than a file can be: it cannot be written any more.
+    TooLarge { inode: Inode, size: u64 },
+    /// A file where the stock daemon wants a directory of guests, and does not start otherwise.
+    GuestsInFile { inode: Inode },
+}
+
+impl Finding {
+    /// A word for it, for programs.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::Refused(error) => match error {
+                LoadError::NoName { .. } => "no-name",
+                LoadError::BadName { .. } => "bad-name",
+                LoadError::DirectoryWithData { .. } => "directory-with-data",
+                LoadError::UnknownType { .. } => "unknown-type",
+                LoadError::RootName { .. } => "version-row-name",
+                LoadError::DuplicateInode { .. } => "duplicate-inode",
+                LoadError::ParentIsFile { .. } => "parent-is-file",
+                LoadError::ParentMissing { .. } => "parent-missing",
+                LoadError::Loop { .. } => "loop",
+                LoadError::DuplicateName { .. } => "duplicate-name",
+                LoadError::DuplicateGuest { .. } => "duplicate-guest",
+            },
+            Self::NoVersion { .. } => "no-version",
+            Self::InodeAhead { .. } => "inode-ahead",
+            Self::VersionAhead { .. } => "version-ahead",
+            Self::TooLarge { .. } => "too-large",
+            Self::GuestsInFile { .. } => "guests-in-file",
+        }
+    }
+
+    /// The inodes it is about.
+    pub fn inodes(&self) -> Vec<Inode> {
+        match *self {
+            Self::Refused(ref error) => match *error {
+                LoadError::NoName { inode }
+                | LoadError::BadName { inode, .. }
+                | LoadError::DirectoryWithData { inode }
+                | LoadError::UnknownType { inode, .. }
+                | LoadError::DuplicateInode { inode }
+                | LoadError::ParentIsFile { inode, .. }
+                | LoadError::ParentMissing { inode, .. }
+                | LoadError::Loop { inode, .. } => vec![inode],
+                LoadError::RootName { .. } => vec![ROOT],
+                LoadError::DuplicateName { first, second, .. }
+                | LoadError::DuplicateGuest { first, second, .. } => vec![first, second],
+            },
+            Self::NoVersion { .. } => vec![ROOT],
+            Self::InodeAhead { inode, .. }
+            | Self::VersionAhead { inode, .. }
+            | Self::TooLarge { inode, .. }
+            | Self::GuestsInFile { inode } => vec![inode],
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => write!(f, "{error}"),
+            Self::NoVersion { entries } => {
+                write!(f, "there are {entries} entries, but the database has no version")
+            }
+            Self::InodeAhead { inode, version } => {
+                write!(
+                    f,
+                    "inode {inode} is above the database's version {version}: a new entry would take its number"
+                )
+            }
+            Self::VersionAhead { inode, changed, version } => {
+                write!(
+                    f,
+                    "inode {inode} has version {changed}, which is above the database's version {version}"
+                )
+            }
+            Self::TooLarge { inode, size } => {
+                write!(f, "inode {inode} has {size} bytes, more than a file can hold ({MAX_FILE_SIZE})")
+            }
+            Self::GuestsInFile { inode } => {
+                write!(
+                    f,
+                    "inode {inode} is a file, where the stock daemon starts only with a directory of guests"
+                )
+            }
+        }
+    }
+}
+
+impl MemDb {
+    /// All that is wrong with these rows.
+    pub fn audit(rows: impl IntoIterator<Item = Row>) -> Audit {
+        let mut refused = Vec::new();
+        let mut note = |error| {
+            refused.push(Finding::Refused(error));
+            Ok(())
+        };
+        let mut has_version = false;
+        let rows = rows.into_iter().inspect(|row| has_version |= row.inode == ROOT && row.version != 0);
+        let (before, versions) = (Guests::default(), PathVersions::default());
+        let loaded = Self::load_after(rows, Duration::ZERO, &before, versions, &mut note);
+        // What notes every fault does not end with one.
+        let tree = loaded.unwrap_or_default();
+        let mut findings = refused;
+        findings.extend(tree.harmful(has_version));
+        Audit { findings, tree }
+    }
+
+    /// What loads, and does harm later.
+    fn harmful(&self, has_version: bool) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let version = self.version();
+        if !has_version && !self.entries.is_empty() {
+            findings.push(Finding::NoVersion { entries: self.entries.len() });
+        }
+        for entry in self.entries.values() {
+            let (inode, changed, size) = (entry.inode, entry.version, entry.size());
+            if has_version && inode > version {
+                findings.push(Finding::InodeAhead { inode, version });
+            } else if has_version && changed > version {
+                findings.push(Finding::VersionAhead { inode, changed, version });
+            }
+            if size > MAX_FILE_SIZE {
+                findings.push(Finding::TooLarge { inode, size });
+            }
+        }
+        findings.extend(self.files_for_guests().map(|entry| Finding::GuestsInFile { inode: entry.inode }));
+        findings
+    }
+
+    /// Files in the place of directories of guests.
+    fn files_for_guests(&self) -> impl Iterator<Item = &Entry> {
+        let nodes = self.resolve(b"nodes").into_iter().flat_map(|nodes| self.children_of(nodes));
+        let nodes = nodes.filter(|node| super::path::node_name(&node.name).is_some());
+        let dirs = nodes.flat_map(|node| {
+            GuestKind::ALL.into_iter().filter_map(|kind| self.lookup(node.inode, kind.dir().as_bytes()))
+        });
+        dirs.filter(|entry| !entry.is_dir())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memdb::VERSION_ROW_NAME;
+    use std::sync::Arc;
+
+    fn row(inode: Inode, parent: Inode, kind: u8, name: &[u8]) -> Row {
+        let name = if inode == ROOT { VERSION_ROW_NAME } else { name };
+        Row { inode, parent, version: 90, writer: 0, mtime: 1, kind, name: name.into(), data: None }
+    }
+
+    fn rules(rows: &[Row]) -> Vec<(&'static str, Vec<Inode>)> {
+        let audit = MemDb::audit(rows.iter().cloned());
+        let refused = MemDb::load(rows.iter().cloned(), Duration::ZERO).err().map(Finding::Refused);
+        let first = audit.findings.iter().find(|finding| matches!(finding, Finding::Refused(_)));
+        assert_eq!(first, refused.as_ref(), "loading ends with the first");
+        audit.findings.iter().map(|finding| (finding.rule(), finding.inodes())).collect()
+    }
+
+    #[test]
+    fn all_faults_are_found_not_only_the_first() {
+        let mut rows =
+            vec![row(0, 0, 8, b""), row(1, 0, 4, b"nodes"), row(2, 1, 4, b"n"), row(3, 2, 4, b"lxc")];
+        assert_eq!(rules(&rows), []);
+        rows.extend([row(4, 3, 8, b"7.conf"), row(5, 2, 4, b"openvz"), row(6, 5, 8, b"7.conf")]);
+        rows.extend([
+            row(7, 0, 8, b""),
+            row(8, 0, 8, b"a/b"),
+            row(9, 0, 5, b"kind"),
+            row(10, 99, 8, b"lost"),
+        ]);
+        rows.extend([
+            row(11, 99, 8, b"lost"),
+            row(12, 4, 8, b"below"),
+            row(13, 14, 4, b"x"),
+            row(14, 13, 4, b"y"),
+        ]);
+        rows.extend([row(15, 0, 8, b"twice"), row(16, 0, 4, b"twice"), row(17, 0, 8, b"twice")]);
+        let data = Some(Arc::new(b"x".to_vec()));
+        rows.push(Row { data, ..row(18, 0, 4, b"filled") });
+        assert_eq!(
+            rules(&rows),
+            [
+                ("no-name", vec![7]),
+                ("bad-name", vec![8]),
+                ("unknown-type", vec![9]),
+                ("directory-with-data", vec![18]),
+                ("duplicate-name", vec![15, 16]),
+                ("duplicate-name", vec![16, 17]),
+                ("parent-is-file", vec![12]),
+                ("duplicate-name", vec![10, 11]),
+                ("parent-missing", vec![10]),
+                ("parent-missing", vec![11]),
+                ("loop", vec![13]),
+                ("duplicate-guest", vec![6, 4]),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_loads_but_does_harm() {
+        let version = |version| Row { version, ..row(0, 0, 8, b"") };
+        assert_eq!(rules(&[row(1, 0, 8, b"a")]), [("no-version", vec![0])]);
+        assert_eq!(rules(&[version(0), row(1, 0, 8, b"a")]), [("no-version", vec![0])]);
+        assert_eq!(rules(&[]), []);
+        assert_eq!(rules(&[version(90), row(91, 0, 8, b"a")]), [("inode-ahead", vec![91])]);
+        assert_eq!(rules(&[version(89), row(80, 0, 8, b"a")]), [("version-ahead", vec![80])]);
+        let data = |len| Some(Arc::new(vec![0; len]));
+        let limit = MAX_FILE_SIZE as usize;
+        assert_eq!(rules(&[version(90), Row { data: data(limit), ..row(1, 0, 8, b"a") }]), []);
+        let large = Row { data: data(limit + 1), ..row(1, 0, 8, b"a") };
+        assert_eq!(rules(&[version(90), large]), [("too-large", vec![1])]);
+        let odd = [row(0, 0, 8, b""), row(1, 0, 4, b"nodes"), row(2, 1, 4, b"n"), row(3, 2, 8, b"lxc")];
+        assert_eq!(rules(&odd), [("guests-in-file", vec![3])]);
+    }
+}

@@ -1,0 +1,239 @@
+//! Reading a database that may be in use, or damaged, without leaving a trace: nothing is written to
+//! the file, to its log or beside it, no lock is held that a daemon waits for, and no row is refused.
+//!
+//! It never decides what rows mean; see [`crate::memdb::MemDb::audit`].
+
+use super::connection::{self, beside};
+use super::rows::{self, LooseRow};
+use super::{Action, Fault, StoreError};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The columns of the table, in order.
+const COLUMNS: &str = "inode, parent, version, writer, mtime, type, name, data";
+
+/// The first bytes of every SQLite database.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Problems that SQLite lists before it gives up.
+const PROBLEMS_MAX: u32 = 1000;
+
+/// A database opened for reading only.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    connection: Connection,
+    access: Access,
+}
+
+/// How the file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Nobody has it open and there is no log: the file alone, without locks.
+    FileOnly,
+    /// What is in a log that was left behind belongs to it; nobody else gets in meanwhile.
+    LeftLog,
+    /// Beside whoever has it open.
+    Shared,
+}
+
+/// What SQLite says about the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileFacts {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Bytes of the write-ahead log beside it.
+    pub log_bytes: u64,
+    /// Bytes of a page.
+    pub page_size: u64,
+    /// Pages in the file.
+    pub pages: u64,
+    /// Pages in the file that hold nothing.
+    pub free_pages: u64,
+    /// `wal` for every database that a daemon has opened.
+    pub journal_mode: String,
+    /// Whether another program has it open.
+    pub in_use: bool,
+}
+
+impl Reader {
+    /// Opens an existing database, in use or not.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let fail = |fault| StoreError::new(path, Action::Open, fault);
+        // SQLite looks for the log beside the file, not beside a link to it.
+        let path = fs::canonicalize(path).map_err(|error| fail(error.into()))?;
+        let (connection, access) = open(&path).map_err(fail)?;
+        check_schema(&connection).map_err(fail)?;
+        Ok(Self { path, connection, access })
+    }
+
+    /// The file, without links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Hands every row to `take`, by rising inode.
+    pub fn rows(&self, take: impl FnMut(LooseRow)) -> Result<(), StoreError> {
+        rows::load_loose(&self.connection, take).map_err(|fault| self.fail(fault))
+    }
+
+    /// What SQLite finds wrong with the file; nothing for a sound one.
+    pub fn problems(&self) -> Result<Vec<String>, StoreError> {
+        problems(&self.connection).map_err(|fault| self.fail(fault))
+    }
+
+    /// What SQLite says about the file.
+    pub fn facts(&self) -> Result<FileFacts, StoreError> {
+        let number = |pragma: &str| {
+            let value = self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+            value.map(|value| u64::try_from(value).unwrap_or_default())
+        };
+        let facts = || -> Result<FileFacts, Fault> {
+            Ok(FileFacts {
+                bytes: fs::metadata(&self.path)?.len(),
+                log_bytes: log_bytes(&self.path)?,
+                page_size: number("PRAGMA page_size")?,
+                pages: number("PRAGMA page_count")?,
+                free_pages: number("PRAGMA freelist_count")?,
+                journal_mode: journal_mode(&self.path)?,
+                in_use: self.access == Access::Shared,
+            })
+        };
+        facts().map_err(|fault| self.fail(fault))
+    }
+
+    fn fail(&self, fault: Fault) -> StoreError {
+        StoreError::new(&self.path, Action::Read, fault)
+    }
+}
+
+fn open(path: &Path) -> Result<(Connection, Access), Fault> {
+    check_header(path)?;
+    let journal = beside(path, "-journal");
+    if size_of_file(&journal)? > 0 {
+        return Err(Fault::HotJournal { journal });
+    }
+    let has_log = log_bytes(path)? > 0;
+    if !has_log && !beside(path, "-shm").exists() {
+        return Ok((file_only(path)?, Access::FileOnly));
+    }
+    match left_log(path) {
+        Ok(Some(connection)) => Ok((connection, Access::LeftLog)),
+        Ok(None) => Ok((shared(path)?, Access::Shared)),
+        // Who may not write may still read what others have open.
+        Err(Fault::ReadOnly | Fault::NoPermission) => Ok((shared(path)?, Access::Shared)),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Looks at the first bytes: SQLite's own words for what is no database come late and say little.
+pub(super) fn check_header(path: &Path) -> Result<(), Fault> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(Fault::IsDirectory);
+    }
+    if !metadata.is_file() {
+        return Err(Fault::NotADatabase);
+    }
+    let mut file = File::open(path)?;
+    if metadata.len() == 0 {
+        return Err(Fault::Empty);
+    }
+    let mut magic = [0; MAGIC.len()];
+    match file.read_exact(&mut magic) {
+        Ok(()) if magic == *MAGIC => Ok(()),
+        Ok(()) => Err(Fault::NotADatabase),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Fault::NotADatabase),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Bytes 18 and 19 of the file are 2 when it has a write-ahead log.
+fn journal_mode(path: &Path) -> Result<String, Fault> {
+    let mut head = [0; 20];
+    File::open(path)?.read_exact(&mut head)?;
+    Ok(if head[18] == 2 { "wal" } else { "delete" }.to_owned())
+}
+
+fn size_of_file(path: &Path) -> Result<u64, Fault> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn log_bytes(path: &Path) -> Result<u64, Fault> {
+    size_of_file(&beside(path, "-wal"))
+}
+
+/// Reads the file as if on a medium that cannot change: SQLite makes nothing beside it.
+fn file_only(path: &Path) -> Result<Connection, Fault> {
+    let mut uri = String::from("file:");
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => uri.push(byte.into()),
+            _ => uri.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    prepared(Connection::open_with_flags(uri, flags)?)
+}
+
+/// Reads the file together with a log that a crash has left; None when somebody has it open.
+fn left_log(path: &Path) -> Result<Option<Connection>, Fault> {
+    match connection::connect_alone(path) {
+        Ok(connection) => {
+            connection.execute_batch("PRAGMA query_only = ON")?;
+            Ok(Some(connection))
+        }
+        Err(Fault::Locked) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn shared(path: &Path) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(super::BUSY_TIMEOUT)?;
+    prepared(connection)
+}
+
+fn prepared(connection: Connection) -> Result<Connection, Fault> {
+    connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")?;
+    Ok(connection)
+}
+
+/// Whether the table is the one that this program knows.
+pub(super) fn check_schema(connection: &Connection) -> Result<(), Fault> {
+    let kind = "SELECT type FROM sqlite_master WHERE name = 'tree'";
+    match connection.query_row(kind, [], |row| row.get::<_, String>(0)) {
+        Ok(kind) if kind == "table" => {}
+        Ok(kind) => return Err(Fault::NotATable { kind }),
+        Err(rusqlite::Error::QueryReturnedNoRows) => return Err(Fault::NoTable),
+        Err(error) => return Err(error.into()),
+    }
+    let mut columns = connection.prepare("SELECT name FROM pragma_table_info('tree')")?;
+    let columns = columns.query_map([], |row| row.get::<_, String>(0))?;
+    let columns = columns.collect::<Result<Vec<_>, _>>()?.join(", ");
+    if columns == COLUMNS { Ok(()) } else { Err(Fault::Schema { columns }) }
+}
+
+pub(super) fn problems(connection: &Connection) -> Result<Vec<String>, Fault> {
+    let mut check = connection.prepare(&format!("PRAGMA integrity_check({PROBLEMS_MAX})"))?;
+    let found = check.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>();
+    match found {
+        Ok(found) if found == ["ok"] => Ok(Vec::new()),
+        Ok(found) => Ok(found),
+        // So damaged that the check itself does not get through.
+        Err(rusqlite::Error::SqliteFailure(cause, text)) if cause.code == ErrorCode::DatabaseCorrupt => {
+            Ok(vec![text.unwrap_or_else(|| cause.to_string())])
+        }
+        Err(error) => Err(error.into()),
+    }
+}

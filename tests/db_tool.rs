@@ -1,0 +1,10 @@
+//! `pmxcfs-db`, the built program, on databases of all kinds: what it says, what it changes, and above all
+//! what it does not change.
+
+#[path = "db_tool/support.rs"]
+mod support;
+
+#[path = "db_tool/bad_input.rs"]
+mod bad_input;
+#[path = "db_tool/reading.rs"]
+mod reading;

@@ -7,7 +7,8 @@ RUN_NODE ?= demo
 LIBRARIES = -p libpmxcfs -p libpmxcfs-qb
 
 .PHONY: all build setup setup-build setup-run run check fmt fmt-check lint doc test sim smoke bench fuzz \
-	clean build-lib install-lib headers build-perl install-perl install-perl-instead
+	clean build-lib install-lib headers build-perl install-perl install-perl-instead build-programs install \
+	install-programs uninstall may-install completions deb
 
 # Cargo uses all cores by itself.
 .NOTPARALLEL:
@@ -15,14 +16,16 @@ LIBRARIES = -p libpmxcfs -p libpmxcfs-qb
 all: build
 
 ## What all verbs need; those which need less ask for less.
+SETUP ?= tools/setup.sh
+
 setup:
-	@tools/setup.sh check
+	@$(SETUP) check
 
 setup-build:
-	@tools/setup.sh build
+	@$(SETUP) build
 
 setup-run:
-	@tools/setup.sh run
+	@$(SETUP) run
 
 build: setup-build
 	$(CARGO) build --release --locked
@@ -77,7 +80,8 @@ PROFILE ?= release
 CARGO_TARGET_DIR ?= target
 LIB_OUT = $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 LIB_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-LIB_MAJOR = $(firstword $(subst ., ,$(LIB_VERSION)))
+# The number of the binary interface, which is not that of the project.
+LIB_ABI = $(shell sed -n 's/^const ABI: &str = "\(.*\)";/\1/p' capi/build.rs)
 # Where the loader finds a libqb only if it is told to.
 QB_LIBDIR = $(LIBDIR)/pmxcfs-qb
 
@@ -86,17 +90,79 @@ build-lib: setup-build
 
 install-lib: build-lib
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(QB_LIBDIR) $(DESTDIR)$(INCLUDEDIR)/pmxcfs/qb
-	install -m 0644 $(LIB_OUT)/libpmxcfs_c.so $(DESTDIR)$(LIBDIR)/libpmxcfs.so.$(LIB_VERSION)
-	ln -sf libpmxcfs.so.$(LIB_VERSION) $(DESTDIR)$(LIBDIR)/libpmxcfs.so.$(LIB_MAJOR)
-	ln -sf libpmxcfs.so.$(LIB_MAJOR) $(DESTDIR)$(LIBDIR)/libpmxcfs.so
+	install -m 0644 $(LIB_OUT)/libpmxcfs_c.so $(DESTDIR)$(LIBDIR)/libpmxcfs.so.$(LIB_ABI).$(LIB_VERSION)
+	ln -sf libpmxcfs.so.$(LIB_ABI).$(LIB_VERSION) $(DESTDIR)$(LIBDIR)/libpmxcfs.so.$(LIB_ABI)
+	ln -sf libpmxcfs.so.$(LIB_ABI) $(DESTDIR)$(LIBDIR)/libpmxcfs.so
 	install -m 0644 $(LIB_OUT)/libpmxcfs_c.a $(DESTDIR)$(LIBDIR)/libpmxcfs.a
 	install -m 0644 include/pmxcfs.h include/cfs-ipc-ops.h $(DESTDIR)$(INCLUDEDIR)
 	sed -e 's,@prefix@,$(PREFIX),' -e 's,@libdir@,$(LIBDIR),' -e 's,@includedir@,$(INCLUDEDIR),' \
 		-e 's,@version@,$(LIB_VERSION),' capi/pmxcfs.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/pmxcfs.pc
+	chmod 0644 $(DESTDIR)$(LIBDIR)/pkgconfig/pmxcfs.pc
 	install -m 0644 $(LIB_OUT)/libpmxcfs_qb.so $(DESTDIR)$(QB_LIBDIR)/libpmxcfs-qb.so.$(LIB_VERSION)
 	ln -sf libpmxcfs-qb.so.$(LIB_VERSION) $(DESTDIR)$(QB_LIBDIR)/libqb.so.100
 	ln -sf libqb.so.100 $(DESTDIR)$(QB_LIBDIR)/libqb.so
 	install -m 0644 include/compat/qb/*.h $(DESTDIR)$(INCLUDEDIR)/pmxcfs/qb
+
+## Everything for a node or a build machine but Perl: make install [DESTDIR=] [PREFIX=/usr/local]. On a node with
+## the stock package install ours instead (make deb): both have files of the same names.
+PROGRAMS = pmxcfs create_pmxcfs_db
+# Those that have completions in completions/.
+COMPLETED = pmxcfs
+MANUALS = $(notdir $(wildcard docs/man/*.[1-8]))
+
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSCTLDIR ?= $(PREFIX)/lib/sysctl.d
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR ?= $(PREFIX)/share/zsh/vendor-completions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
+
+build-programs: setup-build
+	$(CARGO) build --quiet --locked --profile $(PROFILE) --bins
+
+# Files of a Debian package are not overwritten behind its back.
+may-install:
+	@if [ -z "$(DESTDIR)" ] && owner=$$(dpkg-query -S $(BINDIR)/pmxcfs 2>/dev/null); then \
+		echo "make install: $${owner%%:*} has $(BINDIR)/pmxcfs already: use 'make deb' and install the packages," \
+			"or PREFIX=/usr/local" >&2; exit 1; fi
+
+install: may-install install-lib install-programs
+
+install-programs: may-install build-programs
+	install -d $(addprefix $(DESTDIR),$(BINDIR) $(MANDIR)/man3 $(MANDIR)/man8 $(UNITDIR)/pve-cluster.service.d \
+		$(SYSCTLDIR) $(BASHDIR) $(ZSHDIR) $(FISHDIR))
+	install -m 0755 $(addprefix $(LIB_OUT)/,$(PROGRAMS)) $(DESTDIR)$(BINDIR)
+	for page in $(MANUALS); do \
+		install -m 0644 docs/man/$$page $(DESTDIR)$(MANDIR)/man$${page##*.} || exit 1; done
+	for unit in pve-cluster.service pve-cluster.service.d/10-pmxcfs-rs.conf; do \
+		sed 's,@bindir@,$(BINDIR),' systemd/$$unit.in > $(DESTDIR)$(UNITDIR)/$$unit && \
+		chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit || exit 1; done
+	install -m 0644 sysctl/10-pmxcfs-rs.conf $(DESTDIR)$(SYSCTLDIR)
+	for program in $(COMPLETED); do \
+		install -m 0644 completions/$$program.bash $(DESTDIR)$(BASHDIR)/$$program && \
+		install -m 0644 completions/_$$program $(DESTDIR)$(ZSHDIR)/_$$program && \
+		install -m 0644 completions/$$program.fish $(DESTDIR)$(FISHDIR)/$$program.fish || exit 1; done
+
+## Takes away what install put there, given the same DESTDIR and PREFIX; the database and the tree stay.
+uninstall:
+	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,$(PROGRAMS))
+	rm -f $(foreach page,$(MANUALS),$(DESTDIR)$(MANDIR)/man$(lastword $(subst ., ,$(page)))/$(page))
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,pve-cluster.service pve-cluster.service.d/10-pmxcfs-rs.conf)
+	rm -f $(DESTDIR)$(SYSCTLDIR)/10-pmxcfs-rs.conf
+	rm -f $(foreach program,$(COMPLETED),$(DESTDIR)$(BASHDIR)/$(program) $(DESTDIR)$(ZSHDIR)/_$(program) \
+		$(DESTDIR)$(FISHDIR)/$(program).fish)
+	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libpmxcfs.so libpmxcfs.so.$(LIB_ABI) \
+		libpmxcfs.so.$(LIB_ABI).$(LIB_VERSION) libpmxcfs.a pkgconfig/pmxcfs.pc)
+	rm -f $(addprefix $(DESTDIR)$(QB_LIBDIR)/,libqb.so libqb.so.100 libpmxcfs-qb.so.$(LIB_VERSION))
+	rm -f $(addprefix $(DESTDIR)$(INCLUDEDIR)/,pmxcfs.h cfs-ipc-ops.h \
+		$(addprefix pmxcfs/qb/,$(notdir $(wildcard include/compat/qb/*.h))))
+	@for directory in $(QB_LIBDIR) $(INCLUDEDIR)/pmxcfs/qb $(INCLUDEDIR)/pmxcfs $(UNITDIR)/pve-cluster.service.d; do \
+		[ ! -d $(DESTDIR)$$directory ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$$directory; done
+
+## Makes the committed shell completions anew from the programs' options.
+completions: setup-build
+	PMXCFS_WRITE_COMPLETIONS=1 $(CARGO) test --quiet --locked --test completions
 
 ## The Perl module Pmxcfs::IPCC; install-perl-instead puts one in the place of the stock PVE::IPCC as well.
 PERL ?= perl

@@ -58,7 +58,8 @@ impl Options {
     }
 }
 
-fn command() -> Command {
+/// The command line, for whoever describes it: the parser here, and the shells' completions.
+pub fn command() -> Command {
     let flag = |name: &'static str, short| Arg::new(name).long(name).short(short).action(ArgAction::SetTrue);
     Command::new("pmxcfs")
         .about("The Proxmox cluster file system")

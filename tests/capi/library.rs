@@ -55,12 +55,11 @@ fn every_name_is_declared_and_every_declaration_there() {
 #[test]
 fn names_and_links_are_versioned() {
     let version = env!("CARGO_PKG_VERSION");
-    let major = version.split('.').next().unwrap();
     let target = |path: &Path| std::fs::read_link(path).unwrap().into_os_string().into_string().unwrap();
-    let (so, so_major) = (lib_dir().join("libpmxcfs.so"), format!("libpmxcfs.so.{major}"));
-    assert_eq!(target(&so), so_major);
-    assert_eq!(target(&lib_dir().join(&so_major)), format!("libpmxcfs.so.{version}"));
-    assert_eq!(dynamic(&so, "SONAME"), [so_major]);
+    let (so, soname) = (lib_dir().join("libpmxcfs.so"), "libpmxcfs.so.1");
+    assert_eq!(target(&so), soname);
+    assert_eq!(target(&lib_dir().join(soname)), format!("{soname}.{version}"));
+    assert_eq!(dynamic(&so, "SONAME"), [soname]);
     let qb = qb_dir().join("libqb.so.100");
     assert_eq!(target(&qb), format!("libpmxcfs-qb.so.{version}"));
     assert_eq!(dynamic(&qb, "SONAME"), ["libqb.so.100"]);

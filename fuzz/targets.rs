@@ -68,6 +68,8 @@ fn request_seeds() -> Vec<Vec<u8>> {
         b"\x0b\x64\0\0\0name\0".to_vec(),
         b"\x0croot@pam!t value\0".to_vec(),
         b"\x0d\0\0\0\0\x02name\0memory\0".to_vec(),
+        vec![64],
+        b"\x41\x01\0\0\0\0\0\0\0\x10\x27\0\0".to_vec(),
     ]
 }
 

@@ -20,4 +20,8 @@
 #define CFS_IPC_VERIFY_TOKEN 12
 #define CFS_IPC_GET_GUEST_CONFIG_PROPERTIES 13
 
+/* Requests that stock daemons answer with ECHRNG; not among Perl's constants. */
+#define PMXCFS_IPC_GET_DAEMON_STATUS 64
+#define PMXCFS_IPC_GET_CHANGES 65
+
 #endif

@@ -6,15 +6,18 @@
 //! is made of. Whoever has the tree or the status takes no further lock, and no hook is called with
 //! any lock held.
 
+mod changes;
+mod groups;
 mod texts;
 
 use crate::clock::Clock;
+use crate::counts::KernelCounts;
 use crate::db::Db;
 use crate::guest_props::{self, GuestError, GuestProperties};
 use crate::logging;
 use crate::memdb::TreePath;
 use crate::rrd;
-use crate::status::clusterlog::NewEntry;
+use crate::status::clusterlog::{Entry, NewEntry};
 use crate::status::{NoSuchValue, RrdKeyError, RrdUpdate, SetError, Status, Stored};
 use std::fmt;
 use std::net::IpAddr;
@@ -22,6 +25,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use texts::Texts;
 
+pub use changes::{Changes, Heard, News};
+pub use groups::{GroupReport, GroupState, Groups};
 pub use texts::Generated;
 
 /// Who this node is.
@@ -72,6 +77,12 @@ pub struct Cfs {
     pub clock: Clock,
     /// Who this node is.
     pub node: NodeIdentity,
+    /// What the kernel asks for.
+    pub kernel: KernelCounts,
+    /// What changed lately.
+    pub changes: Arc<Changes>,
+    /// This node's part in the cluster.
+    pub groups: Groups,
     status: Mutex<Status>,
     texts: Texts,
     guest_properties: GuestProperties,
@@ -86,10 +97,16 @@ impl Cfs {
     /// A node that starts now, without quorum and with nothing known of others.
     pub fn new(db: Arc<Db>, clock: Clock, node: NodeIdentity, rrd: rrd::Sink) -> Cfs {
         let status = Status::new(&node.name, clock.unix(), std::process::id());
+        let changes = Arc::new(Changes::new(clock));
+        let told = Arc::clone(&changes);
+        db.observe(Box::new(move |touched| told.touched(touched)));
         Cfs {
             db,
             clock,
             node,
+            kernel: KernelCounts::default(),
+            changes,
+            groups: Groups::default(),
             status: Mutex::new(status),
             texts: Texts::default(),
             guest_properties: GuestProperties::default(),
@@ -129,6 +146,7 @@ impl Cfs {
             status.set_quorate(quorate)
         });
         if is_news {
+            self.changes.note(News::Quorum(quorate));
             self.tell(Event::Quorum(quorate));
         }
     }
@@ -149,10 +167,19 @@ impl Cfs {
         let now = self.clock.uptime();
         match self.with_status(|status| status.set(name, value, now))? {
             Stored::Rrd(update) => self.write_rrd(name, update),
-            Stored::Value | Stored::Address { .. } => {}
+            Stored::Value => self.note_status(&self.node.name, name),
+            Stored::Address { changed: true } => self.changes.note(News::Members),
+            Stored::Address { changed: false } => {}
         }
         self.tell(Event::StatusSet { name, value });
         Ok(())
+    }
+
+    /// Notes that a status value of a node was set.
+    pub fn note_status(&self, node: &str, key: &[u8]) {
+        if self.changes.is_wanted() {
+            self.changes.note(News::Status { node: node.to_owned(), key: key.to_vec() });
+        }
     }
 
     /// Has a round-robin value written, or says why it goes to no file.
@@ -183,7 +210,15 @@ impl Cfs {
             message: message.message,
         };
         if let Some(entry) = self.with_status(|status| status.log_mut().add(&entry)) {
+            self.note_logged(&entry);
             self.tell(Event::Logged(entry.as_bytes()));
+        }
+    }
+
+    /// Notes that there is a new entry in the cluster log.
+    pub fn note_logged(&self, entry: &Entry) {
+        if self.changes.is_wanted() {
+            self.changes.note(News::Logged(entry.clone()));
         }
     }
 

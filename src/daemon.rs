@@ -262,9 +262,10 @@ fn start(
     let guard = Guard::start(mounted.path())?;
     let pid_file = PidFile::write(&paths.pid_file)?;
     let cluster = if in_cluster { Some(join_cluster(config, &cfs, &mounted)?) } else { None };
-    let server =
-        Server::start(&config.service, Arc::new(Requests::new(Arc::clone(&cfs))), ipc::Options::default())
-            .map_err(|source| StartError::Service { name: config.service.clone(), source })?;
+    let requests = Arc::new(Requests::new(Arc::clone(&cfs)));
+    let server = Server::start(&config.service, Arc::clone(&requests) as _, ipc::Options::default())
+        .map_err(|source| StartError::Service { name: config.service.clone(), source })?;
+    requests.know_clients(server.clients());
     Ok(Parts { cfs, rrd, mounted, guard, cluster, server, _pid_file: pid_file })
 }
 
@@ -278,6 +279,8 @@ fn join_cluster(config: &Config, cfs: &Arc<Cfs>, mounted: &fuse::Mounted) -> io:
 }
 
 fn stop(parts: Parts) {
+    // Or clients that wait for one would hold up the end.
+    parts.cfs.changes.close();
     parts.server.stop();
     if !parts.mounted.unmount(UNMOUNT_TIMEOUT) {
         log::warn!(target: "main", "files of the tree are still open: programs that use them get errors from now on");

@@ -16,6 +16,7 @@ mod route;
 pub use observers::Observer;
 
 use crate::clock::Clock;
+use crate::counts::Count;
 use crate::dcdb::Refused;
 use crate::dfsm::Abandoned;
 use crate::memdb::{Applied, Change, ChangeError, Limits, LoadError, MemDb, Stamp, TreePath};
@@ -25,7 +26,7 @@ use observers::Observers;
 use queue::Queue;
 pub use route::{Route, Tell, waits_for_disk};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::thread::{self, JoinHandle};
@@ -84,8 +85,19 @@ pub struct CommitStats {
     pub commits: u64,
     /// Rows stored by them, version rows included.
     pub rows: u64,
+    /// Bytes of files in these rows.
+    pub bytes: u64,
     /// Transactions that failed.
     pub failures: u64,
+}
+
+/// How large the files of a database are, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileSizes {
+    /// The database.
+    pub database: u64,
+    /// What was committed and is not in it yet.
+    pub log: u64,
 }
 
 /// An open database.
@@ -100,6 +112,7 @@ pub struct Db {
 #[derive(Debug)]
 struct Shared {
     clock: Clock,
+    path: PathBuf,
     tree: RwLock<MemDb>,
     queue: Queue,
     observers: Observers,
@@ -109,9 +122,10 @@ struct Shared {
     committed: AtomicU64,
     /// The last commit failed: what is in the tree is not on disk.
     failed: AtomicBool,
-    commits: AtomicU64,
-    rows: AtomicU64,
-    failures: AtomicU64,
+    commits: Count,
+    rows: Count,
+    bytes: Count,
+    failures: Count,
 }
 
 impl Db {
@@ -125,15 +139,17 @@ impl Db {
         let is_stored = tree.is_clean();
         let shared = Arc::new(Shared {
             clock,
+            path: store.path().to_owned(),
             committed: AtomicU64::new(if is_stored { tree.version() } else { 0 }),
             tree: RwLock::new(tree),
             queue: Queue::default(),
             observers: Observers::default(),
             route: OnceLock::new(),
             failed: AtomicBool::new(false),
-            commits: AtomicU64::new(0),
-            rows: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
+            commits: Count::default(),
+            rows: Count::default(),
+            bytes: Count::default(),
+            failures: Count::default(),
         });
         if !is_stored {
             shared.queue.commit_soon(clock);
@@ -243,10 +259,29 @@ impl Db {
     /// What the commit thread did so far.
     pub fn commit_stats(&self) -> CommitStats {
         CommitStats {
-            commits: self.shared.commits.load(Ordering::Relaxed),
-            rows: self.shared.rows.load(Ordering::Relaxed),
-            failures: self.shared.failures.load(Ordering::Relaxed),
+            commits: self.shared.commits.get(),
+            rows: self.shared.rows.get(),
+            bytes: self.shared.bytes.get(),
+            failures: self.shared.failures.get(),
         }
+    }
+
+    /// The version on disk.
+    pub fn stored_version(&self) -> u64 {
+        self.shared.committed.load(Ordering::Acquire)
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// How large its files are; 0 for what is not there.
+    pub fn file_sizes(&self) -> FileSizes {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        let mut log = self.path().as_os_str().to_owned();
+        log.push("-wal");
+        FileSizes { database: size(self.path()), log: size(Path::new(&log)) }
     }
 
     /// Stores what is left and closes the file; the tree can still be read. An error means that

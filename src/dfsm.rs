@@ -241,6 +241,11 @@ impl<A: App> Dfsm<A> {
         &self.members
     }
 
+    /// The round of synchronisation that this node takes or took part in.
+    pub fn epoch(&self) -> Epoch {
+        self.sender.epoch
+    }
+
     /// Whether this is the member with the lowest node id.
     pub fn is_lowest(&self) -> bool {
         self.members.lowest_node() == Some(self.sender.local.node)

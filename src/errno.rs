@@ -5,6 +5,9 @@
 #[cfg(feature = "daemon")]
 mod daemon;
 
+/// What a daemon answers to a request with a number that it does not know.
+pub const UNKNOWN_REQUEST: i32 = libc::ECHRNG;
+
 /// A typed error that has an errno outside.
 pub trait ToErrno {
     /// The positive errno a caller of the file system or of the IPC service sees.

@@ -30,6 +30,7 @@ pub use stale::Stale;
 
 use crate::cfs::Cfs;
 use crate::clock::UnixTime;
+use crate::counts::KernelCounts;
 use crate::memdb::{BLOCK_SIZE, BLOCKS, Entry, FILES, Inode, ROOT};
 use handles::{Handles, Removed};
 use incarnations::Incarnations;
@@ -115,6 +116,11 @@ impl Fs {
         }));
         let plugs = Plugs::new(&cfs.node.name);
         Arc::new(Self { cfs, plugs, handles, incarnations: Incarnations::default() })
+    }
+
+    /// What the kernel asks for is counted here.
+    pub fn counts(&self) -> &KernelCounts {
+        &self.cfs.kernel
     }
 
     /// The node called `name` in a directory.

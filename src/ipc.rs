@@ -11,4 +11,4 @@ pub mod server;
 pub mod session;
 
 #[cfg(feature = "daemon")]
-pub use qb::{Options, Server};
+pub use qb::{Clients, Options, Server};

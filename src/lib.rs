@@ -4,7 +4,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | programs | `main.rs`, `bin/*`; [`dbtool`] is what `pmxcfs-db` does |
+//! | programs | `main.rs`, `bin/*`; [`dbtool`] is what `pmxcfs-db` does, [`ctl`] what `pmxcfs-ctl` does |
 //! | assembly | [`daemon`], [`options`], [`logging`] |
 //! | adapters | [`fuse`] (kernel), [`ipc`] (clients), [`cluster`] (corosync), [`rrd`] (round-robin files) |
 //! | operations | [`fs`] (the tree as the kernel sees it), [`cfs`] (what tree and clients share) |
@@ -26,6 +26,10 @@ pub mod ipc;
 pub mod cfs;
 #[cfg(feature = "daemon")]
 pub mod cluster;
+#[cfg(feature = "daemon")]
+pub mod counts;
+#[cfg(feature = "daemon")]
+pub mod ctl;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 #[cfg(feature = "daemon")]

@@ -173,6 +173,12 @@ impl Status {
         self.own.iter()
     }
 
+    /// The name of a node of the node list.
+    pub fn node_name(&self, node_id: u32) -> Option<&str> {
+        let node = self.members.as_ref()?.iter().find(|member| member.node.id == node_id)?;
+        Some(&node.node.name)
+    }
+
     /// The address of a node, without a NUL, when one was set.
     pub fn address(&self, node: &str) -> Option<&[u8]> {
         self.addresses.get(node).map(Vec::as_slice)

@@ -27,6 +27,10 @@ pub struct NotTaken;
 pub enum StatusEffect {
     /// A round-robin value of another node is to be written, or its key is of no known kind.
     Rrd { key: Vec<u8>, update: Result<RrdUpdate, RrdKeyError> },
+    /// The node with this id has set or removed a value.
+    ValueSet { node_id: u32, key: Vec<u8> },
+    /// A node has put an entry into the cluster log.
+    Logged(Entry),
 }
 
 impl StatusGroup {
@@ -49,9 +53,12 @@ impl StatusGroup {
         };
         match status.set_peer(message.from.node, key, value, port.now().uptime) {
             Ok(Stored::Rrd(update)) => port.effect(StatusEffect::Rrd { key: key.to_vec(), update }),
+            Ok(Stored::Value) => {
+                port.effect(StatusEffect::ValueSet { node_id: message.from.node, key: key.to_vec() });
+            }
             // A node that is not in the list, or a value that no client could have set: as stock,
             // without a word.
-            Ok(Stored::Value | Stored::Address { .. }) | Err(_) => {}
+            Ok(Stored::Address { .. }) | Err(_) => {}
         }
         Ok(())
     }
@@ -63,7 +70,9 @@ impl StatusGroup {
     ) -> Result<(), NotTaken> {
         match Entry::decode(message.payload) {
             Ok(entry) => {
-                status.log_mut().insert(&entry);
+                if status.log_mut().insert(&entry) {
+                    port.effect(StatusEffect::Logged(entry));
+                }
                 Ok(())
             }
             Err(error) => {

@@ -18,6 +18,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// A module may use those of a lower rank, and itself.
 const RANKS: &[(&str, u32)] = &[
     ("clock", 0),
+    ("counts", 1),
     ("logging", 1),
     ("memdb", 1),
     ("status", 2),
@@ -38,6 +39,7 @@ const RANKS: &[(&str, u32)] = &[
     ("cluster", 10),
     ("daemon", 11),
     ("dbtool", 11),
+    ("ctl", 11),
 ];
 
 /// One source file: its path from the project's root, and its lines up to its unit tests.

@@ -83,16 +83,9 @@ fn pmxcfs_h() {
     compare("pmxcfs.h", &String::from_utf8(made).unwrap());
 }
 
-/// The words of a name like `GetFsVersion`, in capitals.
-fn macro_name(op: Op) -> String {
-    let mut name = String::from("CFS_IPC");
-    for c in format!("{op:?}").chars() {
-        if c.is_ascii_uppercase() {
-            name.push('_');
-        }
-        name.push(c.to_ascii_uppercase());
-    }
-    name
+/// The name of a constant in C.
+fn macro_name(prefix: &str, op: Op) -> String {
+    format!("{prefix}_{}", op.name().to_ascii_uppercase())
 }
 
 #[test]
@@ -102,8 +95,12 @@ fn cfs_ipc_ops_h() {
          * each stands on one line.\n *\n * This file is made from the daemon's source; do not edit it.\n */\n\
          #ifndef PMXCFS_CFS_IPC_OPS_H\n#define PMXCFS_CFS_IPC_OPS_H\n\n",
     );
-    for &op in Op::ALL {
-        writeln!(made, "#define {} {}", macro_name(op), op.id()).unwrap();
+    for &op in Op::ALL.iter().filter(|op| op.is_stock()) {
+        writeln!(made, "#define {} {}", macro_name("CFS_IPC", op), op.id()).unwrap();
+    }
+    made += "\n/* Requests that stock daemons answer with ECHRNG; not among Perl's constants. */\n";
+    for &op in Op::ALL.iter().filter(|op| !op.is_stock()) {
+        writeln!(made, "#define {} {}", macro_name("PMXCFS_IPC", op), op.id()).unwrap();
     }
     made += "\n#endif\n";
     compare("cfs-ipc-ops.h", &made);

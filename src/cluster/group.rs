@@ -4,6 +4,8 @@
 
 use super::connect::Retry;
 use super::cpg::{Connection, Report, Sent};
+use crate::cfs::GroupReport;
+use crate::dfsm::wire::Epoch;
 use crate::dfsm::{Abandoned, App, Dfsm, Effect, Event, Frame, Level, Mode, Now, Ticket};
 use rust_corosync::CsError;
 use std::collections::VecDeque;
@@ -30,6 +32,8 @@ pub(super) trait Host<A: App> {
     fn settled(&mut self) {}
     /// Something came from the group.
     fn heard(&mut self) {}
+    /// Where others look up what became of the group.
+    fn report(&self) -> &GroupReport;
 }
 
 /// The group, whether or not there is a connection.
@@ -44,6 +48,17 @@ pub(super) struct Group<A: App> {
     refused_since: Option<Duration>,
     /// How many were sent and have not come back.
     in_flight: usize,
+    /// What was reported last.
+    told: Option<Gist>,
+}
+
+/// Whatever changes of a group, one of these does: the mode, the round, how many have the same data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Gist {
+    mode: Mode,
+    epoch: Epoch,
+    members: usize,
+    synced: usize,
 }
 
 /// What the group reported, and why it reports no more.
@@ -68,6 +83,7 @@ impl<A: App> Group<A> {
             outgoing: VecDeque::new(),
             refused_since: None,
             in_flight: 0,
+            told: None,
         }
     }
 
@@ -104,6 +120,7 @@ impl<A: App> Group<A> {
             self.join(host, now);
         }
         self.send_waiting(host, now);
+        host.report().set_backlog(self.backlog());
         if self.dfsm.next_tick() <= now.uptime {
             self.handle(host, Event::Tick, now);
         }
@@ -138,6 +155,7 @@ impl<A: App> Group<A> {
                 if from == local {
                     self.in_flight = self.in_flight.saturating_sub(1);
                 }
+                host.report().delivered.one();
                 self.handle(host, Event::Deliver { from, bytes: &bytes }, now);
             }
             Report::Confchg { members, joined } => {
@@ -159,6 +177,7 @@ impl<A: App> Group<A> {
     pub(super) fn handle(&mut self, host: &mut impl Host<A>, event: Event<'_, A::Request>, now: Now) {
         self.carry_out(host, event, now);
         self.send_waiting(host, now);
+        host.report().set_backlog(self.backlog());
     }
 
     fn carry_out(&mut self, host: &mut impl Host<A>, event: Event<'_, A::Request>, now: Now) {
@@ -173,7 +192,23 @@ impl<A: App> Group<A> {
                 Effect::App(effect) => host.effect(effect),
             }
         }
+        self.report(host.report(), now);
         host.settled();
+    }
+
+    /// Writes down what became of the group, if anything did.
+    fn report(&mut self, report: &GroupReport, now: Now) {
+        let members = self.dfsm.members();
+        let gist = Gist {
+            mode: self.dfsm.mode(),
+            epoch: self.dfsm.epoch(),
+            members: members.len(),
+            synced: members.iter().filter(|member| member.synced).count(),
+        };
+        if self.told.replace(gist) != Some(gist) {
+            let members = members.iter().map(|member| (member.id, member.synced)).collect();
+            report.tell(gist.mode, now.unix, gist.epoch, members);
+        }
     }
 
     /// Leaves for good.
@@ -246,6 +281,7 @@ impl<A: App> Group<A> {
                 Ok(Sent::Yes) => {
                     self.refused_since = None;
                     self.in_flight += 1;
+                    host.report().sent.one();
                     self.outgoing.pop_front();
                 }
                 Ok(Sent::TryAgain) => {

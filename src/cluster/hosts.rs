@@ -4,7 +4,7 @@
 use super::callers::Callers;
 use super::config_file;
 use super::group::Host;
-use crate::cfs::Cfs;
+use crate::cfs::{Cfs, GroupReport, News};
 use crate::dcdb::{self, Dcdb, DcdbEffect};
 use crate::dfsm::{Abandoned, Dfsm, Effect, Event, Now, Ticket};
 use crate::memdb::Touched;
@@ -123,6 +123,10 @@ impl Host<Dcdb> for Tree {
     fn heard(&mut self) {
         self.callers.heard();
     }
+
+    fn report(&self) -> &GroupReport {
+        &self.cfs.groups.database
+    }
 }
 
 /// The status group's side.
@@ -143,16 +147,35 @@ impl Host<StatusGroup> for NodeStatus {
         event: Event<'_, <StatusGroup as crate::dfsm::App>::Request>,
         now: Now,
     ) -> Vec<Effect<StatusGroup>> {
-        self.cfs.with_status(|status| dfsm.handle(status, event, now))
+        let (effects, is_news) = self.cfs.with_status(|status| {
+            let before = status.cluster_info_version();
+            let effects = dfsm.handle(status, event, now);
+            (effects, status.cluster_info_version() != before)
+        });
+        if is_news {
+            self.cfs.changes.note(News::Members);
+        }
+        effects
     }
 
     fn effect(&mut self, effect: StatusEffect) {
         match effect {
             StatusEffect::Rrd { key, update } => self.cfs.write_rrd(&key, update),
+            StatusEffect::ValueSet { node_id, key } => {
+                let name = self.cfs.with_status(|status| status.node_name(node_id).map(str::to_owned));
+                if let Some(name) = name {
+                    self.cfs.note_status(&name, &key);
+                }
+            }
+            StatusEffect::Logged(entry) => self.cfs.note_logged(&entry),
         }
     }
 
     fn answer(&mut self, _: Ticket, _: Result<<StatusGroup as crate::dfsm::App>::Outcome, Abandoned>) {
         // Nobody waits for status messages.
+    }
+
+    fn report(&self) -> &GroupReport {
+        &self.cfs.groups.status
     }
 }

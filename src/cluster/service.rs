@@ -8,7 +8,7 @@ use super::hosts::{Changed, NodeStatus, Tree};
 use super::inbox::{Command, Inbox};
 use super::wait::wait;
 use super::{cmap, quorum};
-use crate::cfs::{Cfs, Event as CfsEvent};
+use crate::cfs::{Cfs, Event as CfsEvent, News};
 use crate::db::{DbError, Route, waits_for_disk};
 use crate::dcdb::Dcdb;
 use crate::dcdb::wire::Request as TreeRequest;
@@ -289,6 +289,7 @@ impl Loop {
                     info.config_version
                 );
                 self.cfs.with_status(|status| status.set_cluster(info));
+                self.cfs.changes.note(News::Members);
             }
             Err(error) => {
                 log::error!(target: "confdb", "unable to read the node list: {error}");

@@ -79,8 +79,10 @@ impl Committer {
         };
         match result {
             Ok(()) => {
-                self.shared.commits.fetch_add(1, Ordering::Relaxed);
-                self.shared.rows.fetch_add(batch.rows.len() as u64, Ordering::Relaxed);
+                self.shared.commits.one();
+                self.shared.rows.many(batch.rows.len() as u64);
+                let sizes = batch.rows.iter().map(|row| row.data.as_ref().map_or(0, |data| data.len()));
+                self.shared.bytes.many(sizes.sum::<usize>() as u64);
                 self.shared.committed.store(batch.version, Ordering::Release);
                 self.recover();
                 Ok(())
@@ -105,7 +107,7 @@ impl Committer {
     /// Each cause is logged once, however often it is met.
     fn fail(&mut self, message: &str, error: DbError) -> Result<(), DbError> {
         let now = self.shared.clock.uptime();
-        self.shared.failures.fetch_add(1, Ordering::Relaxed);
+        self.shared.failures.one();
         self.shared.failed.store(true, Ordering::Release);
         self.shared.queue.commit_at(now + RETRY_DELAY);
         let failure = self.failure.get_or_insert_with(|| Failure { message: String::new(), since: now });

@@ -32,6 +32,11 @@ impl Db {
         }
     }
 
+    /// Whether a group makes the changes.
+    pub fn is_replicated(&self) -> bool {
+        self.shared.route.get().is_some()
+    }
+
     /// What can be refused here need not travel.
     pub(super) fn check_local(&self, change: &Change) -> Result<(), DbError> {
         self.shared.check_open()?;

@@ -5,6 +5,7 @@
 use super::invalidate::Invalidate;
 use super::reply::{Refuse, absent, answer, file_attr, file_type, generation, guarded};
 use crate::clock;
+use crate::counts::KernelRequest;
 use crate::fs::{Attr, Fs, FsError, Lifetime, Opened, Outcome, SetAttr, Write};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
@@ -51,6 +52,18 @@ impl Adapter {
         Self { fs, invalidate, lifetime }
     }
 
+    /// Counts a request and does its work.
+    fn serve(&self, request: KernelRequest, work: impl FnOnce()) {
+        self.fs.counts().requests(request).one();
+        guarded(request.name(), work);
+    }
+
+    /// The answer to what this file system does not have. The kernel remembers most of these.
+    fn refuse(&self, reply: impl Refuse) {
+        self.fs.counts().requests(KernelRequest::Refused).one();
+        answer("request", Err::<(), _>(FsError::NotSupported), reply, |_, ()| ());
+    }
+
     fn lifetime_of(&self, attr: &Attr) -> Duration {
         match attr.lifetime {
             Lifetime::UntilInvalidated => self.lifetime,
@@ -82,11 +95,6 @@ impl Adapter {
     }
 }
 
-/// The answer to what this file system does not have. The kernel remembers most of these.
-fn refuse(reply: impl Refuse) {
-    answer("request", Err::<(), _>(FsError::NotSupported), reply, |_, ()| ());
-}
-
 fn opened_for_writing(flags: OpenFlags) -> bool {
     flags.acc_mode() != OpenAccMode::O_RDONLY
 }
@@ -112,7 +120,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        guarded("lookup", || match self.fs.lookup(parent.0, name.as_bytes()) {
+        self.serve(KernelRequest::Lookup, || match self.fs.lookup(parent.0, name.as_bytes()) {
             // A name that is not there is something to remember too.
             Err(FsError::NotFound) => {
                 reply.entry(&self.lifetime, &absent(), fuser::Generation(0));
@@ -126,7 +134,7 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        guarded("getattr", || {
+        self.serve(KernelRequest::Getattr, || {
             answer("getattr", self.fs.getattr(ino.0), reply, |reply, attr| {
                 reply.attr(&self.lifetime_of(&attr), &file_attr(&attr));
             });
@@ -151,7 +159,7 @@ impl Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        guarded("setattr", || {
+        self.serve(KernelRequest::Setattr, || {
             // As through the stock daemon's library, one time without the other changes nothing.
             // A truncate by path comes with the time alone: that of the change is stored anyway.
             let mtime = atime.and(mtime).map(|mtime| match mtime {
@@ -169,7 +177,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        guarded("readlink", || {
+        self.serve(KernelRequest::Readlink, || {
             answer("readlink", self.fs.readlink(ino.0), reply, |reply, target| reply.data(target));
         });
     }
@@ -185,30 +193,30 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         if mode & libc::S_IFMT != libc::S_IFREG {
-            return refuse(reply);
+            return self.refuse(reply);
         }
-        guarded("mknod", || {
+        self.serve(KernelRequest::Mknod, || {
             let finish = self.finish("mknod", reply, self.entry());
             self.fs.mknod(parent.0, name.as_bytes(), finish);
         });
     }
 
     fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
-        guarded("mkdir", || {
+        self.serve(KernelRequest::Mkdir, || {
             let finish = self.finish("mkdir", reply, self.entry());
             self.fs.mkdir(parent.0, name.as_bytes(), finish);
         });
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        guarded("unlink", || {
+        self.serve(KernelRequest::Unlink, || {
             let finish = self.finish("unlink", reply, |reply: ReplyEmpty, ()| reply.ok());
             self.fs.unlink(parent.0, name.as_bytes(), finish);
         });
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        guarded("rmdir", || {
+        self.serve(KernelRequest::Rmdir, || {
             let finish = self.finish("rmdir", reply, |reply: ReplyEmpty, ()| reply.ok());
             self.fs.rmdir(parent.0, name.as_bytes(), finish);
         });
@@ -226,9 +234,9 @@ impl Filesystem for Adapter {
     ) {
         if !flags.is_empty() {
             // The kernel tells the caller EINVAL, as where a file system has no renameat2.
-            return refuse(reply);
+            return self.refuse(reply);
         }
-        guarded("rename", || {
+        self.serve(KernelRequest::Rename, || {
             let finish = self.finish("rename", reply, |reply: ReplyEmpty, ()| reply.ok());
             let invalidate = self.invalidate.clone();
             let (from, to) = ((parent.0, name.as_bytes()), (newparent.0, newname.as_bytes()));
@@ -250,7 +258,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        guarded("create", || {
+        self.serve(KernelRequest::Create, || {
             let (lifetime, open) = (self.lifetime, open_flags(opened_for_writing(OpenFlags(flags))));
             let finish = self.finish("create", reply, move |reply: ReplyCreate, attr: Attr| {
                 reply.created(&lifetime, &file_attr(&attr), generation(&attr), NO_HANDLE, open);
@@ -260,7 +268,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        guarded("open", || {
+        self.serve(KernelRequest::Open, || {
             let writing = opened_for_writing(flags);
             answer("open", self.fs.open(ino.0, writing), reply, |reply, opened| match opened {
                 Opened::Entry => reply.opened(NO_HANDLE, open_flags(writing)),
@@ -283,7 +291,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        guarded("read", || {
+        self.serve(KernelRequest::Read, || {
             answer("read", self.fs.read(ino.0, handle.0, offset, size), reply, |reply, chunk| {
                 reply.data(&chunk);
             });
@@ -302,7 +310,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        guarded("write", || {
+        self.serve(KernelRequest::Write, || {
             // A page that was changed through a mapping goes where it was mapped from.
             let is_page = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
             let append = flags.0 & libc::O_APPEND != 0 && !is_page;
@@ -324,7 +332,7 @@ impl Filesystem for Adapter {
     }
 
     fn flush(&self, _: &Request, ino: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        guarded("flush", || {
+        self.serve(KernelRequest::Flush, || {
             self.fs.flush(ino.0, |result| {
                 guarded("flush", || answer("flush", result, reply, |reply, ()| reply.ok()));
             });
@@ -332,7 +340,7 @@ impl Filesystem for Adapter {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        guarded("fsync", || {
+        self.serve(KernelRequest::Fsync, || {
             self.fs.flush(ino.0, |result| {
                 guarded("fsync", || answer("fsync", result, reply, |reply, ()| reply.ok()));
             });
@@ -340,7 +348,7 @@ impl Filesystem for Adapter {
     }
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        guarded("fsyncdir", || {
+        self.serve(KernelRequest::Fsyncdir, || {
             self.fs.sync(|result| {
                 guarded("fsyncdir", || answer("fsyncdir", result, reply, |reply, ()| reply.ok()));
             });
@@ -357,14 +365,14 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        guarded("release", || {
+        self.serve(KernelRequest::Release, || {
             self.fs.release(ino.0, handle.0);
             reply.ok();
         });
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        guarded("opendir", || {
+        self.serve(KernelRequest::Opendir, || {
             answer("opendir", self.fs.opendir(ino.0), reply, |reply, handle| {
                 let cached = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
                 reply.opened(FileHandle(handle), cached);
@@ -373,7 +381,7 @@ impl Filesystem for Adapter {
     }
 
     fn readdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        guarded("readdir", || {
+        self.serve(KernelRequest::Readdir, || {
             let listed = self.fs.readdir(ino.0, handle.0, offset, |entry| {
                 let name = OsStr::from_bytes(entry.name);
                 reply.add(INodeNo(entry.attr.ino), entry.next, file_type(entry.attr.kind), name)
@@ -390,7 +398,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        guarded("readdirplus", || {
+        self.serve(KernelRequest::Readdirplus, || {
             let listed = self.fs.readdir(ino.0, handle.0, offset, |entry| {
                 let (name, attr) = (OsStr::from_bytes(entry.name), &entry.attr);
                 let lifetime = self.lifetime_of(attr);
@@ -401,14 +409,14 @@ impl Filesystem for Adapter {
     }
 
     fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        guarded("releasedir", || {
+        self.serve(KernelRequest::Releasedir, || {
             self.fs.releasedir(handle.0);
             reply.ok();
         });
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        guarded("statfs", || {
+        self.serve(KernelRequest::Statfs, || {
             let stat = self.fs.statfs();
             let (blocks, free) = (stat.blocks, stat.blocks_free);
             let (files, files_free) = (stat.files, stat.files_free);
@@ -418,11 +426,11 @@ impl Filesystem for Adapter {
     }
 
     fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
-        refuse(reply);
+        self.refuse(reply);
     }
 
     fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
-        refuse(reply);
+        self.refuse(reply);
     }
 
     fn setxattr(
@@ -435,19 +443,19 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        refuse(reply);
+        self.refuse(reply);
     }
 
     fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _size: u32, reply: ReplyXattr) {
-        refuse(reply);
+        self.refuse(reply);
     }
 
     fn listxattr(&self, _: &Request, _: INodeNo, _size: u32, reply: ReplyXattr) {
-        refuse(reply);
+        self.refuse(reply);
     }
 
     fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        refuse(reply);
+        self.refuse(reply);
     }
 
     fn getlk(
@@ -462,7 +470,7 @@ impl Filesystem for Adapter {
         _pid: u32,
         reply: ReplyLock,
     ) {
-        refuse(reply);
+        self.refuse(reply);
     }
 
     fn setlk(
@@ -478,11 +486,11 @@ impl Filesystem for Adapter {
         _sleep: bool,
         reply: ReplyEmpty,
     ) {
-        refuse(reply);
+        self.refuse(reply);
     }
 
     fn bmap(&self, _: &Request, _: INodeNo, _blocksize: u32, _idx: u64, reply: ReplyBmap) {
-        refuse(reply);
+        self.refuse(reply);
     }
 
     fn ioctl(
@@ -496,7 +504,7 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        refuse(reply);
+        self.refuse(reply);
     }
 
     fn poll(
@@ -509,7 +517,7 @@ impl Filesystem for Adapter {
         _: PollFlags,
         reply: ReplyPoll,
     ) {
-        refuse(reply);
+        self.refuse(reply);
     }
 
     fn fallocate(
@@ -522,11 +530,11 @@ impl Filesystem for Adapter {
         _mode: i32,
         reply: ReplyEmpty,
     ) {
-        refuse(reply);
+        self.refuse(reply);
     }
 
     fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _whence: i32, reply: ReplyLseek) {
-        refuse(reply);
+        self.refuse(reply);
     }
 
     fn copy_file_range(
@@ -542,6 +550,6 @@ impl Filesystem for Adapter {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        refuse(reply);
+        self.refuse(reply);
     }
 }

@@ -207,6 +207,7 @@ impl Shared {
     }
 
     fn with_notifier(&self, tell: impl FnOnce(&Notifier) -> io::Result<()>) {
+        self.fs.counts().invalidations.one();
         if let Some(Err(error)) = self.notifier.get().map(tell) {
             // The mount ended, or the kernel had nothing to drop.
             log::debug!(target: "fuse", "invalidation: {error}");

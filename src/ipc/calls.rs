@@ -131,6 +131,12 @@ pub fn verify_token(token: &[u8]) -> Result<Vec<u8>, BadArgument> {
     terminated("token", token)
 }
 
+/// Asks for what changed after `cursor` (0: from now on); the answer comes when there is something, or
+/// after `wait_ms` at the latest.
+pub fn get_changes(cursor: u64, wait_ms: u32) -> Vec<u8> {
+    [&cursor.to_ne_bytes()[..], &wait_ms.to_ne_bytes()].concat()
+}
+
 #[cfg(all(test, feature = "daemon"))]
 mod tests {
     use super::*;
@@ -156,6 +162,8 @@ mod tests {
         assert_eq!(parse(Op::LogClusterMsg, &body), Ok(request));
         let body = get_cluster_log(7, b"u").unwrap();
         assert_eq!(parse(Op::GetClusterLog, &body), Ok(Request::ClusterLog { user: b"u", max_entries: 7 }));
+        let request = Request::Changes { cursor: 7 << 40, wait_ms: 5000 };
+        assert_eq!(parse(Op::GetChanges, &get_changes(7 << 40, 5000)), Ok(request));
         let body = verify_token(b"root@pam!x y").unwrap();
         assert_eq!(parse(Op::VerifyToken, &body), Ok(Request::VerifyToken { token: b"root@pam!x y" }));
         let request = Request::GuestProperties { guests: Guests::One(100), properties: vec![b"lock"] };

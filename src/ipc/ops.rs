@@ -1,4 +1,8 @@
-//! The numbers of the requests of the `pve2` service: the one list of them. 9 was never given.
+//! The numbers of the requests of the `pve2` service: the one list of them. 9 was never given. Stock
+//! daemons have those below [`OURS`], and answer all others with ECHRNG.
+
+/// Requests from this number up are our own.
+pub const OURS: i32 = 64;
 
 macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident = $id:literal,)*) => {
@@ -49,12 +53,33 @@ ops! {
     VerifyToken = 12,
     /// Some properties of guest configs.
     GetGuestConfigProperties = 13,
+    /// What this daemon is and does, as JSON.
+    GetDaemonStatus = 64,
+    /// What changed since a client asked last, as JSON; waits for it.
+    GetChanges = 65,
 }
 
 impl Op {
     /// The number on the wire.
     pub fn id(self) -> i32 {
         self as i32
+    }
+
+    /// Whether stock daemons have it too.
+    pub fn is_stock(self) -> bool {
+        self.id() < OURS
+    }
+
+    /// Its name in reports: that of the variant, in lower case with underscores.
+    pub fn name(self) -> String {
+        let mut name = String::new();
+        for c in format!("{self:?}").chars() {
+            if c.is_ascii_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(c.to_ascii_lowercase());
+        }
+        name
     }
 }
 
@@ -64,11 +89,12 @@ mod tests {
 
     #[test]
     fn every_number_means_its_op_and_no_other_number_means_any() {
-        for id in -20..40 {
+        for id in -20..100 {
             let op = Op::from_id(id);
             assert_eq!(op, Op::ALL.iter().copied().find(|op| op.id() == id), "{id}");
         }
-        assert_eq!(Op::ALL.len(), 12);
+        assert_eq!(Op::ALL.iter().filter(|op| op.is_stock()).count(), 12);
+        assert_eq!(Op::GetGuestConfigProperties.name(), "get_guest_config_properties");
         assert_eq!(Op::from_id(9), None);
         assert_eq!(Op::from_id(i32::MIN), None);
     }

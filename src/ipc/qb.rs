@@ -31,4 +31,4 @@ pub mod wire;
 
 pub use address::Namespace;
 #[cfg(feature = "daemon")]
-pub use server::{Options, Server};
+pub use server::{Clients, Options, Server, Traffic};

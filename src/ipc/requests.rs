@@ -1,22 +1,29 @@
 //! The `pve2` service: who may ask what, and the answers. It owns no state and knows no transport;
 //! what it answers with is shared, not copied, wherever it exists already.
 
+mod answers;
+mod counts;
 pub mod parse;
 
 use super::ops::Op;
+use super::qb::Clients;
 use super::server::{Access, Client, Peer, Refused, Response, ResponseData, Service};
 use crate::cfs::{Cfs, Generated, LogMessage};
 use crate::errno::ToErrno;
 use crate::guest_props::GuestError;
 use crate::memdb::TreePath;
 use crate::status::{NoSuchValue, SetError};
+use counts::RequestCounts;
 use parse::{Guests, ParseError, Request};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// Answers the requests of the `pve2` service.
 #[derive(Debug)]
 pub struct Requests {
     cfs: Arc<Cfs>,
+    counts: RequestCounts,
+    clients: OnceLock<Clients>,
 }
 
 /// Why a request fails.
@@ -43,7 +50,13 @@ pub enum RequestError {
 impl Requests {
     /// The service of this node.
     pub fn new(cfs: Arc<Cfs>) -> Requests {
-        Requests { cfs }
+        Requests { cfs, counts: RequestCounts::default(), clients: OnceLock::new() }
+    }
+
+    /// From now on this is told of the clients that are connected. Only the first time counts.
+    pub fn know_clients(&self, clients: Clients) {
+        // The same server's, if there are others.
+        let _ = self.clients.set(clients);
     }
 
     /// Answers request number `id` of `client`.
@@ -77,6 +90,11 @@ impl Requests {
             }
             Request::VerifyToken { token } if cfs.knows_token(token) => ResponseData::Empty,
             Request::VerifyToken { .. } => return Err(RequestError::NoToken),
+            Request::DaemonStatus => self.daemon_status(client).into_bytes().into(),
+            Request::Changes { cursor, wait_ms } => {
+                let wait = Duration::from_millis(wait_ms.into());
+                answers::changes(cfs, client.access, cursor, wait).into_bytes().into()
+            }
         })
     }
 
@@ -119,9 +137,11 @@ impl Service for Requests {
     }
 
     fn handle(&self, client: &Client, id: i32, body: &[u8]) -> Response {
+        self.counts.asked(id);
         match self.answer(client, id, body) {
             Ok(data) => Response::ok(data),
             Err(error) => {
+                self.counts.failed();
                 log::debug!(target: "ipcs", "request {id} of process {}: {error}", client.pid);
                 Response::error(error.to_errno())
             }

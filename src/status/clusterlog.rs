@@ -116,6 +116,13 @@ impl Seen {
     }
 }
 
+/// One entry as it stands in the `.clusterlog` text: an object of JSON.
+pub fn record_text(record: &Record<'_>) -> String {
+    let mut out = String::new();
+    push_record(&mut out, record);
+    out
+}
+
 fn push_record(out: &mut String, record: &Record<'_>) {
     let number = |out: &mut String, name: &str, value: u64| {
         out.push_str(name);

@@ -16,6 +16,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Peers that may be waited for at once.
@@ -153,6 +154,7 @@ impl Acceptor {
         match self.admit(peer) {
             Err(refused) => {
                 log::debug!("IPC: process {} of user {} refused: {refused}", peer.pid, peer.uid);
+                self.shared.refused.fetch_add(1, Ordering::Relaxed);
                 refuse(&socket, &refused);
             }
             Ok(access) => {

@@ -25,6 +25,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub(crate) struct Connection {
     id: u64,
     client: Client,
     socket: UnixStream,
+    requests: AtomicU64,
     /// Removed when the connection ends, or when the server stops and the service does not return.
     files: Mutex<Option<RingFiles>>,
 }
@@ -65,7 +67,12 @@ enum End {
 
 impl Connection {
     pub(crate) fn new(id: u64, client: Client, socket: UnixStream) -> Self {
-        Self { id, client, socket, files: Mutex::new(None) }
+        Self { id, client, socket, requests: AtomicU64::new(0), files: Mutex::new(None) }
+    }
+
+    /// How much was asked.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Who is connected.
@@ -222,6 +229,7 @@ impl RingServer<'_> {
     fn answer(&mut self) -> Result<(), End> {
         let (header, body) = RequestHeader::split(&self.message)?;
         let (service, client) = (&self.shared.service, self.connection.client());
+        self.connection.requests.fetch_add(1, Ordering::Relaxed);
         let handle = AssertUnwindSafe(|| service.handle(client, header.id, body));
         let response = catch_unwind(handle).unwrap_or_else(|_| {
             log::error!("IPC: request {} of {} panicked", header.id, who(client));

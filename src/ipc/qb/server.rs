@@ -17,8 +17,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -74,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) shm: Arc<ShmDir>,
     pub(crate) clock: Clock,
     stopping: AtomicBool,
+    pub(crate) refused: AtomicU64,
     table: Mutex<Table>,
     /// Notified when the table becomes empty.
     emptied: Condvar,
@@ -158,6 +159,41 @@ impl Shared {
     }
 }
 
+/// A view of who is connected to a server, which it does not keep running.
+#[derive(Clone)]
+pub struct Clients {
+    shared: Weak<Shared>,
+}
+
+/// What came to a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traffic {
+    /// Who is connected, the longest first, and how much each has asked.
+    pub clients: Vec<(Client, u64)>,
+    /// Connections that were admitted since the start.
+    pub connects: u64,
+    /// Peers that were not.
+    pub refused: u64,
+}
+
+impl Clients {
+    /// As it is now; None when the server is gone.
+    pub fn traffic(&self) -> Option<Traffic> {
+        let shared = self.shared.upgrade()?;
+        let table = lock(&shared.table);
+        let clients =
+            table.connections.values().map(|connection| (*connection.client(), connection.requests()));
+        let refused = shared.refused.load(Ordering::Relaxed);
+        Some(Traffic { clients: clients.collect(), connects: table.next_id, refused })
+    }
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clients").finish_non_exhaustive()
+    }
+}
+
 /// A running server of a service; dropping it stops it.
 pub struct Server {
     shared: Arc<Shared>,
@@ -187,6 +223,7 @@ impl Server {
             shm,
             clock: Clock::start(),
             stopping: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
             table: Mutex::default(),
             emptied: Condvar::new(),
             complaints: Mutex::default(),
@@ -205,6 +242,11 @@ impl Server {
     /// How many clients are connected.
     pub fn connections(&self) -> usize {
         lock(&self.shared.table).connections.len()
+    }
+
+    /// A view of who is connected.
+    pub fn clients(&self) -> Clients {
+        Clients { shared: Arc::downgrade(&self.shared) }
     }
 
     /// Disconnects all clients, removes all files and ends all threads, but does not wait for ever

@@ -52,6 +52,11 @@ pub enum Request<'a> {
     VerifyToken {
         token: &'a [u8],
     },
+    DaemonStatus,
+    Changes {
+        cursor: u64,
+        wait_ms: u32,
+    },
 }
 
 /// The guests a request is about.
@@ -106,6 +111,8 @@ impl<'a> Request<'a> {
             Op::GetGuestConfigProperty => guest_property(body),
             Op::GetGuestConfigProperties => guest_properties(body),
             Op::VerifyToken => Ok(Request::VerifyToken { token: token(body)? }),
+            Op::GetDaemonStatus => without_body(op, body, Request::DaemonStatus),
+            Op::GetChanges => changes(body),
         }
     }
 }
@@ -191,6 +198,17 @@ fn property_names(list: &[u8]) -> Option<Vec<&[u8]>> {
     (names.len() == usize::from(count) && names.iter().all(valid)).then_some(names)
 }
 
+fn changes(body: &[u8]) -> Result<Request<'_>, ParseError> {
+    let short = ParseError::Short(Op::GetChanges);
+    let (cursor, rest) = body.split_first_chunk::<8>().ok_or(short)?;
+    let (wait_ms, rest) = rest.split_first_chunk::<4>().ok_or(short)?;
+    if !rest.is_empty() {
+        return Err(ParseError::Trailing(Op::GetChanges));
+    }
+    let (cursor, wait_ms) = (u64::from_le_bytes(*cursor), u32::from_le_bytes(*wait_ms));
+    Ok(Request::Changes { cursor, wait_ms })
+}
+
 fn token(body: &[u8]) -> Result<&[u8], ParseError> {
     match body.split_last() {
         Some((0, token)) if !token.is_empty() && !token.iter().any(|b| matches!(b, 0 | b'\n')) => Ok(token),
@@ -221,6 +239,7 @@ mod tests {
             (Op::GetClusterInfo, Request::ClusterInfo),
             (Op::GetGuestList, Request::GuestList),
             (Op::GetRrdDump, Request::RrdDump),
+            (Op::GetDaemonStatus, Request::DaemonStatus),
         ] {
             assert_eq!(parse(op, b""), Ok(request));
             assert_eq!(parse(op, b"\0"), Err(ParseError::Trailing(op)));
@@ -354,6 +373,17 @@ mod tests {
     }
 
     #[test]
+    fn changes_are_asked_with_exactly_two_numbers() {
+        let body: Vec<u8> = (1..=13).collect();
+        let request = Request::Changes { cursor: 0x0807_0605_0403_0201, wait_ms: 0x0c0b_0a09 };
+        assert_eq!(parse(Op::GetChanges, &body[..12]), Ok(request));
+        for length in [0, 7, 8, 11] {
+            assert_eq!(parse(Op::GetChanges, &body[..length]), Err(ParseError::Short(Op::GetChanges)));
+        }
+        assert_eq!(parse(Op::GetChanges, &body), Err(ParseError::Trailing(Op::GetChanges)));
+    }
+
+    #[test]
     fn tokens_are_one_line() {
         assert_eq!(parse(Op::VerifyToken, b"u!t v\0"), Ok(Request::VerifyToken { token: b"u!t v" }));
         for bad in [&b""[..], b"\0", b"abc", b"a\nb\0", b"ab\n\0", b"a\0b\0", b"ab\0\0", b"ab\0\n"] {
@@ -364,7 +394,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_a_request_or_an_error(
-            id in -1..20i32,
+            id in prop_oneof![-1..20i32, 60..70i32],
             body in proptest::collection::vec(prop_oneof![Just(0u8), Just(b'a'), any::<u8>()], 0..600),
         ) {
             let known = Op::from_id(id).is_some();

@@ -1,0 +1,140 @@
+//! Changes as they happen.
+
+use crate::fixture::{Daemon, Root, wait_until};
+use crate::{ctl, output};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A watching program, and its lines as they come. Killed when dropped.
+struct Watcher {
+    child: Child,
+    events: Receiver<Value>,
+}
+
+impl Watcher {
+    /// Starts it and waits until it watches.
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (sender, events) = channel();
+        let read = move |lines: BufReader<ChildStdout>| {
+            for line in lines.lines() {
+                let event = serde_json::from_str(&line.expect("text")).expect("JSON");
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::spawn(move || read(lines));
+        let watcher = Self { child, events };
+        assert_eq!(watcher.next()["kind"], "connected");
+        watcher
+    }
+
+    fn next(&self) -> Value {
+        self.events.recv_timeout(LIMIT).expect("an event in time")
+    }
+
+    /// The next event of the tree: kind of change, path, and type of what is there.
+    fn next_change(&self) -> (String, String, String) {
+        let event = self.next();
+        assert_eq!(event["kind"], "tree", "{event}");
+        let text = |name: &str| event[name].as_str().unwrap_or("none").to_owned();
+        (text("change"), text("path"), text("type"))
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn change(what: &str, path: &str, kind: &str) -> (String, String, String) {
+    (what.to_owned(), path.to_owned(), kind.to_owned())
+}
+
+#[test]
+fn changes_are_told_as_they_happen() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["--local"]);
+    fs::write(root.tree("before"), "x").expect("a file");
+    let watcher = Watcher::start(&mut ctl(&root, &["watch", "--json"]));
+    fs::create_dir(root.tree("dir")).expect("a directory");
+    assert_eq!(watcher.next_change(), change("name", "dir", "directory"));
+    fs::write(root.tree("before"), "longer").expect("a file");
+    assert_eq!(watcher.next_change(), change("content", "before", "file"));
+    fs::rename(root.tree("before"), root.tree("dir/after")).expect("a new name");
+    let mut renamed = [watcher.next_change(), watcher.next_change()];
+    renamed.sort();
+    assert_eq!(renamed, [change("name", "before", "none"), change("name", "dir/after", "file")]);
+    daemon.stop();
+}
+
+#[test]
+fn filters_and_the_end_after_enough() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["--local"]);
+    let arguments = ["watch", "--json", "--kind", "tree,quorum", "--below", "nodes/n1", "--count", "1"];
+    let mut watcher = Watcher::start(&mut ctl(&root, &arguments));
+    fs::write(root.tree("other"), "x").expect("a file");
+    fs::create_dir_all(root.tree("nodes/n1/lxc")).expect("directories");
+    assert_eq!(watcher.next_change(), change("name", "nodes/n1", "directory"));
+    assert!(watcher.child.wait().expect("our child").success());
+    daemon.stop();
+}
+
+#[test]
+fn readers_do_not_hear_of_what_is_private() {
+    use std::os::unix::process::CommandExt;
+    let root = Root::new();
+    let mut daemon = root.serve(&["--local"]);
+    fs::create_dir(root.tree("priv")).expect("a directory");
+    let group = nix::unistd::Group::from_name("www-data").expect("groups").expect("www-data").gid.as_raw();
+    let watcher = Watcher::start(ctl(&root, &["watch", "--json"]).gid(group).uid(group).current_dir("/"));
+    fs::write(root.tree("priv/secret"), "x").expect("a file");
+    fs::create_dir(root.tree("open")).expect("a directory");
+    assert_eq!(watcher.next_change(), change("name", "open", "directory"));
+    daemon.stop();
+}
+
+#[test]
+fn a_restart_is_told_and_survived_and_a_stop_does_not_wait() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["--local"]);
+    let watcher = Watcher::start(&mut ctl(&root, &["watch", "--json"]));
+    let clock = std::time::Instant::now();
+    daemon.stop();
+    assert!(clock.elapsed() < Duration::from_secs(20), "a watcher held up the end");
+    assert_eq!(watcher.next()["kind"], "disconnected");
+    let mut daemon: Daemon = root.serve(&["--local"]);
+    assert_eq!(watcher.next()["kind"], "connected");
+    assert_eq!(watcher.next()["kind"], "lost");
+    fs::create_dir(root.tree("dir")).expect("a directory");
+    assert_eq!(watcher.next_change(), change("name", "dir", "directory"));
+    daemon.stop();
+}
+
+#[test]
+fn nothing_is_polled_while_nothing_happens() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["--local"]);
+    let _watcher = Watcher::start(&mut ctl(&root, &["watch", "--json"]));
+    let asked = || {
+        let status = output(&root, &["status", "--json"]).stdout;
+        let status: Value = serde_json::from_slice(&status).expect("JSON");
+        status["daemon"]["ipc"]["requests"]["get_changes"].as_u64().expect("a count")
+    };
+    wait_until("it waits", || asked() == 2);
+    assert_eq!(output(&root, &["status", "--interval", "2"]).status.code(), Some(0));
+    assert_eq!(json!(asked()), json!(2));
+    daemon.stop();
+}

@@ -160,6 +160,20 @@ uninstall:
 	@for directory in $(QB_LIBDIR) $(INCLUDEDIR)/pmxcfs/qb $(INCLUDEDIR)/pmxcfs $(UNITDIR)/pve-cluster.service.d; do \
 		[ ! -d $(DESTDIR)$$directory ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$$directory; done
 
+## Debian packages, in target/deb; without network once the crates are there.
+DEB_OUT ?= $(CARGO_TARGET_DIR)/deb
+deb: setup-build
+	@for tool in dpkg-buildpackage dh; do command -v $$tool >/dev/null || { \
+		echo "make deb: $$tool is missing: apt-get install dpkg-dev debhelper libperl-dev" >&2; exit 1; }; done
+	$(CARGO) fetch --quiet --locked
+	rm -rf $(DEB_OUT)
+	mkdir -p $(DEB_OUT)
+	CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" RUSTUP_HOME="$${RUSTUP_HOME:-$$HOME/.rustup}" DEB_OUT=$(DEB_OUT) \
+		dpkg-buildpackage -b -us -uc --buildinfo-option=-u$(DEB_OUT) --changes-option=-u$(DEB_OUT) \
+		--buildinfo-file=$(DEB_OUT)/pmxcfs-rs.buildinfo --changes-file=$(DEB_OUT)/pmxcfs-rs.changes
+	@if command -v lintian >/dev/null; then lintian --fail-on error,warning $(DEB_OUT)/*.deb; \
+	else echo "no lintian: packages not checked"; fi
+
 ## Makes the committed shell completions anew from the programs' options.
 completions: setup-build
 	PMXCFS_WRITE_COMPLETIONS=1 $(CARGO) test --quiet --locked --test completions

@@ -1,0 +1,97 @@
+//! What must agree in the packages' descriptions, and the generator, which needs no machine.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path)
+}
+
+#[test]
+fn versions_and_names_agree() {
+    let changelog = read("debian/changelog");
+    let head = format!("pmxcfs-rs ({}) ", env!("CARGO_PKG_VERSION"));
+    assert!(changelog.starts_with(&head), "debian/changelog does not begin with {head}");
+
+    let build = read("capi/build.rs");
+    let abi =
+        build.split("const ABI: &str = \"").nth(1).and_then(|rest| rest.split('"').next()).expect("a number");
+    let control = read("debian/control");
+    let names: Vec<&str> = control.lines().filter_map(|line| line.strip_prefix("Package: ")).collect();
+    let library = format!("libpmxcfs{abi}");
+    assert_eq!(names, ["pmxcfs-rs", library.as_str(), "libpmxcfs-dev", "libpmxcfs-perl"]);
+    for name in names {
+        read(&format!("debian/{name}.install"));
+    }
+    // Loaded when it is needed, so no tool finds out.
+    assert!(control.contains("Depends: librrd8t64 | librrd8,"));
+}
+
+#[test]
+fn scripts_are_right_for_a_shell_and_touch_no_data() {
+    for script in ["preinst", "postinst", "prerm", "postrm"] {
+        let path = format!("debian/pmxcfs-rs.{script}");
+        let check = Command::new("sh").arg("-n").arg(&path).current_dir(env!("CARGO_MANIFEST_DIR")).status();
+        assert!(check.expect("sh runs").success(), "{path}");
+        for data in ["/var/lib/pve-cluster", "/etc/pve", "config.db"] {
+            assert!(!read(&path).contains(data), "{path} names {data}");
+        }
+    }
+}
+
+/// What the generator makes on a machine that has these files.
+fn generated(files: &[&str], links: &[(&str, &str)]) -> Vec<String> {
+    let root = tempfile::tempdir().expect("temp dir");
+    let late = root.path().join("late");
+    fs::create_dir(&late).expect("made");
+    let place = |name: &str| {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().expect("below the root")).expect("made");
+        path
+    };
+    for file in files {
+        fs::write(place(file), "").expect("written");
+    }
+    for (name, target) in links {
+        std::os::unix::fs::symlink(target, place(name)).expect("linked");
+    }
+    let mut generator =
+        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("debian/generator/pmxcfs-rs-unit"));
+    generator.args([&late, &late, &late]).env("PMXCFS_GENERATOR_ROOT", root.path());
+    assert!(generator.status().expect("it runs").success());
+    let mut made = Vec::new();
+    for dir in [late.clone(), late.join("multi-user.target.wants")] {
+        for entry in fs::read_dir(dir).into_iter().flatten() {
+            let path = entry.expect("readable").path();
+            if let Ok(target) = fs::read_link(&path) {
+                let name = path.strip_prefix(&late).expect("in there");
+                made.push(format!("{} -> {}", name.display(), target.display()));
+            }
+        }
+    }
+    made
+}
+
+const OURS: &str = "usr/share/pmxcfs-rs/pve-cluster.service";
+
+#[test]
+fn a_machine_without_the_unit_gets_ours() {
+    let made = [
+        "pve-cluster.service -> /usr/share/pmxcfs-rs/pve-cluster.service",
+        "multi-user.target.wants/pve-cluster.service -> ../pve-cluster.service",
+    ];
+    assert_eq!(generated(&[OURS], &[]), made);
+    let nothing: [&str; 0] = [];
+    assert_eq!(generated(&[], &[]), nothing, "the package was removed");
+}
+
+#[test]
+fn any_other_unit_of_the_name_counts_more() {
+    for directory in ["etc", "run", "usr/lib", "lib"] {
+        let unit = format!("{directory}/systemd/system/pve-cluster.service");
+        assert!(generated(&[OURS, &unit], &[]).is_empty(), "{unit}");
+    }
+    let masked = [("etc/systemd/system/pve-cluster.service", "/dev/null")];
+    assert!(generated(&[OURS], &masked).is_empty());
+}

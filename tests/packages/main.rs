@@ -1,0 +1,10 @@
+//! The Debian packages: what installing, upgrading and removing them does to a node, beside a stock package made
+//! here and without one. The daemon's package is put together from the project's own rules, lists and scripts, by
+//! dpkg alone and with scripts in the place of its programs; `make deb` makes the real ones.
+//!
+//! Everything happens in a copy of this machine that is gone afterwards.
+
+mod lists;
+mod machine;
+mod package;
+mod steps;

@@ -1,10 +1,11 @@
 //! The shell around the tree: one writer, many readers, and the disk behind them.
 //!
-//! A change is applied to the tree in memory at once, by the thread that asks. A commit thread, the
-//! only one with the [`Store`], puts what changed on disk: all changes since the last commit in one
-//! transaction, so the file always holds the complete state of some version. Durable changes are
-//! answered after the commit that contains them, all others at once; see [`Db::submit`]. No lock is
-//! ever held during disk I/O or while somebody is answered, so readers never wait for the disk.
+//! A change is applied to the tree in memory at once, by the thread that asks. A commit puts what changed
+//! on disk: all changes since the last commit in one transaction, so the file always holds the complete
+//! state of some version. One thread at a time commits: who needs it does it, when nobody else is at it and
+//! nothing is in the way; all others leave it to the commit thread and go on. Durable changes are answered
+//! after the commit that contains them, all others at once; see [`Db::submit`]. No lock that readers need is
+//! ever held during disk I/O or while somebody is answered, so they never wait for the disk.
 //! Which changes are allowed is not decided here, but in [`crate::memdb`].
 
 mod checkpoints;
@@ -12,6 +13,7 @@ mod commit;
 mod observers;
 mod queue;
 mod route;
+mod writer;
 
 pub use observers::Observer;
 
@@ -31,6 +33,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::thread::{self, JoinHandle};
 use thiserror::Error;
+use writer::Writer;
 
 /// Called once with what became of a change; without any lock held.
 pub type Done = Box<dyn FnOnce(Result<Applied, DbError>) + Send>;
@@ -115,6 +118,8 @@ struct Shared {
     path: PathBuf,
     tree: RwLock<MemDb>,
     queue: Queue,
+    /// For who has the turn that the queue gives. None once it is closed.
+    writer: Mutex<Option<Writer>>,
     observers: Observers,
     /// Who makes changes instead of this node alone.
     route: OnceLock<Route>,
@@ -137,12 +142,15 @@ impl Db {
             .map_err(|error| OpenError::Load { path: store.path().to_owned(), error })?;
         // A table without a version row gets one with the first commit.
         let is_stored = tree.is_clean();
+        let path = store.path().to_owned();
+        let writer = Writer::new(store)?;
         let shared = Arc::new(Shared {
             clock,
-            path: store.path().to_owned(),
+            path,
             committed: AtomicU64::new(if is_stored { tree.version() } else { 0 }),
             tree: RwLock::new(tree),
             queue: Queue::default(),
+            writer: Mutex::new(Some(writer)),
             observers: Observers::default(),
             route: OnceLock::new(),
             failed: AtomicBool::new(false),
@@ -154,7 +162,7 @@ impl Db {
         if !is_stored {
             shared.queue.commit_soon(clock);
         }
-        let committer = Committer::new(store, shared.clone())?;
+        let committer = Committer::new(shared.clone());
         let thread = thread::Builder::new().name("commit".to_owned());
         let thread = thread.spawn(move || committer.run()).map_err(OpenError::Thread)?;
         Ok(Self { shared, committer: Mutex::new(Some(thread)) })
@@ -175,9 +183,9 @@ impl Db {
     /// Makes a change: by the group if there is one (see [`Db::replicate_by`]), else as a daemon on its
     /// own does, by nobody's node id, now.
     ///
-    /// On its own, `done` is called in this thread, before this returns, when the change is refused or need not
-    /// be durable; otherwise later, from the commit thread. The change itself is always made or
-    /// refused before this returns.
+    /// On its own, `done` is called in this thread, before this returns, when the change is refused, need not
+    /// be durable, or could be stored at once; otherwise later, from the commit thread. The change itself
+    /// is always made or refused before this returns. One thread at most is held by the disk in here.
     pub fn submit(&self, change: Change, done: Done) {
         if let Some(route) = self.shared.route.get() {
             return match self.check_local(&change) {
@@ -194,28 +202,19 @@ impl Db {
         let is_durable = is_durable(&change);
         match self.shared.apply(change, stamp, limits) {
             Err(error) => done(Err(error)),
-            Ok(applied) => self.answer(applied, is_durable, done),
+            Ok(applied) if is_durable => self.shared.store_now(answer_stored(applied, done)),
+            Ok(applied) => self.shared.answer_unstored(applied, done),
         }
     }
 
-    /// Answers a change that is applied, at once or when it is stored.
-    fn answer(&self, applied: Applied, is_durable: bool, done: Done) {
-        if is_durable {
-            self.shared.when_stored(Box::new(move |stored| done(stored.map(|()| applied))));
-        } else {
-            self.shared.queue.commit_soon(self.shared.clock);
-            done(Ok(applied));
-        }
-    }
-
-    /// Answers when everything that is applied by now is on disk: at once, in this thread, when it
-    /// already is.
+    /// Answers when everything that is applied by now is on disk: in this thread, when it already is or
+    /// could be stored at once.
     pub fn sync(&self, done: Synced) {
         let version = self.read().version();
         if self.shared.committed.load(Ordering::Acquire) >= version {
             done(Ok(()));
         } else {
-            self.shared.when_stored(done);
+            self.shared.store_now(done);
         }
     }
 
@@ -305,6 +304,11 @@ impl Drop for Db {
     }
 }
 
+/// Answers a change that is applied, once it is stored.
+fn answer_stored(applied: Applied, done: Done) -> Synced {
+    Box::new(move |stored| done(stored.map(|()| applied)))
+}
+
 /// Whether a change is answered only after its commit. The others become durable with the next of
 /// these, with the flush that closes a file, or shortly after.
 fn is_durable(change: &Change) -> bool {
@@ -326,16 +330,14 @@ impl Shared {
         Ok(applied)
     }
 
+    /// Answers a change that need not be stored now, but soon.
+    fn answer_unstored(&self, applied: Applied, done: Done) {
+        self.queue.commit_soon(self.clock);
+        done(Ok(applied));
+    }
+
     fn write(&self) -> Result<RwLockWriteGuard<'_, MemDb>, DbError> {
         // Poisoned: a change panicked half-way. What it left must not reach the disk.
         self.tree.write().map_err(|_| DbError::Storage)
-    }
-
-    fn when_stored(&self, done: Synced) {
-        if self.failed.load(Ordering::Acquire) {
-            done(Err(DbError::Storage));
-        } else if let Err(done) = self.queue.wait(done) {
-            done(Err(DbError::Closed));
-        }
     }
 }

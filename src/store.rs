@@ -19,6 +19,8 @@ pub use rows::LooseRow;
 use crate::clock::UnixTime;
 use crate::memdb::{Batch, Row};
 use rusqlite::Connection;
+use std::cell::OnceCell;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,6 +43,8 @@ pub struct Store {
     connection: Connection,
     busy_timeout: Duration,
     created: bool,
+    /// The write-ahead log, to be asked for its length.
+    log: OnceCell<File>,
 }
 
 impl Store {
@@ -53,7 +57,7 @@ impl Store {
     pub fn open_with_timeout(path: &Path, now: UnixTime, busy_timeout: Duration) -> Result<Self, StoreError> {
         let (connection, created) = connection::open_or_create(path, now, busy_timeout)
             .map_err(|fault| StoreError::new(path, Action::Open, fault))?;
-        Ok(Self { path: path.to_owned(), connection, busy_timeout, created })
+        Ok(Self { path: path.to_owned(), connection, busy_timeout, created, log: OnceCell::new() })
     }
 
     /// The file.
@@ -117,7 +121,13 @@ impl Store {
 
     /// Bytes of the write-ahead log that are in use; exact after a commit.
     pub fn log_bytes(&self) -> u64 {
-        std::fs::metadata(connection::beside(&self.path, "-wal")).map_or(0, |log| log.len())
+        if self.log.get().is_none() {
+            // There is none before the first commit, and it stays for as long as it is in use.
+            if let Ok(log) = File::open(connection::beside(&self.path, "-wal")) {
+                self.log.get_or_init(|| log);
+            }
+        }
+        self.log.get().and_then(|log| log.metadata().ok()).map_or(0, |log| log.len())
     }
 
     /// Moves the log into the file as far as no reader needs it, beside readers and writers.

@@ -15,6 +15,7 @@ const LOG_BYTES: u64 = 4 << 20;
 const LOG_BYTES_MAX: u64 = 16 * LOG_BYTES;
 
 /// Decides from the length of the log.
+#[derive(Debug)]
 pub(super) struct Checkpoints {
     log_bytes: u64,
     next_at: u64,
@@ -31,8 +32,8 @@ impl Checkpoints {
         Ok(Self { log_bytes: 0, next_at: LOG_BYTES, thread: Some((sender, thread)) })
     }
 
-    /// To be called after each commit, when those who waited for it have their answer.
-    pub(super) fn after_commit(&mut self, store: &Store) {
+    /// To be called after each commit; true when the log is to be moved before the next one.
+    pub(super) fn after_commit(&mut self, store: &Store) -> bool {
         let log_bytes = store.log_bytes();
         if log_bytes < self.log_bytes {
             // It was moved entirely and started anew.
@@ -40,16 +41,22 @@ impl Checkpoints {
         }
         self.log_bytes = log_bytes;
         if log_bytes < self.next_at {
-            return;
+            return false;
         }
         self.next_at = log_bytes + LOG_BYTES;
         match &self.thread {
             Some((sender, _)) if log_bytes < LOG_BYTES_MAX => {
                 // Full: the one that waits will do.
                 let _ = sender.try_send(());
+                false
             }
-            _ => report(store.checkpoint()),
+            _ => true,
         }
+    }
+
+    /// Moves the log now.
+    pub(super) fn run(store: &Store) {
+        report(store.checkpoint());
     }
 
     /// Waits for a move that is under way.

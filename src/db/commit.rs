@@ -1,124 +1,53 @@
-//! The commit thread: takes what changed, stores it, answers who waited. While the file cannot be
-//! written it answers with an error, tries again each second, and logs when that begins and ends.
+//! Whoever stores what changed and answers who waited: the commit thread, or who asks, when nobody else
+//! is at it. While the file cannot be written the thread answers with an error and tries again each
+//! second.
 //!
-//! It never holds a lock while it writes or answers.
+//! No lock of the tree is held while anything is written or answered.
 
-use super::checkpoints::Checkpoints;
-use super::{DbError, OpenError, Shared, Synced};
-use crate::store::Store;
+use super::writer::Writer;
+use super::{DbError, Shared, Synced};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-/// After a failed commit, the time until the next attempt.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
-
-/// How long such an attempt waits for a lock of another program: nobody waits for it, but the end
-/// of the daemon might.
-const RETRY_BUSY_TIMEOUT: Duration = Duration::from_millis(100);
-
-/// Owner of the store.
+/// The commit thread.
 pub(super) struct Committer {
     shared: Arc<Shared>,
-    checkpoints: Checkpoints,
-    /// None once it is closed.
-    store: Option<Store>,
-    failure: Option<Failure>,
-}
-
-/// Why nothing can be stored.
-struct Failure {
-    /// As it was logged.
-    message: String,
-    since: Duration,
 }
 
 impl Committer {
-    pub(super) fn new(store: Store, shared: Arc<Shared>) -> Result<Self, OpenError> {
-        let checkpoints = Checkpoints::start(&store)?;
-        Ok(Self { shared, checkpoints, store: Some(store), failure: None })
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
     /// Works until the queue is stopped; an error when the last commit failed.
-    pub(super) fn run(mut self) -> Result<(), DbError> {
+    pub(super) fn run(self) -> Result<(), DbError> {
         loop {
-            let work = self.shared.queue.next(self.shared.clock);
-            let outcome = if self.failure.is_none() || work.is_due || work.is_last {
-                self.commit()
-            } else {
-                Err(DbError::Storage)
-            };
+            let (work, turn) = self.shared.queue.next(self.shared.clock);
+            let mut has_to_move_log = false;
+            let outcome = self.shared.with_writer(|writer| {
+                if writer.is_failing() && !work.is_due && !work.is_last {
+                    return Err(DbError::Storage);
+                }
+                let outcome = writer.commit(&self.shared);
+                has_to_move_log = writer.after_commit();
+                outcome
+            });
+            // Who is answered may at once ask again, and then store by itself.
+            let turn = Some(turn).filter(|_| has_to_move_log);
             for waiter in work.waiters {
                 answer(waiter, outcome.clone());
             }
             if work.is_last {
                 return outcome;
             }
-            if let Some(store) = &self.store {
-                self.checkpoints.after_commit(store);
+            if turn.is_some() {
+                let _ = self.shared.with_writer(|writer| {
+                    writer.checkpoint();
+                    Ok(())
+                });
             }
         }
-    }
-
-    fn commit(&mut self) -> Result<(), DbError> {
-        // In this order, so that a change applied in between is either in the batch or sets the
-        // time anew.
-        self.shared.queue.commit_starts();
-        let taken = self.shared.write().map(|mut tree| tree.take_batch());
-        let batch = match taken {
-            Ok(batch) => batch,
-            Err(error) => return self.fail("a fault of this program left a change half-made", error),
-        };
-        let (Some(batch), Some(store)) = (batch, &mut self.store) else {
-            return Ok(());
-        };
-        let result = match self.failure {
-            None => store.commit(&batch),
-            Some(_) => store.commit_within(&batch, RETRY_BUSY_TIMEOUT),
-        };
-        match result {
-            Ok(()) => {
-                self.shared.commits.one();
-                self.shared.rows.many(batch.rows.len() as u64);
-                let sizes = batch.rows.iter().map(|row| row.data.as_ref().map_or(0, |data| data.len()));
-                self.shared.bytes.many(sizes.sum::<usize>() as u64);
-                self.shared.committed.store(batch.version, Ordering::Release);
-                self.recover();
-                Ok(())
-            }
-            Err(error) => {
-                if let Ok(mut tree) = self.shared.write() {
-                    tree.put_back(batch);
-                }
-                self.fail(&error.to_string(), DbError::Storage)
-            }
-        }
-    }
-
-    fn recover(&mut self) {
-        let (Some(failure), Some(store)) = (self.failure.take(), &self.store) else { return };
-        self.shared.failed.store(false, Ordering::Release);
-        let seconds = self.shared.clock.uptime().saturating_sub(failure.since).as_secs();
-        let path = store.path().display();
-        log::warn!(target: "database", "database '{path}' can be written again, after {seconds} s");
-    }
-
-    /// Each cause is logged once, however often it is met.
-    fn fail(&mut self, message: &str, error: DbError) -> Result<(), DbError> {
-        let now = self.shared.clock.uptime();
-        self.shared.failures.one();
-        self.shared.failed.store(true, Ordering::Release);
-        self.shared.queue.commit_at(now + RETRY_DELAY);
-        let failure = self.failure.get_or_insert_with(|| Failure { message: String::new(), since: now });
-        if failure.message != message {
-            failure.message = message.to_owned();
-            log::error!(
-                target: "database",
-                "{message}; changes are refused until it can be written, tried again each second"
-            );
-        }
-        Err(error)
     }
 }
 
@@ -128,9 +57,56 @@ impl Drop for Committer {
         for waiter in self.shared.queue.finish() {
             answer(waiter, Err(DbError::Closed));
         }
-        self.checkpoints.stop();
-        if let Some(Err(error)) = self.store.take().map(Store::close) {
-            log::warn!(target: "database", "{error}");
+        if let Some(writer) = self.shared.writer.lock().ok().and_then(|mut writer| writer.take()) {
+            writer.close();
+        }
+    }
+}
+
+impl Shared {
+    /// Answers when all that is applied by now is stored; leaves the storing to the commit thread.
+    pub(super) fn when_stored(&self, done: Synced) {
+        if self.failed.load(Ordering::Acquire) {
+            done(Err(DbError::Storage));
+        } else if let Err(done) = self.queue.wait(done) {
+            done(Err(DbError::Closed));
+        }
+    }
+
+    /// The same, but stores in this thread if nobody else is storing and nothing is in the way: to wake
+    /// the other thread takes longer than a small commit does.
+    pub(super) fn store_now(&self, done: Synced) {
+        let stored = self.queue.try_turn().is_some_and(|_turn| self.store_at_once());
+        if stored { answer(done, Ok(())) } else { self.when_stored(done) }
+    }
+
+    fn store_at_once(&self) -> bool {
+        let stored = self.with_writer(|writer| {
+            let stored = writer.commit_at_once(self).map_err(|_| DbError::Storage);
+            if writer.after_commit() {
+                // The thread finds nothing to store, and moves the log.
+                self.queue.commit_at(self.clock.uptime());
+            }
+            stored
+        });
+        stored.is_ok()
+    }
+
+    /// Only for who has the turn, so that nobody waits for this lock.
+    fn with_writer<T>(&self, act: impl FnOnce(&mut Writer) -> Result<T, DbError>) -> Result<T, DbError> {
+        match self.writer.lock() {
+            Ok(mut writer) => act(writer.as_mut().ok_or(DbError::Closed)?),
+            // A commit panicked, and what it took is neither stored nor put back. What changed since must
+            // not be stored without it.
+            Err(_) => {
+                if !self.failed.swap(true, Ordering::AcqRel) {
+                    log::error!(
+                        target: "database",
+                        "a fault of this program left a commit half-made: changes are refused until pmxcfs is restarted"
+                    );
+                }
+                Err(DbError::Storage)
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Who waits for the next commit, and when it is due. It commits nothing itself.
+//! Who waits for the next commit, when it is due, and whose turn it is to make it: one at a time. It
+//! commits nothing itself.
 
 use super::Synced;
 use crate::clock::Clock;
@@ -23,7 +24,28 @@ struct State {
     commit_at: Option<Duration>,
     /// Until when the commit thread sleeps; None: until it is woken, or it does not sleep.
     sleeps_until: Option<Duration>,
+    /// Somebody commits.
+    is_taken: bool,
+    /// The commit thread has something to do and waits for its turn.
+    awaits_turn: bool,
     phase: Phase,
+}
+
+/// The right to commit, given back when dropped.
+pub(super) struct Turn<'a> {
+    queue: &'a Queue,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        state.is_taken = false;
+        let is_awaited = std::mem::take(&mut state.awaits_turn) || !state.waiters.is_empty();
+        drop(state);
+        if is_awaited {
+            self.queue.wake.notify_one();
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,10 +76,23 @@ impl Queue {
             return Err(done);
         }
         state.waiters.push(done);
-        // Woken with the lock held, it would only wait for that.
+        let is_taken = state.is_taken;
+        // Woken with the lock held, or before its turn, it would only wait for that.
         drop(state);
-        self.wake.notify_one();
+        if !is_taken {
+            self.wake.notify_one();
+        }
         Ok(())
+    }
+
+    /// The turn, if nobody has it and nobody waits for a commit.
+    pub(super) fn try_turn(&self) -> Option<Turn<'_>> {
+        let mut state = self.lock();
+        if state.is_taken || state.awaits_turn || !state.waiters.is_empty() || state.phase != Phase::Running {
+            return None;
+        }
+        state.is_taken = true;
+        Some(Turn { queue: self })
     }
 
     /// Something was applied that nobody waits for.
@@ -83,11 +118,11 @@ impl Queue {
         self.lock().commit_at = None;
     }
 
-    /// Blocks until there is something to do.
+    /// Blocks until there is something to do, and it is the commit thread's turn.
     ///
     /// Without anything to do it first sleeps for as long as a change may wait, since changes come in
     /// bursts, and a thread that wakes in time by itself need not be woken by each of them.
-    pub(super) fn next(&self, clock: Clock) -> Work {
+    pub(super) fn next(&self, clock: Clock) -> (Work, Turn<'_>) {
         let mut state = self.lock();
         let mut lingers_until = Some(clock.uptime() + COMMIT_DELAY);
         loop {
@@ -95,8 +130,16 @@ impl Queue {
             let is_due = state.commit_at.is_some_and(|at| at <= now);
             let is_last = state.phase != Phase::Running;
             if is_due || is_last || !state.waiters.is_empty() {
-                return Work { waiters: std::mem::take(&mut state.waiters), is_due, is_last };
+                if !state.is_taken {
+                    state.is_taken = true;
+                    let work = Work { waiters: std::mem::take(&mut state.waiters), is_due, is_last };
+                    return (work, Turn { queue: self });
+                }
+                state.awaits_turn = true;
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
             }
+            state.awaits_turn = false;
             lingers_until = lingers_until.filter(|until| *until > now);
             state.sleeps_until = state.commit_at.or(lingers_until);
             state = match state.sleeps_until {
@@ -144,6 +187,7 @@ impl fmt::Debug for State {
             .debug_struct("State")
             .field("waiters", &self.waiters.len())
             .field("commit_at", &self.commit_at)
+            .field("is_taken", &self.is_taken)
             .field("phase", &self.phase)
             .finish()
     }

@@ -1,7 +1,7 @@
 //! The database as a member of a group: changes are not made where they are asked for, but where they
 //! are delivered. This is the way there and the way in; the group itself is elsewhere.
 
-use super::{Db, DbError, Done, Shared, is_durable};
+use super::{Db, DbError, Done, Shared, answer_stored, is_durable};
 use crate::memdb::{Applied, Change, MemDb, Touched, TreePath};
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -69,9 +69,13 @@ impl Db {
     }
 
     /// Answers a local caller whose change was delivered and applied: at once, or when it is stored,
-    /// by the same rule as everywhere.
+    /// by the same rule as everywhere. Never waits for the disk.
     pub fn answer_delivered(&self, applied: Applied, is_durable: bool, done: Done) {
-        self.answer(applied, is_durable, done);
+        if is_durable {
+            self.shared.when_stored(answer_stored(applied, done));
+        } else {
+            self.shared.answer_unstored(applied, done);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::support::{Home, NOW, Random, assert_sound, create, mkdir, rename, row
 use pmxcfs::db::{Db, DbError};
 use pmxcfs::memdb::{Change, ChangeError, Limits, MemDb, Row, Stamp, WriteAt};
 use pmxcfs::store::Store;
+use rusqlite::Connection;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,14 @@ use std::time::Duration;
 fn is_stored(home: &Home, name: &str) -> bool {
     let query = "SELECT EXISTS (SELECT 1 FROM tree WHERE name = ?1)";
     home.sqlite().query_row(query, [name], |row| row.get(0)).unwrap()
+}
+
+/// As long as it lives nothing can be stored: another program is at it. So whoever waits, waits for the
+/// commit thread.
+fn locked(home: &Home) -> Connection {
+    let other = home.sqlite();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    other
 }
 
 /// Submits and returns where the answer will come in, with the thread that gave it.
@@ -47,23 +56,54 @@ fn plain_changes_are_answered_at_once_and_stored_soon() {
 fn durable_changes_are_answered_when_they_are_stored() {
     let home = Arc::new(Home::new());
     let db = home.db();
-    db.submit_wait(create("file")).unwrap();
-    for (change, name, is_there) in [
-        (mkdir("directory"), "directory", true),
-        (rename("file", "moved"), "moved", true),
-        (Change::Delete { path: "moved".into() }, "moved", false),
-    ] {
-        let (sender, receiver) = mpsc::channel();
-        let home = home.clone();
-        let done = move |result: Result<_, _>| {
-            assert!(result.is_ok());
-            sender.send((thread::current().id(), is_stored(&home, name))).unwrap();
-        };
-        db.submit(change, Box::new(done));
-        let (thread, stored) = receiver.recv().unwrap();
-        assert_eq!(stored, is_there, "{name}");
-        assert_ne!(thread, thread::current().id());
+    for is_held_up in [false, true] {
+        db.submit_wait(create("file")).unwrap();
+        for (change, name, is_there) in [
+            (mkdir("directory"), "directory", true),
+            (rename("file", "moved"), "moved", true),
+            (Change::Delete { path: "moved".into() }, "moved", false),
+            (Change::Delete { path: "directory".into() }, "directory", false),
+        ] {
+            let (sender, receiver) = mpsc::channel();
+            let home = home.clone();
+            let other = is_held_up.then(|| locked(&home));
+            let done = move |result: Result<_, _>| {
+                assert!(result.is_ok());
+                sender.send((thread::current().id(), is_stored(&home, name))).unwrap();
+            };
+            db.submit(change, Box::new(done));
+            drop(other);
+            let (thread, stored) = receiver.recv().unwrap();
+            assert_eq!(stored, is_there, "{name}");
+            // Who asks stores it, unless that would hold it up.
+            assert_eq!(thread != thread::current().id(), is_held_up, "{name}");
+        }
     }
+}
+
+#[test]
+fn two_never_commit_at_once() {
+    let home = Home::new();
+    let db = home.db();
+    thread::scope(|scope| {
+        for writer in 0..4 {
+            let db = &db;
+            scope.spawn(move || {
+                for number in 0..200 {
+                    let answer = submit(db, mkdir(&format!("{writer}-{number}")));
+                    assert_eq!(answer.recv().unwrap().1, Ok(()));
+                }
+            });
+        }
+    });
+    let stats = db.commit_stats();
+    assert_eq!(stats.failures, 0);
+    assert!(stats.commits <= 800, "{stats:?}");
+    // Each entry once; the version once a commit.
+    assert_eq!(stats.rows, 800 + stats.commits);
+    let expected: Vec<_> = db.read().snapshot_rows().collect();
+    db.close().unwrap();
+    assert_eq!(rows(&home.store()), expected);
 }
 
 #[test]
@@ -98,36 +138,29 @@ fn refused_changes_are_answered_at_once_and_change_nothing() {
 fn waiters_share_a_commit() {
     let home = Home::new();
     let db = home.db();
-    // Keeps the commit thread in an answer until all others have come.
-    let (release, released) = mpsc::channel::<()>();
-    let (entered, has_entered) = mpsc::channel();
-    let hold = move |_: Result<_, _>| {
-        entered.send(()).unwrap();
-        let _ = released.recv();
-    };
-    db.submit(mkdir("first"), Box::new(hold));
-    has_entered.recv().unwrap();
+    let other = locked(&home);
     let answers: Vec<_> = (0..20).map(|number| submit(&db, mkdir(&format!("{number}")))).collect();
-    drop(release);
+    drop(other);
     for answer in answers {
         assert_eq!(answer.recv().unwrap().1, Ok(()));
     }
-    assert_eq!(db.commit_stats().commits, 2);
-    assert_eq!(db.commit_stats().rows, 2 + 21);
+    // What the commit thread took before it was held up, and all the rest.
+    let stats = db.commit_stats();
+    assert!(stats.commits <= 2, "{stats:?}");
+    assert_eq!(stats.rows, 20 + stats.commits);
 }
 
 #[test]
 fn readers_and_plain_changes_do_not_wait_for_the_disk() {
     let home = Home::new();
     let db = home.db();
-    let other = home.sqlite();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other = locked(&home);
     let answer = submit(&db, mkdir("directory"));
     submit(&db, create("file")).try_recv().unwrap().1.unwrap();
     assert!(db.read().resolve(b"directory").is_some());
     assert!(db.read().resolve(b"file").is_some());
     assert!(answer.try_recv().is_err());
-    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
     assert_eq!(answer.recv().unwrap().1, Ok(()));
 }
 
@@ -153,6 +186,7 @@ fn the_last_owner_may_be_an_answer() {
     let home = Home::new();
     let db = Arc::new(home.db());
     let owner = db.clone();
+    let other = locked(&home);
     let (dropped, has_dropped) = mpsc::channel::<()>();
     db.submit(
         mkdir("directory"),
@@ -163,6 +197,7 @@ fn the_last_owner_may_be_an_answer() {
         }),
     );
     drop(db);
+    drop(other);
     drop(dropped);
     wait_until("closed", || home.files() == ["config.db"]);
     assert!(tree(&home.store()).resolve(b"directory").is_some());

@@ -6,6 +6,7 @@ mod daemon;
 mod get;
 mod guests;
 mod log;
+mod metrics;
 mod options;
 mod status;
 mod text;
@@ -110,6 +111,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -
         Action::Log(filter) => log::run(&options, filter, out)?,
         Action::Guests(filter) => guests::run(&options, filter, out)?,
         Action::Get(what) => get::run(&options, what, out)?,
+        Action::Metrics(target) => metrics::run(&options, target, out)?,
         Action::Watch(filter) => watch::run(&options, filter, out)?,
     }
     Ok(out.flush()?)

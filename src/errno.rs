@@ -8,6 +8,10 @@ mod daemon;
 /// What a daemon answers to a request with a number that it does not know.
 pub const UNKNOWN_REQUEST: i32 = libc::ECHRNG;
 
+/// What a system call says that a signal interrupted.
+#[cfg(feature = "daemon")]
+pub(crate) const INTERRUPTED: nix::errno::Errno = nix::errno::Errno::EINTR;
+
 /// A typed error that has an errno outside.
 pub trait ToErrno {
     /// The positive errno a caller of the file system or of the IPC service sees.

@@ -26,6 +26,7 @@ pub(super) enum Action {
     Guests(GuestFilter),
     Get(Get),
     Watch(WatchFilter),
+    Metrics(MetricsTarget),
 }
 
 /// Which entries of the cluster log.
@@ -49,6 +50,15 @@ pub(super) struct WatchFilter {
     pub(super) kinds: Vec<String>,
     pub(super) below: Option<String>,
     pub(super) count: Option<u64>,
+}
+
+/// Where metrics go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum MetricsTarget {
+    Print,
+    File(PathBuf),
+    /// To who asks by HTTP on standard input.
+    Http,
 }
 
 /// One thing to get.
@@ -98,6 +108,11 @@ fn action(matches: &ArgMatches) -> Option<Action> {
             Action::Guests(GuestFilter { node: text("node"), properties: texts(matches, "property") })
         }
         "get" => Action::Get(get(matches)?),
+        "metrics" if matches.get_flag("http") => Action::Metrics(MetricsTarget::Http),
+        "metrics" => {
+            let file = matches.get_one::<PathBuf>("output").cloned();
+            Action::Metrics(file.map_or(MetricsTarget::Print, MetricsTarget::File))
+        }
         "watch" => Action::Watch(WatchFilter {
             kinds: texts(matches, "kind"),
             below: text("below"),
@@ -158,6 +173,7 @@ pub fn command() -> Command {
         .subcommand(guests())
         .subcommand(get_command())
         .subcommand(watch())
+        .subcommand(metrics())
 }
 
 fn global(name: &'static str, value: &'static str) -> Arg {
@@ -263,6 +279,25 @@ fn watch() -> Command {
                 .value_name("COUNT")
                 .value_parser(value_parser!(u64).range(1..))
                 .help("End after so many changes"),
+        )
+}
+
+fn metrics() -> Command {
+    Command::new("metrics")
+        .about("Metrics in the text format of Prometheus")
+        .arg(
+            Arg::new("output")
+                .long("output")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Replace this file, as a textfile collector wants it"),
+        )
+        .arg(
+            Arg::new("http")
+                .long("http")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("output")
+                .help("Answer one request of HTTP on standard input, as a socket unit passes it"),
         )
 }
 

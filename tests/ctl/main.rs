@@ -4,6 +4,7 @@
 mod fixture;
 
 mod asking;
+mod metrics;
 mod watching;
 
 use fixture::Root;

@@ -1,0 +1,72 @@
+//! The status as metrics in Prometheus' text format: printed, put into a file for a node exporter's
+//! textfile collector, or served to one scrape on a socket that systemd accepted.
+
+mod exposition;
+mod http;
+
+use super::CtlError;
+use super::daemon::Daemon;
+use super::options::{MetricsTarget, Options};
+use super::status::gather;
+use super::text::print_json;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+pub(super) fn run(options: &Options, target: &MetricsTarget, out: &mut dyn Write) -> Result<(), CtlError> {
+    match target {
+        MetricsTarget::Print => print(options, out),
+        MetricsTarget::File(path) => write(options, path),
+        MetricsTarget::Http => http::serve_one(out, || scrape(options).0),
+    }
+}
+
+fn print(options: &Options, out: &mut dyn Write) -> Result<(), CtlError> {
+    let status = gather(&mut Daemon::connect(options)?, options)?;
+    let samples = exposition::samples(&status);
+    if options.json {
+        return Ok(print_json(out, &exposition::as_json(&samples))?);
+    }
+    Ok(out.write_all(exposition::text(&samples).as_bytes())?)
+}
+
+/// The metrics; of a daemon that does not answer only that, and why.
+fn scrape(options: &Options) -> (String, Result<(), CtlError>) {
+    let status = Daemon::connect(options).and_then(|mut daemon| gather(&mut daemon, options));
+    match status {
+        Ok(status) => (exposition::text(&exposition::samples(&status)), Ok(())),
+        Err(error) => (exposition::text(&exposition::down()), Err(error)),
+    }
+}
+
+/// Puts the metrics into a file, which always is a whole one. A daemon that does not answer is a metric too,
+/// and an error.
+fn write(options: &Options, path: &Path) -> Result<(), CtlError> {
+    let (text, outcome) = scrape(options);
+    let failed = |error: io::Error| CtlError::Failed(format!("cannot write '{}': {error}", path.display()));
+    replace(path, text.as_bytes()).map_err(failed)?;
+    outcome
+}
+
+/// Replaces a file by a new one beside it. Collectors read files that end in `.prom` only.
+fn replace(path: &Path, data: &[u8]) -> io::Result<()> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}", std::process::id()));
+    let temporary: PathBuf = dir.join(temporary);
+    let put = || {
+        let mut file: File = File::options().write(true).create_new(true).mode(0o644).open(&temporary)?;
+        // Whatever the umask says: the collector is another user.
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.write_all(data)?;
+        fs::rename(&temporary, path)
+    };
+    put().inspect_err(|_| {
+        // Not there if it could not be made.
+        let _ = fs::remove_file(&temporary);
+    })
+}

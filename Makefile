@@ -105,9 +105,10 @@ install-lib: build-lib
 
 ## Everything for a node or a build machine but Perl: make install [DESTDIR=] [PREFIX=/usr/local]. On a node with
 ## the stock package install ours instead (make deb): both have files of the same names.
-PROGRAMS = pmxcfs create_pmxcfs_db
+PROGRAMS = pmxcfs create_pmxcfs_db pmxcfs-ctl
 # Those that have completions in completions/.
-COMPLETED = pmxcfs
+COMPLETED = pmxcfs pmxcfs-ctl
+UNITS = pve-cluster.service pve-cluster.service.d/10-pmxcfs-rs.conf pmxcfs-metrics@.service pmxcfs-metrics.socket
 MANUALS = $(notdir $(wildcard docs/man/*.[1-8]))
 
 BINDIR ?= $(PREFIX)/bin
@@ -135,7 +136,7 @@ install-programs: may-install build-programs
 	install -m 0755 $(addprefix $(LIB_OUT)/,$(PROGRAMS)) $(DESTDIR)$(BINDIR)
 	for page in $(MANUALS); do \
 		install -m 0644 docs/man/$$page $(DESTDIR)$(MANDIR)/man$${page##*.} || exit 1; done
-	for unit in pve-cluster.service pve-cluster.service.d/10-pmxcfs-rs.conf; do \
+	for unit in $(UNITS); do \
 		sed 's,@bindir@,$(BINDIR),' systemd/$$unit.in > $(DESTDIR)$(UNITDIR)/$$unit && \
 		chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit || exit 1; done
 	install -m 0644 sysctl/10-pmxcfs-rs.conf $(DESTDIR)$(SYSCTLDIR)
@@ -148,7 +149,7 @@ install-programs: may-install build-programs
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,$(PROGRAMS))
 	rm -f $(foreach page,$(MANUALS),$(DESTDIR)$(MANDIR)/man$(lastword $(subst ., ,$(page)))/$(page))
-	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,pve-cluster.service pve-cluster.service.d/10-pmxcfs-rs.conf)
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
 	rm -f $(DESTDIR)$(SYSCTLDIR)/10-pmxcfs-rs.conf
 	rm -f $(foreach program,$(COMPLETED),$(DESTDIR)$(BASHDIR)/$(program) $(DESTDIR)$(ZSHDIR)/_$(program) \
 		$(DESTDIR)$(FISHDIR)/$(program).fish)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The programs that have completions. The Makefile installs those that it lists as COMPLETED.
 fn programs() -> Vec<(&'static str, Command)> {
-    vec![("pmxcfs", pmxcfs::options::command())]
+    vec![("pmxcfs", pmxcfs::options::command()), ("pmxcfs-ctl", pmxcfs::ctl::command())]
 }
 
 fn file(program: &str, shell: Shell) -> PathBuf {

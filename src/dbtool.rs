@@ -6,8 +6,10 @@
 
 mod check;
 mod dump;
+mod in_use;
 mod info;
 mod output;
+mod repair;
 mod table;
 mod text;
 
@@ -71,6 +73,17 @@ pub fn command() -> Command {
                 .arg(database("FILE"))
                 .arg(path("PATH").required(false).help("Path of the entry, without /etc/pve"))
                 .arg(flag("contents", "Print only the contents of the entry, as they are")),
+            verb("repair", "Show what would make a database sound, or do it")
+                .arg(database("FILE"))
+                .arg(flag("apply", "Do it, after a copy was made"))
+                .arg(
+                    path("backup")
+                        .required(false)
+                        .long("backup")
+                        .value_name("COPY")
+                        .requires("apply")
+                        .help("Where the copy goes; never onto a file that is there"),
+                ),
             verb("info", "Print what a database holds and how").arg(database("FILE")),
         ])
 }
@@ -125,6 +138,11 @@ fn dispatch(verb: &str, arguments: &ArgMatches, output: &mut Output<'_>) -> Verd
             let path = arguments.get_one::<PathBuf>("PATH");
             dump::run(&file, path.map(PathBuf::as_path), arguments.get_flag("contents"), output)
         }
+        "repair" if arguments.get_flag("apply") => {
+            let backup = arguments.get_one::<PathBuf>("backup");
+            repair::apply(&file, backup.map(PathBuf::as_path), output)
+        }
+        "repair" => repair::plan(&file, output),
         "info" => info::run(&file, output),
         _ => Ok(Exit::Failed),
     }

@@ -8,11 +8,13 @@
 mod checkpoint;
 mod connection;
 mod error;
+mod exclusive;
 mod reader;
 mod rows;
 
 pub use checkpoint::Checkpointer;
 pub use error::{Action, Fault, RowFault, StoreError};
+pub use exclusive::{Exclusive, Handles};
 pub use reader::{FileFacts, Reader};
 pub use rows::LooseRow;
 

@@ -6,5 +6,9 @@ mod support;
 
 #[path = "db_tool/bad_input.rs"]
 mod bad_input;
+#[path = "db_tool/random.rs"]
+mod random;
 #[path = "db_tool/reading.rs"]
 mod reading;
+#[path = "db_tool/repair.rs"]
+mod repair;

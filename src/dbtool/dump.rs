@@ -71,6 +71,8 @@ fn rows(table: &Table, places: &Places<'_>, output: &mut Output<'_>) -> Result<(
         let Row { inode, parent, version, writer, mtime, .. } = row;
         let (mtime, kind, size) = (utc(*mtime), kind(row), contents(row).len());
         let path = places.shown(*inode);
+        // Negative ones as they are in the table.
+        let (inode, parent, version) = (*inode as i64, *parent as i64, *version as i64);
         output.line(&format!(
             "{inode:>8} {parent:>8} {version:>8} {writer:>6} {mtime:<20} {kind:<7} {size:>8} {path}"
         ))?;
@@ -85,7 +87,7 @@ fn rows_json(table: &Table, places: &Places<'_>, output: &mut Output<'_>) -> Res
 
 fn entry_json(row: &Row, places: &Places<'_>, with_contents: bool) -> Value {
     let mut value = json!({
-        "inode": row.inode, "parent": row.parent, "version": row.version, "writer": row.writer,
+        "inode": row.inode as i64, "parent": row.parent as i64, "version": row.version as i64, "writer": row.writer,
         "mtime": row.mtime, "type": row.kind, "size": contents(row).len(),
         "name": escape(&row.name), "path": places.shown(row.inode),
     });

@@ -2,12 +2,11 @@
 //! can be said. It never changes them.
 
 use super::Output;
+use super::text::escape;
 use crate::memdb::{Audit, Finding, Inode, MemDb, ROOT, Row};
 use crate::store::{Reader, RowFault, StoreError};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-
-use super::text::escape;
 
 /// The rows of a database.
 #[derive(Debug)]
@@ -84,33 +83,43 @@ impl Table {
 /// The rows by inode, to say where an entry is in a tree that may have holes and circles.
 pub(super) struct Places<'a>(BTreeMap<Inode, &'a Row>);
 
-impl Places<'_> {
-    /// The path of an entry. Where it does not lead to the root it begins with `?` and the inode at which
-    /// it ends.
-    pub fn path(&self, inode: Inode) -> Vec<u8> {
-        let mut names = Vec::new();
-        let mut climbed = BTreeSet::new();
-        let mut at = inode;
-        let mut begin = None;
-        while at != ROOT {
-            match self.0.get(&at) {
-                Some(row) if climbed.insert(at) => {
-                    names.push(&*row.name);
-                    at = row.parent;
-                }
-                _ => {
-                    begin = Some(format!("?{at}").into_bytes());
-                    break;
-                }
+/// The path of an entry in rows that may have holes and circles. Where it does not lead to the root it begins
+/// with `?` and the inode at which it ends.
+pub(super) fn path_in<'a>(inode: Inode, row: impl Fn(Inode) -> Option<&'a Row>) -> Vec<u8> {
+    let mut names = Vec::new();
+    let mut climbed = BTreeSet::new();
+    let mut at = inode;
+    let mut begin = None;
+    while at != ROOT {
+        match row(at) {
+            Some(row) if climbed.insert(at) => {
+                names.push(&*row.name);
+                at = row.parent;
+            }
+            _ => {
+                begin = Some(format!("?{}", at as i64).into_bytes());
+                break;
             }
         }
-        let begin = begin.iter().map(Vec::as_slice);
-        begin.chain(names.into_iter().rev()).collect::<Vec<_>>().join(&b'/')
+    }
+    let begin = begin.iter().map(Vec::as_slice);
+    begin.chain(names.into_iter().rev()).collect::<Vec<_>>().join(&b'/')
+}
+
+/// A path for people.
+pub(super) fn show_path(path: &[u8]) -> String {
+    if path.is_empty() { "/".to_owned() } else { escape(path) }
+}
+
+impl Places<'_> {
+    /// The path of an entry; see [`path_in`].
+    pub fn path(&self, inode: Inode) -> Vec<u8> {
+        path_in(inode, |inode| self.0.get(&inode).copied())
     }
 
     /// The same for people.
     pub fn shown(&self, inode: Inode) -> String {
-        if inode == ROOT { "/".to_owned() } else { escape(&self.path(inode)) }
+        show_path(&self.path(inode))
     }
 }
 
@@ -118,7 +127,8 @@ impl Fault {
     /// For programs.
     pub fn json(&self, places: &Places<'_>) -> Value {
         let paths: Vec<String> = self.inodes.iter().map(|&inode| places.shown(inode)).collect();
-        json!({ "rule": self.rule, "inodes": self.inodes, "paths": paths, "text": self.text })
+        let inodes: Vec<i64> = self.inodes.iter().map(|&inode| inode as i64).collect();
+        json!({ "rule": self.rule, "inodes": inodes, "paths": paths, "text": self.text })
     }
 
     /// For people: what is wrong, and where the entries are.

@@ -67,6 +67,13 @@ pub(super) fn utc(seconds: u32) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// The same for a file name: digits and one hyphen.
+pub(super) fn utc_for_name(seconds: u32) -> String {
+    let digits = utc(seconds).replace('T', "_");
+    let kept: String = digits.chars().filter(|c| c.is_ascii_digit() || *c == '_').collect();
+    kept.replace('_', "-")
+}
+
 /// Year, month and day of a day since 1970. Years begin in March here, so that the leap day is the last.
 fn date(days: u32) -> (u32, u32, u32) {
     // Days since 1 March of the year 0, and from there in 400 years, 4 years and so on.
@@ -120,5 +127,6 @@ mod tests {
         ] {
             assert_eq!(utc(seconds), shown);
         }
+        assert_eq!(utc_for_name(1_700_000_000), "20231114-221320");
     }
 }

@@ -12,7 +12,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const MODE: u32 = 0o600;
+pub(super) const MODE: u32 = 0o600;
 
 /// Letter by letter the table of the stock daemon: SQLite keeps this text in the file.
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS tree (  inode INTEGER PRIMARY KEY NOT NULL,  \

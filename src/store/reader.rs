@@ -24,20 +24,22 @@ const PROBLEMS_MAX: u32 = 1000;
 /// A database opened for reading only.
 #[derive(Debug)]
 pub struct Reader {
-    path: PathBuf,
-    connection: Connection,
-    access: Access,
+    pub(super) path: PathBuf,
+    pub(super) connection: Connection,
+    pub(super) access: Access,
 }
 
 /// How the file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     /// Nobody has it open and there is no log: the file alone, without locks.
     FileOnly,
     /// What is in a log that was left behind belongs to it; nobody else gets in meanwhile.
     LeftLog,
     /// Beside whoever has it open.
     Shared,
+    /// See [`super::Exclusive`].
+    Alone,
 }
 
 /// What SQLite says about the file.
@@ -218,7 +220,9 @@ pub(super) fn check_schema(connection: &Connection) -> Result<(), Fault> {
         Err(rusqlite::Error::QueryReturnedNoRows) => return Err(Fault::NoTable),
         Err(error) => return Err(error.into()),
     }
-    let mut columns = connection.prepare("SELECT name FROM pragma_table_info('tree')")?;
+    // Its number is what a row is known by.
+    let names = "SELECT iif((name = 'inode') = (pk > 0), name, name || ' (not the key)') FROM pragma_table_info('tree')";
+    let mut columns = connection.prepare(names)?;
     let columns = columns.query_map([], |row| row.get::<_, String>(0))?;
     let columns = columns.collect::<Result<Vec<_>, _>>()?.join(", ");
     if columns == COLUMNS { Ok(()) } else { Err(Fault::Schema { columns }) }

@@ -1,5 +1,7 @@
 //! Databases in directories of their own, and the program run on them.
 
+use pmxcfs::memdb::Row;
+use pmxcfs::store::Store;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -66,6 +68,13 @@ fn read_all(dir: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
     }
 }
 
+/// The rows of a database that a daemon would take, read as it reads them, from a copy.
+pub fn rows(path: &Path) -> Vec<Row> {
+    let copy = Home::empty();
+    std::fs::copy(path, copy.db()).unwrap();
+    Store::open(&copy.db(), 0).unwrap().load(|rows| rows.collect()).unwrap()
+}
+
 /// What the program did.
 #[derive(Debug)]
 pub struct Ran {
@@ -99,6 +108,11 @@ pub fn run<A: AsRef<OsStr>>(arguments: &[A]) -> Ran {
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// `pmxcfs-db repair --apply FILE`.
+pub fn repair(file: &Path) -> Ran {
+    run(&[OsStr::new("repair"), OsStr::new("--apply"), file.as_os_str()])
 }
 
 /// `pmxcfs-db VERB FILE`.

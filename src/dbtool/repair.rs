@@ -1,0 +1,145 @@
+//! `repair`: shows what would make a database sound and why so, and with `--apply` does it: first a copy, then
+//! all of it in one transaction, which is committed only if nothing is wrong then.
+
+mod fixes;
+mod lost;
+mod plan;
+
+use super::in_use::keep_daemon_out;
+use super::table::Table;
+use super::text::{count, utc_for_name};
+use super::{Exit, Output, ToolError, Verdict};
+use crate::clock::Clock;
+use crate::memdb::{Finding, MemDb};
+use crate::store::{Exclusive, Handles, Reader, StoreError};
+use plan::{Plan, Repaired};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Shows what would be done.
+pub(super) fn plan(file: &Path, output: &mut Output<'_>) -> Verdict {
+    let reader = Reader::open(file)?;
+    let (repaired, problems) = work_out(&reader, file, output)?;
+    if repaired.steps.is_empty() && problems.is_empty() {
+        return nothing_to_do(output);
+    }
+    if output.json {
+        output.json(&json!({ "applied": false, "sqlite": problems, "steps": steps_json(&repaired) }))?;
+    } else {
+        print(&repaired, &problems, output)?;
+        output.line("nothing was changed; to do this, with a copy made first: repair --apply")?;
+    }
+    Ok(Exit::Found)
+}
+
+/// Does it, on a copy made to `backup`, or else beside the file.
+pub(super) fn apply(file: &Path, backup: Option<&Path>, output: &mut Output<'_>) -> Verdict {
+    // Before anything is locked, for the better words.
+    drop(Reader::open(file)?);
+    let canonical = fs::canonicalize(file);
+    let file = canonical
+        .map_err(|error| ToolError::Refused(format!("unable to find '{}': {error}", file.display())))?;
+    let _lock = keep_daemon_out(&file)?;
+    let handles = Handles::open(&file)?;
+    let mut database = Exclusive::open(&file)?;
+    let (repaired, problems) = work_out(database.reader(), &file, output)?;
+    if repaired.steps.is_empty() && problems.is_empty() {
+        return nothing_to_do(output);
+    }
+    let backup = backup.map_or_else(|| beside(&file), Path::to_owned);
+    output.progress("copying the file");
+    handles.copy_to(&backup)?;
+    output.progress("repairing");
+    write(&mut database, &repaired, &backup)?;
+    database.close()?;
+    drop(handles);
+    if output.json {
+        let backup = backup.to_string_lossy();
+        output.json(&json!({
+            "applied": true, "backup": backup, "sqlite": problems, "steps": steps_json(&repaired),
+        }))?;
+    } else {
+        print(&repaired, &problems, output)?;
+        output.line(&format!("repaired; the database as it was is in '{}'", backup.display()))?;
+    }
+    Ok(Exit::Good)
+}
+
+fn beside(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(format!(".before-repair-{}", utc_for_name(Clock::start().unix())));
+    name.into()
+}
+
+fn work_out(
+    reader: &Reader,
+    file: &Path,
+    output: &mut Output<'_>,
+) -> Result<(Repaired, Vec<String>), ToolError> {
+    output.progress("checking the file");
+    let problems = reader.problems()?;
+    let table = Table::read(reader, output)?;
+    output.progress("working out what to do");
+    let repaired = Plan::of(&table, Clock::start().unix()).map_err(|finding| cannot(file, &finding))?;
+    Ok((repaired, problems))
+}
+
+fn cannot(file: &Path, finding: &Finding) -> ToolError {
+    ToolError::Refused(format!("'{}' cannot be repaired, restore a copy of it: {finding}", file.display()))
+}
+
+/// Stores the repaired rows, and what SQLite finds wrong is written anew.
+fn write(database: &mut Exclusive, repaired: &Repaired, backup: &Path) -> Result<(), ToolError> {
+    let is_sound = |reader: &Reader| -> Result<bool, StoreError> {
+        let (mut rows, mut is_sound) = (Vec::new(), true);
+        reader.rows(|loose| {
+            is_sound &= loose.faults.is_empty();
+            rows.push(loose.row);
+        })?;
+        Ok(is_sound && MemDb::audit(rows).findings.is_empty())
+    };
+    let not_repaired = || {
+        let text = "the repaired database would not be sound; nothing was changed, restore a copy";
+        ToolError::Refused(format!("{text} (the file as it is was also copied to '{}')", backup.display()))
+    };
+    if !database.change(&repaired.deleted, &repaired.rows, is_sound)? {
+        return Err(not_repaired());
+    }
+    if !database.reader().problems()?.is_empty() {
+        database.rebuild()?;
+        if let Some(problem) = database.reader().problems()?.into_iter().next() {
+            let backup = backup.display();
+            let text =
+                format!("the file stays damaged, restore a copy ({problem}); as it was it is in '{backup}'");
+            return Err(ToolError::Refused(text));
+        }
+    }
+    Ok(())
+}
+
+fn nothing_to_do(output: &mut Output<'_>) -> Verdict {
+    if output.json {
+        output.json(&json!({ "applied": false, "sqlite": [], "steps": [] }))?;
+    } else {
+        output.line("nothing to repair")?;
+    }
+    Ok(Exit::Good)
+}
+
+fn steps_json(repaired: &Repaired) -> Vec<Value> {
+    let json =
+        |step: &plan::Step| json!({ "inode": step.inode as i64, "step": step.what, "reason": step.why });
+    repaired.steps.iter().map(json).collect()
+}
+
+fn print(repaired: &Repaired, problems: &[String], output: &mut Output<'_>) -> std::io::Result<()> {
+    for step in &repaired.steps {
+        output.line(&format!("{}: {}", step.what, step.why))?;
+    }
+    for problem in problems {
+        let problem = problem.replace('\n', "; ");
+        output.line(&format!("the file is written anew where that is needed: SQLite: {problem}"))?;
+    }
+    output.line(&count(repaired.steps.len(), "step", "steps"))
+}

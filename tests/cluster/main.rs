@@ -15,6 +15,7 @@ mod locks;
 mod membership;
 mod random;
 mod replication;
+mod report;
 mod rolling;
 mod stalls;
 mod status;

@@ -2,6 +2,9 @@
 
 use crate::fixture::{Daemon, Root, wait_until};
 use crate::{ctl, output};
+use pmxcfs::ipc::calls;
+use pmxcfs::ipc::ops::Op;
+use pmxcfs::ipc::qb::client::Client;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -137,4 +140,51 @@ fn nothing_is_polled_while_nothing_happens() {
     assert_eq!(output(&root, &["status", "--interval", "2"]).status.code(), Some(0));
     assert_eq!(json!(asked()), json!(2));
     daemon.stop();
+}
+
+#[test]
+fn clients_that_wait_and_vanish_hold_up_nobody() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["--local"]);
+    let connect = || Client::connect(&root.service, 1 << 20, LIMIT).expect("the service");
+    let ask = |client: &mut Client, op: Op, body: &[u8]| {
+        let response = client.request(op.id(), body, Some(LIMIT)).expect("an answer");
+        (response.error, response.data.as_bytes().to_vec())
+    };
+    let mut witness = connect();
+    let (error, data) = ask(&mut witness, Op::GetChanges, &calls::get_changes(0, u32::MAX));
+    assert_eq!(error, 0, "the first question is answered at once");
+    let answer: Value = serde_json::from_slice(&data).expect("JSON");
+    let cursor = answer["cursor"].as_u64().expect("a cursor");
+    let waiting: Vec<Client> = (0..40)
+        .map(|number| {
+            let mut client = connect();
+            client.send(Op::GetChanges.id(), &calls::get_changes(cursor, u32::MAX)).expect("sent");
+            if number % 2 == 0 {
+                // More questions behind one that waits.
+                client.send(Op::GetFsVersion.id(), b"").expect("sent");
+            }
+            client
+        })
+        .collect();
+    drop(waiting);
+    for body in [&b""[..], &[0; 11], &[0; 13], &[0xff; 4096]] {
+        assert!(ask(&mut witness, Op::GetChanges, body).0 < 0, "{} bytes", body.len());
+    }
+    assert!(ask(&mut witness, Op::GetDaemonStatus, b"x").0 < 0);
+    for strange in [1, cursor - 1, cursor + 1000, u64::MAX] {
+        let (error, data) = ask(&mut witness, Op::GetChanges, &calls::get_changes(strange, u32::MAX));
+        let answer: Value = serde_json::from_slice(&data).expect("JSON");
+        assert_eq!(
+            (error, &answer["lost"], &answer["cursor"]),
+            (0, &json!(true), &json!(cursor)),
+            "{strange}"
+        );
+    }
+    fs::create_dir(root.tree("dir")).expect("the tree is served");
+    let (_, data) = ask(&mut witness, Op::GetChanges, &calls::get_changes(cursor, u32::MAX));
+    assert!(String::from_utf8(data).expect("text").contains("\"path\":\"dir\""));
+    let clock = std::time::Instant::now();
+    assert_eq!(daemon.stop().0.code(), Some(0));
+    assert!(clock.elapsed() < Duration::from_secs(20), "waiting clients held up the end");
 }

@@ -4,6 +4,7 @@
 mod fixture;
 
 mod asking;
+mod documented;
 mod metrics;
 mod watching;
 

@@ -105,9 +105,9 @@ install-lib: build-lib
 
 ## Everything for a node or a build machine but Perl: make install [DESTDIR=] [PREFIX=/usr/local]. On a node with
 ## the stock package install ours instead (make deb): both have files of the same names.
-PROGRAMS = pmxcfs create_pmxcfs_db pmxcfs-ctl
+PROGRAMS = pmxcfs create_pmxcfs_db pmxcfs-db pmxcfs-ctl
 # Those that have completions in completions/.
-COMPLETED = pmxcfs pmxcfs-ctl
+COMPLETED = pmxcfs pmxcfs-db pmxcfs-ctl
 UNITS = pve-cluster.service pve-cluster.service.d/10-pmxcfs-rs.conf pmxcfs-metrics@.service pmxcfs-metrics.socket
 MANUALS = $(notdir $(wildcard docs/man/*.[1-8]))
 

@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 
 /// The programs that have completions. The Makefile installs those that it lists as COMPLETED.
 fn programs() -> Vec<(&'static str, Command)> {
-    vec![("pmxcfs", pmxcfs::options::command()), ("pmxcfs-ctl", pmxcfs::ctl::command())]
+    vec![
+        ("pmxcfs", pmxcfs::options::command()),
+        ("pmxcfs-db", pmxcfs::dbtool::command()),
+        ("pmxcfs-ctl", pmxcfs::ctl::command()),
+    ]
 }
 
 fn file(program: &str, shell: Shell) -> PathBuf {

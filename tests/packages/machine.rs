@@ -22,7 +22,7 @@ mount -t tmpfs tmpfs "$1/root/run"
 mkdir -p "$1/root/run/systemd/system" "$1/root/run/packages"
 mount --bind "$2" "$1/root/run/packages"
 # Manual pages are not looked up in here, and to index them all takes its time.
-sed -i '/ man-db$/d' "$1/root/var/lib/dpkg/triggers/File"
+[ ! -e /var/lib/dpkg/triggers/File ] || sed -i '/ man-db$/d' "$1/root/var/lib/dpkg/triggers/File"
 echo made
 cat >/dev/null
 "#;
@@ -37,10 +37,12 @@ esac
 "#;
 
 const INVOKE: &str = r#"#!/bin/sh
+[ "$*" != "stop pmxcfs-metrics.socket" ] || exit 0
 [ "$2" = pve-cluster.service ] || echo "unexpected: $*" >> /run/calls
 case "$1" in
     start) [ -e /run/active ] || { /usr/bin/pmxcfs > /run/active && echo "start $(cat /run/active)" >> /run/calls; } ;;
-    restart|reload-or-restart) /usr/bin/pmxcfs > /run/active && echo "$1 $(cat /run/active)" >> /run/calls ;;
+    *restart) if [ -e /run/broken ]; then echo "$1 failed" >> /run/calls; rm -f /run/active; exit 1; fi
+        /usr/bin/pmxcfs > /run/active && echo "$1 $(cat /run/active)" >> /run/calls ;;
     stop) rm -f /run/active; echo stop >> /run/calls ;;
     *) echo "unexpected: $*" >> /run/calls ;;
 esac
@@ -127,7 +129,11 @@ impl Machine {
         let mut enter = Command::new("nsenter");
         enter.arg(format!("--mount=/proc/{}/ns/mnt", self.holder.id()));
         enter.arg("chroot").arg(self.dir.path().join("root")).args(command);
-        enter.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C").stdin(Stdio::null());
+        enter
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null());
         let output = enter.output().expect("nsenter runs");
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())
@@ -144,8 +150,9 @@ impl Machine {
         format!("/run/packages/{}", name.display())
     }
 
-    pub fn install(&self, deb: &Path) {
-        self.run(&["dpkg", "--force-downgrade", "-i", &self.deb(deb)]);
+    /// What dpkg said.
+    pub fn install(&self, deb: &Path) -> String {
+        self.run(&["dpkg", "--force-downgrade", "-i", &self.deb(deb)])
     }
 
     pub fn fails_to_install(&self, deb: &Path) {
@@ -167,6 +174,11 @@ impl Machine {
         let calls = fs::read_to_string(&path).unwrap_or_default();
         let _ = fs::remove_file(path);
         calls.lines().filter(|line| *line != "reload").map(str::to_owned).collect()
+    }
+
+    /// From now on no daemon starts.
+    pub fn break_starts(&self) {
+        self.put("run/broken", "", 0o600);
     }
 
     pub fn stop_service(&self) {

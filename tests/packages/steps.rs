@@ -202,3 +202,18 @@ fn an_installation_that_fails_leaves_stock_as_it_was() {
     machine.purge("pmxcfs-rs");
     assert_eq!(machine.files(), before);
 }
+
+#[test]
+fn a_daemon_that_does_not_start_keeps_no_package_from_its_way() {
+    let packages = Packages::new();
+    let Some(machine) = Machine::new(packages.dir()) else { return };
+    machine.install(&packages.stock("8.1"));
+    let before = machine.files();
+    machine.told();
+    machine.break_starts();
+    let said = machine.install(&packages.ours("1.0", &[]));
+    assert_eq!(machine.told(), ["restart failed"]);
+    assert!(said.contains("journalctl -u pve-cluster") && said.contains("removing pmxcfs-rs"), "{said}");
+    machine.purge("pmxcfs-rs");
+    assert_eq!(machine.files(), before);
+}

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -22,6 +23,22 @@ fn put(root: &Path, name: &str, text: &str, mode: u32) {
     fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
 }
 
+/// What `make install-programs` puts where, once for all tests.
+fn installed() -> &'static Path {
+    static TREE: OnceLock<PathBuf> = OnceLock::new();
+    TREE.get_or_init(|| {
+        let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
+        let _ = fs::remove_dir_all(&tree);
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");
+        let mut make = Command::new("make");
+        make.args(["--silent", "PROFILE=dev", "install-programs"]).arg(format!("DESTDIR={}", tree.display()));
+        make.arg(format!("CARGO={}", env!("CARGO"))).current_dir(project());
+        // The outer make's flags, if there is one, are not for this one.
+        run(make.env("CARGO_TARGET_DIR", target).env_remove("MAKEFLAGS"));
+        tree
+    })
+}
+
 /// The packages of a test.
 pub struct Packages {
     dir: tempfile::TempDir,
@@ -29,15 +46,7 @@ pub struct Packages {
 
 impl Packages {
     pub fn new() -> Self {
-        let packages = Self { dir: tempfile::tempdir().expect("temp dir") };
-        let tree = packages.dir.path().join("installed");
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");
-        let mut make = Command::new("make");
-        make.args(["--silent", "PROFILE=dev", "install-programs"]).arg(format!("DESTDIR={}", tree.display()));
-        make.arg(format!("CARGO={}", env!("CARGO"))).current_dir(project());
-        // The outer make's flags, if there is one, are not for this one.
-        run(make.env("CARGO_TARGET_DIR", target).env_remove("MAKEFLAGS"));
-        packages
+        Self { dir: tempfile::tempdir().expect("temp dir") }
     }
 
     pub fn dir(&self) -> &Path {
@@ -50,7 +59,7 @@ impl Packages {
         let root = self.dir.path().join(&name);
         let list = fs::read_to_string(project().join("debian/pmxcfs-rs.install")).expect("the list");
         for line in list.lines() {
-            self.place(line, &root);
+            place(line, &root);
         }
         for page in fs::read_dir(root.join("usr/share/man/man8")).expect("pages") {
             run(Command::new("gzip").arg("-n9").arg(page.expect("readable").path()));
@@ -71,22 +80,6 @@ impl Packages {
         let triggers = fs::read_to_string(project().join("debian/pmxcfs-rs.triggers")).expect("the triggers");
         put(&root, "DEBIAN/triggers", &triggers, 0o644);
         self.build(&root, &name)
-    }
-
-    /// One line of the list: where from, in what make installs or in the project, and where to.
-    fn place(&self, line: &str, root: &Path) {
-        let mut words = line.split_whitespace();
-        let from = words.next().expect("where from");
-        let base = if from.starts_with("debian/") {
-            project().to_owned()
-        } else {
-            self.dir.path().join("installed")
-        };
-        let to = words.next().map_or_else(|| Path::new(from).parent().expect("a directory"), Path::new);
-        let to = root.join(to);
-        fs::create_dir_all(&to).expect("made");
-        let copy = format!("cp -p {from} \"$1\"");
-        run(Command::new("sh").args(["-ec", &copy, "cp"]).arg(to).current_dir(base));
     }
 
     /// What stands in for the stock package, with scripts that do what debhelper's do.
@@ -125,6 +118,18 @@ impl Packages {
         run(Command::new("dpkg-deb").args(["-Znone", "--root-owner-group", "--build"]).arg(root).arg(&deb));
         deb
     }
+}
+
+/// One line of the list: where from, in what make installs or in the project, and where to.
+fn place(line: &str, root: &Path) {
+    let mut words = line.split_whitespace();
+    let from = words.next().expect("where from");
+    let base = if from.starts_with("debian/") { project().to_owned() } else { installed().to_owned() };
+    let to = words.next().map_or_else(|| Path::new(from).parent().expect("a directory"), Path::new);
+    let to = root.join(to);
+    fs::create_dir_all(&to).expect("made");
+    let copy = format!("cp -p {from} \"$1\"");
+    run(Command::new("sh").args(["-ec", &copy, "cp"]).arg(to).current_dir(base));
 }
 
 /// The package's paragraph of debian/control, without what the real build fills in.

@@ -217,3 +217,19 @@ fn a_daemon_that_does_not_start_keeps_no_package_from_its_way() {
     machine.purge("pmxcfs-rs");
     assert_eq!(machine.files(), before);
 }
+
+#[test]
+fn both_can_go_at_once() {
+    let packages = Packages::new();
+    let Some(machine) = Machine::new(packages.dir()) else { return };
+    let (stock, ours) = (packages.stock("8.1"), packages.ours("1.0", &[]));
+    let before = machine.files();
+    for order in [["pmxcfs-rs", "pve-cluster"], ["pve-cluster", "pmxcfs-rs"]] {
+        machine.install(&stock);
+        machine.install(&ours);
+        machine.run(&["dpkg", "--purge", order[0], order[1]]);
+        assert_eq!(machine.serves(), None);
+        assert_eq!(machine.files(), before);
+        assert!(!is_diverted(&machine));
+    }
+}

@@ -5,10 +5,15 @@
 //! everything that can refuse it was looked at, and a verb that only reads leaves no trace.
 
 mod check;
+mod compact;
+mod diff;
 mod dump;
+mod export;
+mod import;
 mod in_use;
 mod info;
 mod output;
+mod place;
 mod repair;
 mod table;
 mod text;
@@ -84,7 +89,18 @@ pub fn command() -> Command {
                         .requires("apply")
                         .help("Where the copy goes; never onto a file that is there"),
                 ),
+            verb("diff", "Compare two databases")
+                .arg(database("FILE"))
+                .arg(path("OTHER").help("The other database"))
+                .arg(flag("tree", "Compare only paths, types and contents")),
+            verb("export", "Make a directory tree from a database")
+                .arg(database("FILE"))
+                .arg(path("DIR").help("The directory to make; it may be there if it is empty")),
+            verb("import", "Make a database from a directory tree")
+                .arg(path("DIR").help("The directory, like a copy of /etc/pve"))
+                .arg(path("FILE").help("The database to make; it may be there if there is nothing in it")),
             verb("info", "Print what a database holds and how").arg(database("FILE")),
+            verb("compact", "Write a database anew, with small pages").arg(database("FILE")),
         ])
 }
 
@@ -143,7 +159,11 @@ fn dispatch(verb: &str, arguments: &ArgMatches, output: &mut Output<'_>) -> Verd
             repair::apply(&file, backup.map(PathBuf::as_path), output)
         }
         "repair" => repair::plan(&file, output),
+        "diff" => diff::run(&file, &given(arguments, "OTHER"), arguments.get_flag("tree"), output),
+        "export" => export::run(&file, &given(arguments, "DIR"), output),
+        "import" => import::run(&given(arguments, "DIR"), &file, output),
         "info" => info::run(&file, output),
+        "compact" => compact::run(&file, output),
         _ => Ok(Exit::Failed),
     }
 }

@@ -13,6 +13,7 @@ mod reader;
 mod rows;
 
 pub use checkpoint::Checkpointer;
+pub use connection::PAGE_BYTES;
 pub use error::{Action, Fault, RowFault, StoreError};
 pub use exclusive::{Exclusive, Handles};
 pub use reader::{FileFacts, Reader};

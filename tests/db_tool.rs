@@ -6,6 +6,12 @@ mod support;
 
 #[path = "db_tool/bad_input.rs"]
 mod bad_input;
+#[path = "db_tool/compact.rs"]
+mod compact;
+#[path = "db_tool/diff.rs"]
+mod diff;
+#[path = "db_tool/moving.rs"]
+mod moving;
 #[path = "db_tool/random.rs"]
 mod random;
 #[path = "db_tool/reading.rs"]

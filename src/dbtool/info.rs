@@ -4,7 +4,7 @@ use super::table::Table;
 use super::text::{count, utc};
 use super::{Exit, Output, Verdict};
 use crate::memdb::{BLOCK_SIZE, BLOCKS, FILES, GuestKind, KIND_DIRECTORY, MemDb, Row};
-use crate::store::{FileFacts, Reader};
+use crate::store::{FileFacts, PAGE_BYTES, Reader};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -96,7 +96,8 @@ fn print(
         if facts.log_bytes > 0 { format!(", and {} in its log", facts.log_bytes) } else { String::new() };
     line("file", format!("{} bytes{log}", facts.bytes))?;
     let (pages, size, free) = (facts.pages, facts.page_size, facts.free_pages);
-    line("pages", format!("{pages} of {size} bytes, {free} of them free"))?;
+    let hint = if size > PAGE_BYTES.into() { "; 'pmxcfs-db compact' makes them smaller" } else { "" };
+    line("pages", format!("{pages} of {size} bytes, {free} of them free{hint}"))?;
     line("journal mode", facts.journal_mode.clone())?;
     line("in use", if facts.in_use { "yes, by another program" } else { "no" }.to_owned())?;
     line(

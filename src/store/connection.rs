@@ -28,9 +28,9 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS tree (  inode INTEGER PRIMARY K
 const FIRST_VERSION: &str = "INSERT INTO tree (inode, parent, version, writer, mtime, type, name)
      SELECT 0, 0, 1, 0, ?1, 8, '__version__' WHERE NOT EXISTS (SELECT 1 FROM tree)";
 
-/// Pages of a new file. A small change costs one or two pages of disk writes, so they are small;
+/// Bytes in a page of a new file. A small change costs one or two pages of disk writes, so they are small;
 /// a file made with other pages keeps them.
-const PAGE_SIZE: &str = "PRAGMA page_size = 1024";
+pub const PAGE_BYTES: u32 = 1024;
 
 /// - NORMAL: the log is not synced at each commit; a crash of this process loses nothing.
 /// - Checkpoints are made by [`crate::db`], after those who wait for a commit have their answer.
@@ -58,7 +58,7 @@ pub(super) fn open_or_create(
     let is_empty = make_private(path)?;
     let mut connection = connect(path, busy_timeout)?;
     if is_empty {
-        connection.execute_batch(PAGE_SIZE)?;
+        connection.execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES}"))?;
     }
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {

@@ -39,6 +39,10 @@ impl Handles {
     pub fn copy_to(&self, copy: &Path) -> Result<(), StoreError> {
         let log = beside(copy, "-wal");
         let all = || -> io::Result<()> {
+            // It would be taken for the log of the copy.
+            if log.exists() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
             copy_to_new(&self.file, copy)?;
             match &self.log {
                 Some(from) if from.metadata()?.len() > 0 => copy_to_new(from, &log).inspect_err(|_| {
@@ -50,7 +54,7 @@ impl Handles {
         all().map_err(|error| {
             let fault = match error.kind() {
                 io::ErrorKind::AlreadyExists => {
-                    Fault::Other("there is such a file already; name another".to_owned())
+                    Fault::Other("there is such a file, or a log of one, already; name another".to_owned())
                 }
                 _ => error.into(),
             };

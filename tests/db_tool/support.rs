@@ -1,12 +1,14 @@
 //! Databases in directories of their own, and the program run on them.
 
+use nix::mount::{MsFlags, mount, umount};
+use nix::sched::{CloneFlags, unshare};
 use pmxcfs::memdb::Row;
 use pmxcfs::store::Store;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// A directory with a database `config.db`.
 pub struct Home {
@@ -84,6 +86,14 @@ pub struct Ran {
 }
 
 impl Ran {
+    pub fn of(output: &Output) -> Self {
+        Self {
+            code: output.status.code().expect("ended by itself"),
+            out: String::from_utf8(output.stdout.clone()).unwrap(),
+            err: String::from_utf8(output.stderr.clone()).unwrap(),
+        }
+    }
+
     /// The JSON it printed.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -102,12 +112,7 @@ pub fn command() -> Command {
 }
 
 pub fn run<A: AsRef<OsStr>>(arguments: &[A]) -> Ran {
-    let output = command().args(arguments).output().unwrap();
-    Ran {
-        code: output.status.code().expect("ended by itself"),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    Ran::of(&command().args(arguments).output().unwrap())
 }
 
 /// `pmxcfs-db repair --apply FILE`.
@@ -118,4 +123,38 @@ pub fn repair(file: &Path) -> Ran {
 /// `pmxcfs-db VERB FILE`.
 pub fn verb(verb: &str, file: &Path) -> Ran {
     run(&[OsStr::new(verb), file.as_os_str()])
+}
+
+/// `pmxcfs-db VERB A B`.
+pub fn verb2(verb: &str, one: &Path, other: &Path) -> Ran {
+    run(&[OsStr::new(verb), one.as_os_str(), other.as_os_str()])
+}
+
+/// A small file system that only the thread of this test sees, and what it starts.
+pub struct SmallDisk {
+    pub home: Home,
+}
+
+impl SmallDisk {
+    pub fn new(bytes: u64) -> Self {
+        let disk = Self { home: Home::empty() };
+        unshare(CloneFlags::CLONE_NEWNS).expect("needs root");
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        let size = format!("size={bytes}");
+        mount(Some("tmpfs"), disk.home.dir.path(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
+            .unwrap();
+        disk
+    }
+
+    pub fn make_read_only(&self) {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(None::<&str>, self.home.dir.path(), None::<&str>, flags, None::<&str>).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        umount(self.home.dir.path()).unwrap();
+    }
 }

@@ -216,10 +216,11 @@ sim: setup
 
 ## Each load once, so that the benchmark itself stays whole; unoptimized, as everything else is built for tests.
 smoke: setup
+	$(CARGO) build --locked $(LIBRARIES)
 	$(CARGO) bench --locked --profile dev --bench pmxcfs -- --quick
 
 ## A table of medians; with STOCK=/path/to/a/stock/pmxcfs the same loads on it, and the ratio.
-bench: setup build
+bench: setup build build-lib
 	$(CARGO) bench --locked --bench pmxcfs
 
 ## Coverage-guided, with a nightly toolchain and cargo-fuzz: make fuzz TARGET=ring SECONDS=600

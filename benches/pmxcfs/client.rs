@@ -1,5 +1,6 @@
-//! Clients of the service. Through the stock libqb: one process a connection, as on a real node; it compiles
-//! that client, talks to it in lines, and adds up what it is told. And through our own client, in place.
+//! Clients of the service. Through the stock libqb or through libpmxcfs: one process a connection, as on a
+//! real node; it compiles that client, talks to it in lines, and adds up what it is told. And through our
+//! own client, in place.
 
 use crate::daemon::Daemon;
 use crate::{Failure, Outcome};
@@ -17,19 +18,45 @@ pub const GET_GUEST_CONFIG_PROPERTIES: i32 = 13;
 /// What the stack's programs ask for: longest request and answer.
 const MESSAGE_MAX: u32 = 8192 * 128;
 
-/// Compiles the client into `dir`; only libqb's run-time library is needed.
-pub fn compile(dir: &Path) -> Outcome<PathBuf> {
-    let program = dir.join("ipc_client");
+/// Which library a client is built with.
+#[derive(Clone, Copy)]
+pub enum Library {
+    /// The system's libqb; only its run-time library is needed.
+    Libqb,
+    /// Ours.
+    Libpmxcfs,
+}
+
+/// Compiles the client into `dir`.
+pub fn compile(dir: &Path, library: Library) -> Outcome<PathBuf> {
+    let name = match library {
+        Library::Libqb => "ipc_client",
+        Library::Libpmxcfs => "ipc_client_own",
+    };
+    let program = dir.join(name);
     if program.exists() {
         return Ok(program);
     }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/pmxcfs/ipc_client.c");
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut compiler = Command::new("cc");
-    compiler.args(["-O2", "-Wall", "-Wextra", "-o"]).arg(&program).arg(source).arg("-l:libqb.so.100");
+    compiler.args(["-O2", "-Wall", "-Wextra", "-o"]).arg(&program);
+    compiler.arg(project.join("benches/pmxcfs/ipc_client.c"));
+    match library {
+        Library::Libqb => compiler.arg("-l:libqb.so.100"),
+        Library::Libpmxcfs => {
+            // The loader looks for it by its versioned name.
+            let built = Path::new(env!("CARGO_BIN_EXE_pmxcfs")).with_file_name("libpmxcfs_c.so");
+            std::os::unix::fs::symlink(&built, dir.join("libpmxcfs.so.0"))?;
+            let rpath = format!("-Wl,-rpath,{}", dir.canonicalize()?.display());
+            compiler.args(["-DWITH_LIBPMXCFS", "-I"]).arg(project.join("include")).arg(built).arg(rpath)
+        }
+    };
     let output = compiler.output()?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("cannot compile the client (needs cc and libqb100): {text}").into());
+        return Err(
+            format!("cannot compile the client (needs cc, libqb100 and `make build-lib`): {text}").into()
+        );
     }
     Ok(program)
 }

@@ -107,7 +107,7 @@ impl Bench {
         what: &str,
         unit: Unit,
         goal: Goal,
-        daemons: &Daemons,
+        daemons: &[Daemon],
         mut load: impl FnMut(&Daemon, usize) -> Outcome<f64>,
     ) {
         if !self.wants(&[what]) {

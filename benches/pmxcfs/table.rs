@@ -10,6 +10,8 @@ pub enum Unit {
     Milliseconds,
     /// Millions of bytes.
     Megabytes,
+    /// One time as a part of another.
+    Share,
     /// Thousands a second: the only unit where more is better.
     ThousandsPerSecond,
 }
@@ -20,6 +22,7 @@ impl Unit {
             Self::Microseconds => "us",
             Self::Milliseconds => "ms",
             Self::Megabytes => "MB",
+            Self::Share => "x",
             Self::ThousandsPerSecond => "k/s",
         }
     }

@@ -18,6 +18,7 @@ mod connection;
 mod credentials;
 pub mod fuzz;
 mod mapping;
+mod patience;
 mod ring;
 mod sem;
 #[cfg(feature = "daemon")]

@@ -18,7 +18,7 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
         return Ok(());
     }
     let guests = bench.amount(10_000);
-    let program = client::compile(&bench.dir)?;
+    let program = client::compile(&bench.dir, client::Library::Libqb)?;
     let daemons = bench.start("guests", |path| database::with_guests(path, database::ALONE, NODE, guests))?;
     let request = Request { id: client::GET_GUEST_CONFIG_PROPERTIES, body: BODY, answer_min: guests * 50 };
     let count = bench.amount(10);

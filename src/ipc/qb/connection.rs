@@ -8,8 +8,8 @@
 use super::accept::refuse;
 use super::auth::respond;
 use super::mapping::Mapping;
-use super::ring::{Broken, Reader, Ring, Writer};
-use super::sem;
+use super::patience::Patience;
+use super::ring::{Broken, Reader, Writer};
 use super::server::Shared;
 use super::shm::{RingFiles, ServerRings};
 use super::sigbus;
@@ -155,7 +155,8 @@ fn run(entry: &Entry, size: u32) {
         responses: Writer::new(responses),
         size: size as usize,
         message: Vec::new(),
-        patience: Patience::default(),
+        // A new client has to open its files first.
+        patience: Patience::new(1),
     };
     let end = server.serve();
     server.requests.ring().close();
@@ -254,49 +255,6 @@ impl RingServer<'_> {
             waited.more(self.shared, &self.connection.socket)?;
         }
         Ok(())
-    }
-}
-
-/// How a client is waited for before the thread goes to sleep. A program that asks several things in
-/// a row does so within microseconds, while putting a thread to sleep and waking it costs tens of
-/// them on each side. So the processor is offered to others for a while, and the ring looked at in
-/// between. Each time that was in vain it is left out for longer, so that a client which asks now
-/// and then costs nothing.
-struct Patience {
-    /// How often not to wait from now on.
-    skip: u32,
-    /// How often it was left out last time.
-    penalty: u32,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        // A new client has to open its files first.
-        Self { skip: 1, penalty: 0 }
-    }
-}
-
-impl Patience {
-    /// Some tens of microseconds.
-    const YIELDS: u32 = 100;
-    const PENALTY_MAX: u32 = 63;
-
-    /// Waits for a moment; tells whether a request has come.
-    fn linger(&mut self, requests: &Ring) -> bool {
-        if self.skip > 0 {
-            self.skip -= 1;
-            return false;
-        }
-        for _ in 0..Self::YIELDS {
-            if sem::is_open(requests.semaphore()) {
-                self.penalty = 0;
-                return true;
-            }
-            std::thread::yield_now();
-        }
-        self.penalty = (2 * self.penalty + 1).min(Self::PENALTY_MAX);
-        self.skip = self.penalty;
-        false
     }
 }
 

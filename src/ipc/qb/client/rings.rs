@@ -5,6 +5,7 @@
 use super::files::Files;
 use super::{ClientError, Deadline, LIVENESS_INTERVAL, wait_for};
 use crate::ipc::qb::mapping::page_size;
+use crate::ipc::qb::patience::Patience;
 use crate::ipc::qb::ring::{Reader, Writer};
 use crate::ipc::qb::sem;
 use crate::ipc::qb::wire::{self, AuthResponse, RESPONSE_HEADER_LEN};
@@ -28,6 +29,7 @@ pub(super) struct Rings {
     requests: Writer,
     responses: Reader,
     files: Files,
+    patience: Patience,
 }
 
 impl Rings {
@@ -36,7 +38,12 @@ impl Rings {
         let len = wire::ring_len(response.max_message_size, page_size());
         let len = len.ok_or(ClientError::Protocol("message size"))?;
         let (files, [requests, responses, _]) = Files::open(&response.rings, len)?;
-        Ok(Self { requests: Writer::new(requests), responses: Reader::new(responses), files })
+        Ok(Self {
+            requests: Writer::new(requests),
+            responses: Reader::new(responses),
+            files,
+            patience: Patience::new(0),
+        })
     }
 
     /// Sends the message that the `parts` are together.
@@ -70,6 +77,7 @@ impl Rings {
         deadline: Deadline,
         message: &mut Vec<u8>,
     ) -> Result<(), ClientError> {
+        self.patience.linger(self.responses.ring());
         let mut alive = true;
         while !sem::try_take(self.responses.ring().semaphore()) {
             if self.responses.ring().is_cut() {

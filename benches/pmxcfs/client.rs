@@ -18,6 +18,9 @@ pub const GET_GUEST_CONFIG_PROPERTIES: i32 = 13;
 /// What the stack's programs ask for: longest request and answer.
 const MESSAGE_MAX: u32 = 8192 * 128;
 
+/// The name under which the loader looks for our library.
+const LIBRARY_NAME: &str = "libpmxcfs.so.1";
+
 /// Which library a client is built with.
 #[derive(Clone, Copy)]
 pub enum Library {
@@ -44,9 +47,8 @@ pub fn compile(dir: &Path, library: Library) -> Outcome<PathBuf> {
     match library {
         Library::Libqb => compiler.arg("-l:libqb.so.100"),
         Library::Libpmxcfs => {
-            // The loader looks for it by its versioned name.
             let built = Path::new(env!("CARGO_BIN_EXE_pmxcfs")).with_file_name("libpmxcfs_c.so");
-            std::os::unix::fs::symlink(&built, dir.join("libpmxcfs.so.0"))?;
+            std::os::unix::fs::symlink(&built, dir.join(LIBRARY_NAME))?;
             let rpath = format!("-Wl,-rpath,{}", dir.canonicalize()?.display());
             compiler.args(["-DWITH_LIBPMXCFS", "-I"]).arg(project.join("include")).arg(built).arg(rpath)
         }

@@ -19,11 +19,23 @@ _pmxcfs__db() {
             pmxcfs__db,check)
                 cmd="pmxcfs__db__subcmd__check"
                 ;;
+            pmxcfs__db,compact)
+                cmd="pmxcfs__db__subcmd__compact"
+                ;;
+            pmxcfs__db,diff)
+                cmd="pmxcfs__db__subcmd__diff"
+                ;;
             pmxcfs__db,dump)
                 cmd="pmxcfs__db__subcmd__dump"
                 ;;
+            pmxcfs__db,export)
+                cmd="pmxcfs__db__subcmd__export"
+                ;;
             pmxcfs__db,help)
                 cmd="pmxcfs__db__subcmd__help"
+                ;;
+            pmxcfs__db,import)
+                cmd="pmxcfs__db__subcmd__import"
                 ;;
             pmxcfs__db,info)
                 cmd="pmxcfs__db__subcmd__info"
@@ -34,11 +46,23 @@ _pmxcfs__db() {
             pmxcfs__db__subcmd__help,check)
                 cmd="pmxcfs__db__subcmd__help__subcmd__check"
                 ;;
+            pmxcfs__db__subcmd__help,compact)
+                cmd="pmxcfs__db__subcmd__help__subcmd__compact"
+                ;;
+            pmxcfs__db__subcmd__help,diff)
+                cmd="pmxcfs__db__subcmd__help__subcmd__diff"
+                ;;
             pmxcfs__db__subcmd__help,dump)
                 cmd="pmxcfs__db__subcmd__help__subcmd__dump"
                 ;;
+            pmxcfs__db__subcmd__help,export)
+                cmd="pmxcfs__db__subcmd__help__subcmd__export"
+                ;;
             pmxcfs__db__subcmd__help,help)
                 cmd="pmxcfs__db__subcmd__help__subcmd__help"
+                ;;
+            pmxcfs__db__subcmd__help,import)
+                cmd="pmxcfs__db__subcmd__help__subcmd__import"
                 ;;
             pmxcfs__db__subcmd__help,info)
                 cmd="pmxcfs__db__subcmd__help__subcmd__info"
@@ -53,7 +77,7 @@ _pmxcfs__db() {
 
     case "${cmd}" in
         pmxcfs__db)
-            opts="-h -V --json --help --version check dump repair info help"
+            opts="-h -V --json --help --version check dump repair diff export import info compact help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -80,6 +104,34 @@ _pmxcfs__db() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        pmxcfs__subcmd__db__subcmd__compact)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pmxcfs__subcmd__db__subcmd__diff)
+            opts="-h --tree --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         pmxcfs__subcmd__db__subcmd__dump)
             opts="-h --contents --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -94,8 +146,22 @@ _pmxcfs__db() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        pmxcfs__subcmd__db__subcmd__export)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         pmxcfs__subcmd__db__subcmd__help)
-            opts="check dump repair info help"
+            opts="check dump repair diff export import info compact help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -109,6 +175,34 @@ _pmxcfs__db() {
             return 0
             ;;
         pmxcfs__subcmd__db__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pmxcfs__subcmd__db__subcmd__help__subcmd__compact)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pmxcfs__subcmd__db__subcmd__help__subcmd__diff)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -136,7 +230,35 @@ _pmxcfs__db() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        pmxcfs__subcmd__db__subcmd__help__subcmd__export)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         pmxcfs__subcmd__db__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pmxcfs__subcmd__db__subcmd__help__subcmd__import)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -167,6 +289,20 @@ _pmxcfs__db() {
         pmxcfs__subcmd__db__subcmd__help__subcmd__repair)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pmxcfs__subcmd__db__subcmd__import)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

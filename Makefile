@@ -192,7 +192,7 @@ build-perl: build-lib
 	@mkdir -p $(PERL_OUT)
 	$(PERL) $(XSUBPP) perl/IPCC.xs > $(PERL_OUT)/IPCC.c.new
 	mv $(PERL_OUT)/IPCC.c.new $(PERL_OUT)/IPCC.c
-	$(CC) -shared -o $(PERL_OUT)/IPCC.so -O2 -g $(PERL_CFLAGS) -Wall -Werror -isystem $(PERL_CORE) -Iinclude \
+	$(CC) -shared -o $(PERL_OUT)/IPCC.so -O2 -g $(LDFLAGS) $(PERL_CFLAGS) -Wall -Werror -isystem $(PERL_CORE) -Iinclude \
 		-DVERSION='"$(PERL_VERSION_OF_US)"' -DXS_VERSION='"$(PERL_VERSION_OF_US)"' \
 		$(PERL_OUT)/IPCC.c $(LIB_OUT)/libpmxcfs_c.so
 

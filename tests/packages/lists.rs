@@ -24,6 +24,10 @@ fn versions_and_names_agree() {
     for name in names {
         read(&format!("debian/{name}.install"));
     }
+    let symbols = read(&format!("debian/{library}.symbols"));
+    let listed = symbols.lines().skip(1).filter_map(|line| line.trim_start().split('@').next());
+    let exported = read("capi/symbols.txt");
+    assert_eq!(listed.collect::<Vec<_>>(), exported.split_whitespace().collect::<Vec<_>>());
     // Loaded when it is needed, so no tool finds out.
     assert!(control.contains("Depends: librrd8t64 | librrd8,"));
 }

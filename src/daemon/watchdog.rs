@@ -206,17 +206,22 @@ enum Unanswered {
 
 fn ask(service: &str, mount_point: &Path, limit: Duration) -> Result<(), Unanswered> {
     let failed = |source| Unanswered::Service { service: service.to_owned(), source };
-    let mut client = Client::connect(service, MESSAGE_SIZE, limit).map_err(failed)?;
-    let answer = client.request(Op::GetFsVersion.id(), &[], Some(limit)).map_err(failed)?;
-    if answer.error != 0 {
-        return Err(Unanswered::Refused { service: service.to_owned(), error: answer.error });
+    match Client::connect(service, MESSAGE_SIZE, limit) {
+        Ok(mut client) => {
+            let answer = client.request(Op::GetFsVersion.id(), &[], Some(limit)).map_err(failed)?;
+            if answer.error != 0 {
+                return Err(Unanswered::Refused { service: service.to_owned(), error: answer.error });
+            }
+        }
+        // Full of clients, which is an answer: to end them all would help nobody.
+        Err(ClientError::Refused(_)) => {}
+        Err(error) => return Err(failed(error)),
     }
     // Without a limit: there is none for a file. A probe that waits here reports nothing.
     let path = mount_point.join(".version");
-    let text = fs::read(&path).map_err(|source| Unanswered::Tree { path: path.clone(), source })?;
-    if text.is_empty() {
-        Err(Unanswered::Tree { path, source: io::ErrorKind::UnexpectedEof.into() })
-    } else {
-        Ok(())
+    match fs::read(&path) {
+        Ok(text) if !text.is_empty() => Ok(()),
+        Ok(_) => Err(Unanswered::Tree { path, source: io::ErrorKind::UnexpectedEof.into() }),
+        Err(source) => Err(Unanswered::Tree { path, source }),
     }
 }

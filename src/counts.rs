@@ -88,6 +88,15 @@ impl KernelCounts {
     }
 }
 
+/// How often an answer that is kept could be given as it was, and how often it had to be made.
+#[derive(Debug, Default)]
+pub struct CacheCounts {
+    /// It was still right.
+    pub hits: Count,
+    /// It was made, or brought up to date.
+    pub misses: Count,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod scan;
 
+use crate::counts::CacheCounts;
 use crate::db::Db;
 use answer::{Answer, Properties};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +34,7 @@ pub enum GuestError {
 pub struct GuestProperties {
     /// The one used last is last.
     answers: Mutex<Vec<Arc<Kept>>>,
+    counts: CacheCounts,
 }
 
 /// The answer for one list of properties.
@@ -53,7 +55,12 @@ struct Current {
 impl GuestProperties {
     /// The properties `names` of all guests that have any of them.
     pub fn of_all(&self, db: &Db, names: &[&[u8]]) -> Arc<Vec<u8>> {
-        self.kept(names).text(db)
+        self.kept(names).text(db, &self.counts)
+    }
+
+    /// How often an answer was still right.
+    pub fn counts(&self) -> &CacheCounts {
+        &self.counts
     }
 
     fn kept(&self, names: &[&[u8]]) -> Arc<Kept> {
@@ -74,17 +81,19 @@ impl GuestProperties {
 }
 
 impl Kept {
-    fn text(&self, db: &Db) -> Arc<Vec<u8>> {
+    fn text(&self, db: &Db, counts: &CacheCounts) -> Arc<Vec<u8>> {
         let mut current = lock(&self.current);
         let (changes, plan) = {
             let tree = db.read();
             let changes = tree.guest_changes();
             if current.changes == Some(changes) {
+                counts.hits.one();
                 return Arc::clone(current.answer.text());
             }
             let guests = tree.guests().iter().map(|(vmid, guest)| (vmid, guest.version, guest.config));
             (changes, current.answer.plan(guests, |inode| tree.get(inode)?.content().cloned()))
         };
+        counts.misses.one();
         current.answer.apply(&self.properties, plan);
         current.changes = Some(changes);
         let text = Arc::clone(current.answer.text());

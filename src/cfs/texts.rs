@@ -2,6 +2,7 @@
 //! changes, the RRD dump for two seconds. All others are built when asked for.
 
 use super::Cfs;
+use crate::counts::CacheCounts;
 use crate::status::text::{GuestLine, vmlist_text};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub(super) struct Texts {
     vmlist: Mutex<Option<(u64, Arc<[u8]>)>>,
     /// With the uptime at which it was built, and a NUL at its end.
     rrd: Mutex<Option<(Duration, Arc<[u8]>)>>,
+    vmlist_counts: CacheCounts,
+    rrd_counts: CacheCounts,
 }
 
 impl Cfs {
@@ -63,14 +66,25 @@ impl Cfs {
         self.with_status(|status| status.version_text(vmlist, watched.iter()))
     }
 
+    /// How often each kept text or answer could be used again, by what it is of.
+    pub fn cache_counts(&self) -> [(&'static str, &CacheCounts); 3] {
+        [
+            ("guest_list", &self.texts.vmlist_counts),
+            ("rrd", &self.texts.rrd_counts),
+            ("guest_properties", self.guest_properties.counts()),
+        ]
+    }
+
     fn vmlist_text(&self) -> Arc<[u8]> {
         let mut kept = lock(&self.texts.vmlist);
         let tree = self.db.read();
         let guests = tree.guests();
         let version = guests.version();
         if let Some((_, text)) = kept.as_ref().filter(|(kept, _)| *kept == version) {
+            self.texts.vmlist_counts.hits.one();
             return Arc::clone(text);
         }
+        self.texts.vmlist_counts.misses.one();
         let text = shared(vmlist_text(
             version,
             guests.iter().map(|(vmid, guest)| GuestLine {
@@ -94,8 +108,10 @@ impl Cfs {
         let mut kept = lock(&self.texts.rrd);
         let fresh = |made: Duration| now.saturating_sub(made) < RRD_DUMP_AGE_MAX;
         if let Some((_, text)) = kept.as_ref().filter(|(made, _)| fresh(*made)) {
+            self.texts.rrd_counts.hits.one();
             return Arc::clone(text);
         }
+        self.texts.rrd_counts.misses.one();
         let mut text = self.with_status(|status| status.rrd_text(now));
         text.push(0);
         let text: Arc<[u8]> = text.into();
@@ -129,6 +145,8 @@ mod tests {
         node.write("nodes/n1/qemu-server/100.conf", b"name: a\n");
         let first = node.cfs.text(Generated::VmList);
         assert!(Arc::ptr_eq(&first, &node.cfs.text(Generated::VmList)));
+        let [(_, counts), ..] = node.cfs.cache_counts();
+        assert_eq!((counts.hits.get(), counts.misses.get()), (1, 2));
         node.write("other", b"x");
         assert!(Arc::ptr_eq(&first, &node.cfs.text(Generated::VmList)));
         node.write("nodes/n2/lxc/101.conf", b"");

@@ -52,6 +52,7 @@ fn status_tells_all_of_a_node() {
     assert!(database["commits"].as_u64() > Some(0) && database["row_bytes"].as_u64() > Some(0), "{database}");
     assert_eq!(own["kernel"]["requests"]["mkdir"], 5);
     assert_eq!(own["kernel"]["requests"]["create"], 2);
+    assert_eq!(own["caches"]["guest_list"], json!({ "hits": 0, "misses": 0 }));
     assert_eq!(own["ipc"]["requests"]["get_daemon_status"], 1);
     assert_eq!((&own["ipc"]["clients"], &own["ipc"]["connects"]), (&json!(1), &json!(1)));
     assert_eq!(own["ipc"]["client_list"][0]["access"], "rw");

@@ -74,9 +74,16 @@ impl Root {
                 panic!("the daemon ended at start, {status}: {}", daemon.errors());
             }
             let waits = self.path("run/pve-cluster/cfs-restart-flag").exists();
-            self.pid_file().exists() && self.tree(".version").exists() && !waits
+            self.pid_file().exists() && self.tree(".version").exists() && !waits && self.listens()
         });
         daemon
+    }
+
+    /// Whether clients can connect: the service is the last thing that a daemon starts.
+    fn listens(&self) -> bool {
+        let sockets = fs::read_to_string("/proc/net/unix").expect("the table of sockets");
+        let name = format!("@{}", self.service);
+        sockets.lines().any(|line| line.trim_end_matches('@').ends_with(&name))
     }
 
     pub fn is_mounted(&self) -> bool {

@@ -6,6 +6,7 @@
 //! `STOCK_SEED` repeats a run of the random tests, `STOCK_STEPS` sets its length.
 
 mod create;
+mod ctl;
 mod database;
 mod exchange;
 mod host;

@@ -178,7 +178,15 @@ fn groups(groups: &Value) -> Vec<Metric> {
 
 fn requests(own: &Value) -> Vec<Metric> {
     let (kernel, ipc) = (&own["kernel"], &own["ipc"]);
+    let cache = |metric: Metric, name: &str| {
+        let all = own["caches"].as_object().into_iter().flatten();
+        all.fold(metric, |metric, (cache, counts)| {
+            metric.labelled(vec![("cache", cache.clone())], &counts[name])
+        })
+    };
     vec![
+        cache(counter("cache_hits_total", "Kept answers that were still right."), "hits"),
+        cache(counter("cache_misses_total", "Kept answers that had to be made."), "misses"),
         counter("kernel_requests_total", "Requests of the kernel, by kind.")
             .by("request", &kernel["requests"]),
         counter("kernel_invalidations_total", "Things that the kernel was told to drop from its caches.")

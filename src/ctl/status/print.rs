@@ -20,6 +20,7 @@ pub(super) fn print(out: &mut dyn Write, status: &Value) -> io::Result<()> {
         ("status group", group(own, "status")),
         ("guests", guests(&status["guests"])),
         ("kernel", kernel(own, &status["rates"])),
+        ("caches", caches(&own["caches"])),
         ("clients", clients(own, &status["rates"])),
         ("process", process(&own["process"])),
         ("versions", versions(&status["versions"])),
@@ -180,6 +181,16 @@ fn kernel(own: &Value, rates: &Value) -> String {
         rate(rates, "kernel_requests"),
         kernel["invalidations"]
     )
+}
+
+fn caches(caches: &Value) -> String {
+    let all = caches.as_object().into_iter().flatten();
+    let shown = all.map(|(name, counts)| {
+        let (hits, misses) = (number(&counts["hits"]), number(&counts["misses"]));
+        format!("{} {hits} of {}", plain(name), hits + misses)
+    });
+    let shown: Vec<String> = shown.collect();
+    if shown.is_empty() { UNKNOWN.to_owned() } else { format!("used again: {}", shown.join(", ")) }
 }
 
 fn clients(own: &Value, rates: &Value) -> String {

@@ -48,6 +48,7 @@ impl Requests {
                 "status": group(&cfs.groups.status),
             })),
             "kernel": kernel(cfs),
+            "caches": caches(cfs),
             "ipc": self.ipc(client.access),
             "process": process(),
         });
@@ -150,6 +151,13 @@ fn kernel(cfs: &Cfs) -> Value {
     let count = |&kind: &KernelRequest| (kind.name().to_owned(), cfs.kernel.requests(kind).get().into());
     let requests: Map<String, Value> = KernelRequest::ALL.iter().map(count).collect();
     json!({ "requests": requests, "invalidations": cfs.kernel.invalidations.get() })
+}
+
+fn caches(cfs: &Cfs) -> Value {
+    let counts = cfs.cache_counts().map(|(name, counts)| {
+        (name.to_owned(), json!({ "hits": counts.hits.get(), "misses": counts.misses.get() }))
+    });
+    counts.into_iter().collect::<Map<_, _>>().into()
 }
 
 /// What the system counts of this process; null where it does not tell.

@@ -11,6 +11,7 @@ mod error;
 mod exclusive;
 mod reader;
 mod rows;
+mod salvage;
 
 pub use checkpoint::Checkpointer;
 pub use connection::PAGE_BYTES;

@@ -4,7 +4,7 @@ use super::table::{Fault, Table};
 use super::text::{count, hex, utc};
 use super::{Exit, Output, Verdict};
 use crate::memdb::{Finding, MemDb};
-use crate::store::{Fault as FileFault, Reader, StoreError};
+use crate::store::Reader;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -12,14 +12,8 @@ use std::path::Path;
 pub(super) fn run(file: &Path, output: &mut Output<'_>) -> Verdict {
     let reader = Reader::open(file)?;
     output.progress("checking the file");
-    let mut problems = reader.problems()?;
-    let table = match Table::read(&reader, output) {
-        Err(StoreError { fault: FileFault::Corrupt(text), .. }) => {
-            problems.push(format!("the rows cannot be read to the end: {text}"));
-            return unreadable(file, &problems, output);
-        }
-        other => other?,
-    };
+    let problems = reader.problems()?;
+    let table = Table::read(&reader, output)?;
     output.progress("checking the tree");
     let mut audit = table.audit();
     let faults = table.faults(&audit);
@@ -52,7 +46,7 @@ impl Digests {
     /// None for a tree that no daemon would load.
     fn of(tree: &mut MemDb, findings: &[Finding], table: &Table) -> Option<Self> {
         let is_refused = findings.iter().any(|finding| matches!(finding, Finding::Refused(_)));
-        if is_refused || !table.row_faults.is_empty() {
+        if is_refused || !table.row_faults.is_empty() || table.damage.is_some() {
             return None;
         }
         let index = hex(&Sha256::digest(tree.index().encode()));
@@ -95,18 +89,4 @@ fn print_faults(
         0 => "no faults".to_owned(),
         number => format!("{}; 'pmxcfs-db repair' shows what can be done", count(number, "fault", "faults")),
     })
-}
-
-/// There is nothing to say about a tree.
-fn unreadable(file: &Path, problems: &[String], output: &mut Output<'_>) -> Verdict {
-    if output.json {
-        let file = file.to_string_lossy();
-        output.json(&json!({ "file": file, "clean": false, "sqlite": problems, "faults": [] }))?;
-    } else {
-        for problem in problems {
-            output.line(&format!("fault     SQLite: {}", problem.replace('\n', "; ")))?;
-        }
-        output.line("the file is damaged; restore a copy of it")?;
-    }
-    Ok(Exit::Found)
 }

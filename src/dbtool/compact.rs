@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::store::{Exclusive, PAGE_BYTES, Reader, Store};
 use serde_json::json;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 pub(super) fn run(file: &Path, output: &mut Output<'_>) -> Verdict {
@@ -59,17 +59,12 @@ fn write(
 ) -> Result<(), ToolError> {
     let path = draft.path();
     let unable = |error: std::io::Error| refused("write", path, &error);
-    let handle = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(unable)?;
+    // Before SQLite makes it, for all to read.
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(unable)?;
     database.write_compact(path, PAGE_BYTES)?;
     // Opens it as the daemon does, which leaves it with a write-ahead log.
     Store::open(path, Clock::start().unix())?.close()?;
-    let set_owner = || -> std::io::Result<()> {
-        if (handle.metadata()?.uid(), handle.metadata()?.gid()) != (metadata.uid(), metadata.gid()) {
-            std::os::unix::fs::fchown(&handle, Some(metadata.uid()), Some(metadata.gid()))?;
-        }
-        handle.set_permissions(fs::Permissions::from_mode(metadata.permissions().mode() & 0o7777))
-    };
-    set_owner().map_err(unable)?;
+    draft.belong_as(metadata)?;
     let same = {
         let new = Table::read(&Reader::open(path)?, output)?;
         let old = Table::read(database.reader(), output)?;

@@ -1,6 +1,7 @@
 //! `diff`: what two databases do not have in common, by path; an entry that is elsewhere under the same number
 //! was moved.
 
+use super::dump::complete;
 use super::table::Table;
 use super::text::{escape, utc};
 use super::{Exit, Output, Verdict};
@@ -23,6 +24,7 @@ enum Difference<'a> {
 
 /// With `only_tree` numbers, versions, writers and times do not count.
 pub(super) fn run(one: &Path, other: &Path, only_tree: bool, output: &mut Output<'_>) -> Verdict {
+    let files = [one, other];
     let one = Table::read(&Reader::open(one)?, output)?;
     let other = Table::read(&Reader::open(other)?, output)?;
     let mut differences = compare(entries(&one), entries(&other), only_tree);
@@ -43,7 +45,9 @@ pub(super) fn run(one: &Path, other: &Path, only_tree: bool, output: &mut Output
             output.line(&as_line(path, difference))?;
         }
     }
-    Ok(if differences.is_empty() { Exit::Good } else { Exit::Found })
+    let complete = [complete(&one, files[0], output), complete(&other, files[1], output)];
+    let is_same = differences.is_empty() && complete == [Exit::Good; 2];
+    Ok(if is_same { Exit::Good } else { Exit::Found })
 }
 
 fn entries(table: &Table) -> Entries<'_> {

@@ -33,7 +33,17 @@ pub(super) fn run(file: &Path, path: Option<&Path>, only_contents: bool, output:
             }
         }
     }
-    Ok(Exit::Good)
+    Ok(complete(&table, file, output))
+}
+
+/// Says so when there is more in the file than could be read.
+pub(super) fn complete(table: &Table, file: &Path, output: &mut Output<'_>) -> Exit {
+    let Some(damage) = &table.damage else { return Exit::Good };
+    let file = file.display();
+    output.complain(&format!(
+        "this is not all of '{file}', as it is damaged; see 'pmxcfs-db check {file}': {damage}"
+    ));
+    Exit::Found
 }
 
 fn contents(row: &Row) -> &[u8] {

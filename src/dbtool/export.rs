@@ -25,7 +25,7 @@ pub(super) fn run(file: &Path, directory: &Path, output: &mut Output<'_>) -> Ver
     let table = Table::read(&reader, output)?;
     let audit = table.audit();
     let is_refused = |finding: &&Finding| matches!(finding, Finding::Refused(_));
-    let first = table.row_faults.first().map(|(_, fault)| fault.to_string());
+    let first = table.damage.clone().or_else(|| Some(table.row_faults.first()?.1.to_string()));
     if let Some(fault) = first.or_else(|| audit.findings.iter().find(is_refused).map(Finding::to_string)) {
         let file = file.display();
         let text =

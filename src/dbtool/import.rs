@@ -31,7 +31,7 @@ pub(super) fn run(directory: &Path, file: &Path, output: &mut Output<'_>) -> Ver
     let name = VERSION_ROW_NAME.into();
     let root = Row { inode: 0, parent: 0, version, writer: 0, mtime: now, kind: KIND_FILE, name, data: None };
     import.rows.insert(0, root);
-    let table = Table { rows: import.rows, row_faults: Vec::new() };
+    let table = Table { rows: import.rows, row_faults: Vec::new(), damage: None };
     check(&table, directory)?;
 
     let mut store = Store::open(draft.path(), now)?;

@@ -2,8 +2,9 @@
 //! gone again when it cannot be finished.
 
 use super::ToolError;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A name beside a final one. What is there is removed when this is dropped.
@@ -48,6 +49,18 @@ impl Draft {
     /// Its final name, without links above it.
     pub fn target(&self) -> &Path {
         &self.target
+    }
+
+    /// Gives it the owner and mode of another file.
+    pub fn belong_as(&self, other: &Metadata) -> Result<(), ToolError> {
+        let set = || -> io::Result<()> {
+            let own = fs::metadata(&self.path)?;
+            if (own.uid(), own.gid()) != (other.uid(), other.gid()) {
+                std::os::unix::fs::chown(&self.path, Some(other.uid()), Some(other.gid()))?;
+            }
+            fs::set_permissions(&self.path, Permissions::from_mode(other.permissions().mode() & 0o7777))
+        };
+        set().map_err(|error| refused("set owner and mode of", &self.path, &error))
     }
 
     /// Gives it its final name, in place of what has it.

@@ -6,21 +6,23 @@ mod lost;
 mod plan;
 
 use super::in_use::keep_daemon_out;
+use super::place::{Draft, refused};
 use super::table::Table;
 use super::text::{count, utc_for_name};
 use super::{Exit, Output, ToolError, Verdict};
 use crate::clock::Clock;
-use crate::memdb::{Finding, MemDb};
-use crate::store::{Exclusive, Handles, Reader, StoreError};
+use crate::memdb::{Batch, Finding, MemDb};
+use crate::store::{Exclusive, Handles, Reader, Store, StoreError};
 use plan::{Plan, Repaired};
 use serde_json::{Value, json};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Shows what would be done.
 pub(super) fn plan(file: &Path, output: &mut Output<'_>) -> Verdict {
     let reader = Reader::open(file)?;
-    let (repaired, problems) = work_out(&reader, file, output)?;
+    let (repaired, problems, _) = work_out(&reader, file, output)?;
     if repaired.steps.is_empty() && problems.is_empty() {
         return nothing_to_do(output);
     }
@@ -43,7 +45,7 @@ pub(super) fn apply(file: &Path, backup: Option<&Path>, output: &mut Output<'_>)
     let _lock = keep_daemon_out(&file)?;
     let handles = Handles::open(&file)?;
     let mut database = Exclusive::open(&file)?;
-    let (repaired, problems) = work_out(database.reader(), &file, output)?;
+    let (repaired, problems, is_readable) = work_out(database.reader(), &file, output)?;
     if repaired.steps.is_empty() && problems.is_empty() {
         return nothing_to_do(output);
     }
@@ -51,8 +53,12 @@ pub(super) fn apply(file: &Path, backup: Option<&Path>, output: &mut Output<'_>)
     output.progress("copying the file");
     handles.copy_to(&backup)?;
     output.progress("repairing");
-    write(&mut database, &repaired, &backup)?;
-    database.close()?;
+    if is_readable {
+        write(&mut database, &repaired, &backup)?;
+        database.close()?;
+    } else {
+        write_anew(database, &repaired, &file, &backup, output)?;
+    }
     drop(handles);
     if output.json {
         let backup = backup.to_string_lossy();
@@ -72,17 +78,18 @@ fn beside(file: &Path) -> PathBuf {
     name.into()
 }
 
+/// What is to be done, what SQLite found, and whether it could read all rows.
 fn work_out(
     reader: &Reader,
     file: &Path,
     output: &mut Output<'_>,
-) -> Result<(Repaired, Vec<String>), ToolError> {
+) -> Result<(Repaired, Vec<String>, bool), ToolError> {
     output.progress("checking the file");
     let problems = reader.problems()?;
     let table = Table::read(reader, output)?;
     output.progress("working out what to do");
     let repaired = Plan::of(&table, Clock::start().unix()).map_err(|finding| cannot(file, &finding))?;
-    Ok((repaired, problems))
+    Ok((repaired, problems, table.damage.is_none()))
 }
 
 fn cannot(file: &Path, finding: &Finding) -> ToolError {
@@ -91,20 +98,8 @@ fn cannot(file: &Path, finding: &Finding) -> ToolError {
 
 /// Stores the repaired rows, and what SQLite finds wrong is written anew.
 fn write(database: &mut Exclusive, repaired: &Repaired, backup: &Path) -> Result<(), ToolError> {
-    let is_sound = |reader: &Reader| -> Result<bool, StoreError> {
-        let (mut rows, mut is_sound) = (Vec::new(), true);
-        reader.rows(|loose| {
-            is_sound &= loose.faults.is_empty();
-            rows.push(loose.row);
-        })?;
-        Ok(is_sound && MemDb::audit(rows).findings.is_empty())
-    };
-    let not_repaired = || {
-        let text = "the repaired database would not be sound; nothing was changed, restore a copy";
-        ToolError::Refused(format!("{text} (the file as it is was also copied to '{}')", backup.display()))
-    };
-    if !database.change(&repaired.deleted, &repaired.rows, is_sound)? {
-        return Err(not_repaired());
+    if !database.change(&repaired.deleted, &repaired.changed, is_sound)? {
+        return Err(not_sound(backup));
     }
     if !database.reader().problems()?.is_empty() {
         database.rebuild()?;
@@ -116,6 +111,54 @@ fn write(database: &mut Exclusive, repaired: &Repaired, backup: &Path) -> Result
         }
     }
     Ok(())
+}
+
+fn is_sound(reader: &Reader) -> Result<bool, StoreError> {
+    let (mut rows, mut is_sound) = (Vec::new(), true);
+    reader.rows(|loose| {
+        is_sound &= loose.faults.is_empty();
+        rows.push(loose.row);
+    })?;
+    Ok(is_sound && MemDb::audit(rows).findings.is_empty())
+}
+
+fn not_sound(backup: &Path) -> ToolError {
+    let text = "the repaired database would not be sound; nothing was changed, restore a copy";
+    ToolError::Refused(format!("{text} (the file as it is was also copied to '{}')", backup.display()))
+}
+
+/// Makes a new file of all rows, in place of one that cannot be trusted to be written.
+fn write_anew(
+    damaged: Exclusive,
+    repaired: &Repaired,
+    file: &Path,
+    backup: &Path,
+    output: &mut Output<'_>,
+) -> Result<(), ToolError> {
+    let metadata = fs::metadata(file).map_err(|error| refused("look at", file, &error))?;
+    let draft = Draft::of(file)?;
+    output.progress("writing a new file");
+    let mut store = Store::open(draft.path(), Clock::start().unix())?;
+    let version = repaired.all.first().map_or(1, |row| row.version);
+    store.commit(&Batch { version, deleted: Vec::new(), rows: repaired.all.clone() })?;
+    store.close()?;
+    draft.belong_as(&metadata)?;
+    let new = Reader::open(draft.path())?;
+    if !new.problems()?.is_empty() || !is_sound(&new)? {
+        return Err(not_sound(backup));
+    }
+    drop(new);
+    drop(damaged);
+    // It was copied with the file, and must not be taken for the log of the new one.
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    match fs::remove_file(&log) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(refused("remove", Path::new(&log), &error));
+        }
+        _ => {}
+    }
+    draft.take_place()
 }
 
 fn nothing_to_do(output: &mut Output<'_>) -> Verdict {

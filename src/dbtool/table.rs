@@ -15,6 +15,8 @@ pub(super) struct Table {
     pub rows: Vec<Row>,
     /// The rows that are none, with the reason.
     pub row_faults: Vec<(Inode, RowFault)>,
+    /// What SQLite says when these are not all rows, as the file is damaged.
+    pub damage: Option<String>,
 }
 
 /// One thing that is wrong with a database.
@@ -27,17 +29,21 @@ pub(super) struct Fault {
 }
 
 impl Table {
-    /// Reads all rows.
+    /// Reads all rows, or all that can be read.
     pub fn read(reader: &Reader, output: &mut Output<'_>) -> Result<Self, StoreError> {
         let (mut rows, mut row_faults) = (Vec::new(), Vec::new());
-        reader.rows(|loose| {
+        let damage = reader.readable_rows(|loose| {
             let inode = loose.row.inode;
             row_faults.extend(loose.faults.into_iter().map(|fault| (inode, fault)));
             rows.push(loose.row);
             output.step("reading rows", rows.len() as u64);
         })?;
+        if damage.is_some() {
+            rows.sort_by_key(|row| row.inode as i64);
+            rows.dedup_by_key(|row| row.inode);
+        }
         output.end_progress();
-        Ok(Self { rows, row_faults })
+        Ok(Self { rows, row_faults, damage })
     }
 
     /// The rules of the tree on these rows.
@@ -60,8 +66,13 @@ impl Table {
             inodes: finding.inodes(),
             text: finding.to_string(),
         };
+        let damage = self.damage.iter().map(|text| {
+            let text =
+                format!("the file is damaged, only {} of its rows can be read: {text}", self.rows.len());
+            Fault { rule: "unreadable", inodes: Vec::new(), text }
+        });
         let rows = self.row_faults.iter().map(row_fault);
-        rows.chain(audit.findings.iter().map(finding)).collect()
+        damage.chain(rows).chain(audit.findings.iter().map(finding)).collect()
     }
 
     /// The row of the database's version.
@@ -157,7 +168,7 @@ mod tests {
             name: name.as_bytes().into(),
             data: None,
         };
-        Table { rows: rows.iter().map(row).collect(), row_faults: Vec::new() }
+        Table { rows: rows.iter().map(row).collect(), row_faults: Vec::new(), damage: None }
     }
 
     #[test]

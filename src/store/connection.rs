@@ -77,14 +77,30 @@ pub(super) fn connect(path: &Path, busy_timeout: Duration) -> Result<Connection,
 
 /// As [`connect`], for this connection alone: whoever has the file open already is a fault, and nobody else
 /// gets in. No shared memory file is made, and what is in the log stays there when it is closed.
-pub(super) fn connect_alone(path: &Path) -> Result<Connection, Fault> {
+/// True when the file is shorter than it says.
+pub(super) fn connect_alone(path: &Path) -> Result<(Connection, bool), Fault> {
     let connection = open_writable(path, Duration::ZERO)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // Before anything else that may look into the file.
     connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
+    let is_cut = take_as_it_is(&connection)?;
     connection.execute_batch(SETTINGS)?;
-    connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
-    Ok(connection)
+    Ok((connection, is_cut))
+}
+
+/// Looks into the file for the first time. Of one that was cut off SQLite reads nothing, unless it is told
+/// that somebody is about to repair it; then the result is true.
+pub(super) fn take_as_it_is(connection: &Connection) -> Result<bool, Fault> {
+    let look = || connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()));
+    match look().map_err(Fault::from) {
+        Ok(()) => Ok(false),
+        Err(Fault::Corrupt(_)) => {
+            connection.execute_batch("PRAGMA writable_schema = ON")?;
+            look()?;
+            Ok(true)
+        }
+        Err(fault) => Err(fault),
+    }
 }
 
 fn open_writable(path: &Path, busy_timeout: Duration) -> Result<Connection, Fault> {

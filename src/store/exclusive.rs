@@ -84,9 +84,9 @@ impl Exclusive {
         let open = || -> Result<Self, Fault> {
             reader::check_header(path)?;
             let had_log = reader::log_bytes(path)? > 0;
-            let connection = connection::connect_alone(path)?;
-            let exclusive =
-                Self { reader: Reader { path: path.to_owned(), connection, access: Access::Alone }, had_log };
+            let (connection, is_cut) = connection::connect_alone(path)?;
+            let reader = Reader { path: path.to_owned(), connection, access: Access::Alone, is_cut };
+            let exclusive = Self { reader, had_log };
             reader::check_schema(&exclusive.reader.connection)?;
             Ok(exclusive)
         };

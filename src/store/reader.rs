@@ -5,7 +5,7 @@
 
 use super::connection::{self, beside};
 use super::rows::{self, LooseRow};
-use super::{Action, Fault, StoreError};
+use super::{Action, Fault, StoreError, salvage};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -27,6 +27,8 @@ pub struct Reader {
     pub(super) path: PathBuf,
     pub(super) connection: Connection,
     pub(super) access: Access,
+    /// The file is shorter than it says.
+    pub(super) is_cut: bool,
 }
 
 /// How the file is read.
@@ -67,9 +69,9 @@ impl Reader {
         let fail = |fault| StoreError::new(path, Action::Open, fault);
         // SQLite looks for the log beside the file, not beside a link to it.
         let path = fs::canonicalize(path).map_err(|error| fail(error.into()))?;
-        let (connection, access) = open(&path).map_err(fail)?;
+        let (connection, is_cut, access) = open(&path).map_err(fail)?;
         check_schema(&connection).map_err(fail)?;
-        Ok(Self { path, connection, access })
+        Ok(Self { path, connection, access, is_cut })
     }
 
     /// The file, without links.
@@ -79,7 +81,14 @@ impl Reader {
 
     /// Hands every row to `take`, by rising inode.
     pub fn rows(&self, take: impl FnMut(LooseRow)) -> Result<(), StoreError> {
-        rows::load_loose(&self.connection, take).map_err(|fault| self.fail(fault))
+        rows::load_loose(&self.connection, rows::LOAD, &[], take).map_err(|fault| self.fail(fault))
+    }
+
+    /// Hands every row that can be read to `take`. When those are not all, the result is what SQLite says
+    /// of the rest, and the rows come in any order.
+    pub fn readable_rows(&self, take: impl FnMut(LooseRow)) -> Result<Option<String>, StoreError> {
+        let damage = salvage::read(&self.connection, take).map_err(|fault| self.fail(fault))?;
+        Ok(damage.or_else(|| self.is_cut.then(|| "the file was cut off".to_owned())))
     }
 
     /// What SQLite finds wrong with the file; nothing for a sound one.
@@ -112,21 +121,23 @@ impl Reader {
     }
 }
 
-fn open(path: &Path) -> Result<(Connection, Access), Fault> {
+/// With whether the file was cut off.
+fn open(path: &Path) -> Result<(Connection, bool, Access), Fault> {
     check_header(path)?;
     let journal = beside(path, "-journal");
     if size_of_file(&journal)? > 0 {
         return Err(Fault::HotJournal { journal });
     }
     let has_log = log_bytes(path)? > 0;
+    let with = |(connection, is_cut), access| Ok((connection, is_cut, access));
     if !has_log && !beside(path, "-shm").exists() {
-        return Ok((file_only(path)?, Access::FileOnly));
+        return with(file_only(path)?, Access::FileOnly);
     }
     match left_log(path) {
-        Ok(Some(connection)) => Ok((connection, Access::LeftLog)),
-        Ok(None) => Ok((shared(path)?, Access::Shared)),
+        Ok(Some(alone)) => with(alone, Access::LeftLog),
+        Ok(None) => with(shared(path)?, Access::Shared),
         // Who may not write may still read what others have open.
-        Err(Fault::ReadOnly | Fault::NoPermission) => Ok((shared(path)?, Access::Shared)),
+        Err(Fault::ReadOnly | Fault::NoPermission) => with(shared(path)?, Access::Shared),
         Err(fault) => Err(fault),
     }
 }
@@ -173,7 +184,7 @@ pub(super) fn log_bytes(path: &Path) -> Result<u64, Fault> {
 }
 
 /// Reads the file as if on a medium that cannot change: SQLite makes nothing beside it.
-fn file_only(path: &Path) -> Result<Connection, Fault> {
+fn file_only(path: &Path) -> Result<(Connection, bool), Fault> {
     let mut uri = String::from("file:");
     for &byte in path.as_os_str().as_bytes() {
         match byte {
@@ -188,27 +199,28 @@ fn file_only(path: &Path) -> Result<Connection, Fault> {
 }
 
 /// Reads the file together with a log that a crash has left; None when somebody has it open.
-fn left_log(path: &Path) -> Result<Option<Connection>, Fault> {
+fn left_log(path: &Path) -> Result<Option<(Connection, bool)>, Fault> {
     match connection::connect_alone(path) {
-        Ok(connection) => {
-            connection.execute_batch("PRAGMA query_only = ON")?;
-            Ok(Some(connection))
+        Ok(alone) => {
+            alone.0.execute_batch("PRAGMA query_only = ON")?;
+            Ok(Some(alone))
         }
         Err(Fault::Locked) => Ok(None),
         Err(fault) => Err(fault),
     }
 }
 
-fn shared(path: &Path) -> Result<Connection, Fault> {
+fn shared(path: &Path) -> Result<(Connection, bool), Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(super::BUSY_TIMEOUT)?;
     prepared(connection)
 }
 
-fn prepared(connection: Connection) -> Result<Connection, Fault> {
+fn prepared(connection: Connection) -> Result<(Connection, bool), Fault> {
+    let is_cut = connection::take_as_it_is(&connection)?;
     connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")?;
-    Ok(connection)
+    Ok((connection, is_cut))
 }
 
 /// Whether the table is the one that this program knows.

@@ -6,7 +6,15 @@ use rusqlite::types::{ToSqlOutput, Type, ValueRef};
 use rusqlite::{Connection, Statement};
 use std::sync::Arc;
 
-const LOAD: &str = "SELECT inode, parent, version, writer, mtime, type, name, data FROM tree ORDER BY inode";
+pub(super) const LOAD: &str =
+    "SELECT inode, parent, version, writer, mtime, type, name, data FROM tree ORDER BY inode";
+
+/// From the end to one that is known.
+pub(super) const LOAD_BACKWARDS: &str = "SELECT inode, parent, version, writer, mtime, type, name, data
+     FROM tree WHERE inode > ?1 ORDER BY inode DESC";
+
+pub(super) const LOAD_ONE: &str =
+    "SELECT inode, parent, version, writer, mtime, type, name, data FROM tree WHERE inode = ?1";
 
 /// Runs `build` on all rows, read one by one; see [`super::Store::load`].
 pub(super) fn load<T>(
@@ -42,10 +50,15 @@ pub struct LooseRow {
     pub faults: Vec<RowFault>,
 }
 
-/// Hands every row to `take`, whatever is in it.
-pub(super) fn load_loose(connection: &Connection, mut take: impl FnMut(LooseRow)) -> Result<(), Fault> {
-    let mut statement = connection.prepare(LOAD)?;
-    let mut rows = statement.query([])?;
+/// Hands every row of a query to `take`, whatever is in it.
+pub(super) fn load_loose(
+    connection: &Connection,
+    query: &str,
+    values: &[i64],
+    mut take: impl FnMut(LooseRow),
+) -> Result<(), Fault> {
+    let mut statement = connection.prepare_cached(query)?;
+    let mut rows = statement.query(rusqlite::params_from_iter(values))?;
     while let Some(row) = rows.next()? {
         take(decode_loose(row)?);
     }

@@ -250,3 +250,77 @@ fn what_a_crash_left_in_the_log_is_copied_and_repaired_too() {
     assert_eq!(after[&crashed.at("copy-wal")], before[&crashed.at("config.db-wal")]);
     assert_eq!(verb("check", &crashed.db()).code, 0);
 }
+
+/// A database of many pages.
+fn large() -> Home {
+    let home = Home::golden();
+    let mut sql = String::from("UPDATE tree SET version = 1000 WHERE inode = 0;");
+    for inode in 100..900 {
+        let parent = if inode % 3 == 0 { 4 } else { 0 };
+        let (name, data) = (format!("file{inode}"), "x".repeat(inode % 600));
+        sql += &format!("INSERT INTO tree VALUES ({inode}, {parent}, {inode}, 1, 5, 8, '{name}', '{data}');");
+    }
+    home.sql(&sql);
+    home
+}
+
+#[test]
+fn a_damaged_file_is_made_anew_of_what_can_be_read() {
+    let home = large();
+    std::os::unix::fs::chown(home.db(), Some(12), Some(34)).expect("needs root");
+    let good = rows(&home.db());
+    let mut bytes = std::fs::read(home.db()).unwrap();
+    let pages = bytes.len() / 4096;
+    for page in [pages / 3, pages / 2, pages - 4] {
+        bytes[page * 4096..][..4096].fill(0xff);
+    }
+    std::fs::write(home.db(), &bytes).unwrap();
+    let before = home.bytes();
+    let shown = verb("repair", &home.db());
+    assert_eq!(shown.code, 1);
+    assert!(shown.out.contains("rows that can be read: database disk image is malformed"), "{}", shown.out);
+    let dumped = verb("dump", &home.db());
+    assert_eq!(dumped.code, 1);
+    assert!(
+        dumped.out.contains("storage.cfg") && dumped.err.contains("this is not all of"),
+        "{}",
+        dumped.err
+    );
+    assert!(verb("check", &home.db()).out.contains("of its rows can be read"));
+    assert_eq!(home.bytes(), before);
+
+    let done = repair(&home.db());
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(verb("check", &home.db()).code, 0);
+    let [backup] = &backups(&home)[..] else { panic!("{:?}", home.bytes().keys()) };
+    assert!(std::fs::read(backup).unwrap() == bytes);
+    assert_eq!(home.bytes().len(), 2);
+    let kept = rows(&home.db());
+    let lost = good.iter().filter(|row| !kept.contains(row)).count();
+    // Three pages of about ten rows each, and the version row.
+    assert!((4..60).contains(&lost), "{lost}");
+    let metadata = std::fs::metadata(home.db()).unwrap();
+    assert_eq!(
+        (std::os::unix::fs::MetadataExt::uid(&metadata), metadata.permissions().mode() & 0o777),
+        (12, 0o644)
+    );
+}
+
+#[test]
+fn a_file_that_was_cut_off_is_made_anew_of_what_is_left() {
+    let home = large();
+    let bytes = std::fs::read(home.db()).unwrap();
+    for part in [4, 2, 8] {
+        std::fs::write(home.db(), &bytes[..bytes.len() - bytes.len() / part / 4096 * 4096]).unwrap();
+        let done = repair(&home.db());
+        assert_eq!(done.code, 0, "{done:?}");
+        assert_eq!(verb("check", &home.db()).code, 0);
+        assert!(rows(&home.db()).len() > 200);
+        backups(&home).iter().for_each(|backup| std::fs::remove_file(backup).unwrap());
+    }
+    // With the first page everything is gone.
+    std::fs::write(home.db(), [&bytes[..100], &vec![0xff; 8092][..]].concat()).unwrap();
+    let before = home.bytes();
+    assert!(repair(&home.db()).complaint().contains("restore a copy"));
+    assert_eq!(home.bytes(), before);
+}

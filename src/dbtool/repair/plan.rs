@@ -47,7 +47,10 @@ pub(in super::super) struct Plan {
 pub(in super::super) struct Repaired {
     pub steps: Vec<Step>,
     pub deleted: Vec<Inode>,
-    pub rows: Vec<Row>,
+    /// The rows that are not as they were.
+    pub changed: Vec<Row>,
+    /// All rows as they are to be.
+    pub all: Vec<Row>,
 }
 
 impl Plan {
@@ -66,6 +69,10 @@ impl Plan {
         };
         for row in table.entries() {
             plan.children.entry(row.parent).or_default().insert(row.inode);
+        }
+        if let Some(damage) = &table.damage {
+            let number = table.rows.len();
+            plan.step(ROOT, format!("a new file is made of the {number} rows that can be read"), damage);
         }
         let is_fresh = table.rows.is_empty();
         plan.fix_values(&table.row_faults);
@@ -244,7 +251,8 @@ impl Plan {
             });
         }
         let Self { steps, rows, changed, deleted, .. } = self;
-        let rows = rows.into_values().filter(|row| changed.contains(&row.inode)).collect();
-        Repaired { steps, deleted: deleted.into_iter().collect(), rows }
+        let all: Vec<Row> = rows.into_values().collect();
+        let changed = all.iter().filter(|row| changed.contains(&row.inode)).cloned().collect();
+        Repaired { steps, deleted: deleted.into_iter().collect(), changed, all }
     }
 }

@@ -102,7 +102,7 @@ fn a_prefix_is_where_everything_goes() {
 }
 
 #[test]
-fn systemd_understands_the_unit() {
+fn systemd_understands_the_units() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
         eprintln!("skipped: there is no systemd-analyze");
         return;
@@ -117,13 +117,15 @@ fn systemd_understands_the_unit() {
             &format!("BINDIR={}", bin.display()),
         ],
     );
-    let unit = root.path().join("lib/systemd/system/pve-cluster.service");
-    // Only what it says of this unit and its drop-in: units beside it are the machine's.
-    let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output();
+    let units = ["pve-cluster.service", "pmxcfs-metrics.socket", "pmxcfs-metrics@.service"]
+        .map(|unit| root.path().join("lib/systemd/system").join(unit));
+    // Only what it says of these units and the drop-in: units beside them are the machine's.
+    let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(units).output();
     let output = output.expect("systemd-analyze runs");
     let said = String::from_utf8_lossy(&output.stderr);
+    let ours = ["pve-cluster", "10-pmxcfs-rs", "pmxcfs-metrics"];
     let complaints: Vec<&str> =
-        said.lines().filter(|line| line.contains("pve-cluster") || line.contains("10-pmxcfs-rs")).collect();
+        said.lines().filter(|line| ours.iter().any(|name| line.contains(name))).collect();
     assert!(complaints.is_empty(), "{said}");
 }
 

@@ -45,6 +45,9 @@ fn a_copy_takes_the_place_of_a_damaged_file() {
     let output = node.does(&script(PAGE, "backup"));
     assert!(output.contains("no faults"), "{output}");
     fs::write(node.tree("storage.cfg"), "newer").expect("a file");
+    node.does(&script(PAGE, "export"));
+    assert_eq!(fs::read_to_string(node.tree("storage.cfg")).expect("the file"), "good");
+    fs::write(node.tree("storage.cfg"), "newer").expect("a file");
     node.does("systemctl stop pve-cluster");
     fs::write(node.root.database(), "no database at all").expect("damage");
     let (good, output) = node.run("-eu", "systemctl start pve-cluster");

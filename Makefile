@@ -164,8 +164,8 @@ uninstall:
 ## Debian packages, in target/deb; without network once the crates are there.
 DEB_OUT ?= $(CARGO_TARGET_DIR)/deb
 deb: setup-build
-	@for tool in dpkg-buildpackage dh; do command -v $$tool >/dev/null || { \
-		echo "make deb: $$tool is missing: apt-get install dpkg-dev debhelper libperl-dev" >&2; exit 1; }; done
+	@command -v dpkg-buildpackage >/dev/null && dpkg-checkbuilddeps || { \
+		echo "make deb: tools are missing: apt-get install build-essential debhelper libperl-dev" >&2; exit 1; }
 	$(CARGO) fetch --quiet --locked
 	rm -rf $(DEB_OUT)
 	mkdir -p $(DEB_OUT)

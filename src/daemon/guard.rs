@@ -16,11 +16,15 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Pid, getppid};
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Set in the environment of the guard: the daemon's pid.
 const GUARD_MARK: &str = "PMXCFS_GUARD_OF";
+
+/// What process lists call it: nobody looks for the daemon under that.
+const GUARD_NAME: &str = "cfs-guard";
 
 /// Sent by the kernel when the daemon's main thread is gone.
 const DEATH_SIGNAL: Signal = Signal::SIGUSR1;
@@ -39,6 +43,7 @@ impl Guard {
     /// When no process can be made.
     pub fn start(mount_point: &Path) -> io::Result<Self> {
         let child = notify::hide_from(&mut Command::new(std::env::current_exe()?))
+            .arg0(GUARD_NAME)
             .arg(mount_point)
             .env(GUARD_MARK, std::process::id().to_string())
             .current_dir("/")

@@ -16,6 +16,7 @@ use nix::unistd::{Pid, getppid};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,9 @@ use std::time::Duration;
 
 /// Set in the environment of the probe: the daemon's pid.
 const PROBE_MARK: &str = "PMXCFS_PROBE_OF";
+
+/// What process lists call it: nobody looks for the daemon under that.
+const PROBE_NAME: &str = "cfs-probe";
 
 /// So many probes fit into the time that the manager gives, so that a late one does no harm.
 const PROBES_PER_INTERVAL: u32 = 3;
@@ -119,6 +123,7 @@ impl Shared {
             return Ok(None);
         }
         let mut probe = notify::hide_from(&mut Command::new(std::env::current_exe()?))
+            .arg0(PROBE_NAME)
             .arg(&target.service)
             .arg(&target.mount_point)
             .arg((target.interval / PROBES_PER_INTERVAL).as_micros().to_string())

@@ -124,9 +124,9 @@ build-programs: setup-build
 
 # Files of a Debian package are not overwritten behind its back.
 may-install:
-	@if [ -z "$(DESTDIR)" ] && owner=$$(dpkg-query -S $(BINDIR)/pmxcfs 2>/dev/null); then \
-		echo "make install: $${owner%%:*} has $(BINDIR)/pmxcfs already: use 'make deb' and install the packages," \
-			"or PREFIX=/usr/local" >&2; exit 1; fi
+	@[ -n "$(DESTDIR)" ] || ! owner=$$(dpkg-query -S $(BINDIR)/pmxcfs 2>/dev/null) || { \
+		echo "make install: $(BINDIR)/pmxcfs belongs to $$(echo "$$owner" | sed -n '$$s/:.*//p'):" \
+			"'make deb' and install the packages, or choose PREFIX=/usr/local" >&2; exit 1; }
 
 install: may-install install-lib install-programs
 

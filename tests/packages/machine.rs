@@ -115,7 +115,7 @@ impl Machine {
         namespace.join(dir).join(part).join(below.trim_start_matches('/'))
     }
 
-    fn put(&self, name: &str, text: &str, mode: u32) {
+    pub fn put(&self, name: &str, text: &str, mode: u32) {
         let path = self.path("root", name);
         fs::create_dir_all(path.parent().expect("below the root")).expect("made");
         // A new file: it may be one of many names of the machine's.
@@ -133,6 +133,7 @@ impl Machine {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("DEBIAN_FRONTEND", "noninteractive")
             .env("LC_ALL", "C")
+            .env_remove("MAKEFLAGS")
             .stdin(Stdio::null());
         let output = enter.output().expect("nsenter runs");
         let said = [output.stdout, output.stderr].concat();

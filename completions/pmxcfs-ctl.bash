@@ -631,7 +631,7 @@ _pmxcfs__ctl() {
             fi
             case "${prev}" in
                 --kind)
-                    COMPREPLY=($(compgen -W "tree quorum members status log" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "tree quorum members status log guests" -- "${cur}"))
                     return 0
                     ;;
                 --below)

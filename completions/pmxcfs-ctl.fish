@@ -98,7 +98,8 @@ complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand watch" -l kind -d 
 quorum\t''
 members\t''
 status\t''
-log\t''"
+log\t''
+guests\t''"
 complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand watch" -l below -d 'Only this path of the tree and what is below it' -r
 complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand watch" -l count -d 'End after so many changes' -r
 complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand watch" -l service -d 'Name of the IPC service' -r

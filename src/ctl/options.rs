@@ -264,7 +264,7 @@ fn watch() -> Command {
                 .value_name("KIND")
                 .action(ArgAction::Append)
                 .value_delimiter(',')
-                .value_parser(["tree", "quorum", "members", "status", "log"])
+                .value_parser(["tree", "quorum", "members", "status", "log", "guests"])
                 .help("Only changes of this kind; can be given several times"),
         )
         .arg(

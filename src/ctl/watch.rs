@@ -1,19 +1,27 @@
 //! Changes as they happen. The daemon holds the request until there is one, so nothing is polled; when
-//! it is restarted, it is looked for again every second, and what happened meanwhile is said to be unknown.
+//! it is restarted, it is looked for again every second, and what happened meanwhile is said to be unknown. A stock daemon does
+//! not tell of changes: there the counters that it has are looked at once a second.
 
 use super::daemon::{Daemon, NoAnswer};
 use super::options::{Options, WatchFilter};
 use super::text::{plain, shown, time};
 use super::{CtlError, log};
 use crate::clock::Clock;
+use crate::ipc::ops::Op;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::time::Duration;
+use versions::Counters;
+
+mod versions;
 
 /// How long the daemon holds a request to which there is no answer.
 const WAIT: Duration = Duration::from_secs(25);
 /// How often to look whether a daemon that is gone is back.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the counters of a stock daemon are looked at.
+const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is printed, and how much of it was.
 struct Watch<'a> {
@@ -24,37 +32,38 @@ struct Watch<'a> {
     printed: u64,
 }
 
+/// Up to where the changes of a daemon are known.
+enum Known {
+    Nothing,
+    Cursor(u64),
+    Counters(Counters),
+}
+
 pub(super) fn run(options: &Options, filter: &WatchFilter, out: &mut dyn Write) -> Result<(), CtlError> {
     let mut daemon = Daemon::connect(options)?;
     let mut watch = Watch { options, filter, out, clock: Clock::start(), printed: 0 };
-    let mut cursor = 0;
+    let mut known = Known::Nothing;
     loop {
-        let wait = if cursor == 0 { Duration::ZERO } else { WAIT };
-        let answer = match daemon.changes(cursor, wait) {
-            Ok(answer) => answer,
-            Err(NoAnswer::Unknown) => return Err(CtlError::Unsupported("watch")),
-            Err(NoAnswer::Other(CtlError::NotRunning { .. } | CtlError::TimedOut { .. })) => {
+        match watch.look(&mut daemon, &mut known) {
+            Ok(events) => {
+                for event in &events {
+                    if watch.event(event)? {
+                        return Ok(());
+                    }
+                }
+            }
+            Err(CtlError::NotRunning { .. } | CtlError::TimedOut { .. }) => {
                 watch.tell(&json!({ "kind": "disconnected" }))?;
                 daemon = reconnect(options)?;
                 watch.tell(&json!({ "kind": "connected" }))?;
-                continue;
             }
-            Err(other) => return Err(other.into()),
-        };
-        if cursor == 0 {
-            watch.tell(&json!({ "kind": "connected" }))?;
+            Err(other) => return Err(other),
         }
-        cursor = answer["cursor"].as_u64().unwrap_or(0);
-        if answer["lost"] == true {
-            watch.tell(&json!({ "kind": "lost" }))?;
-        }
-        for event in answer["events"].as_array().into_iter().flatten() {
-            if watch.event(event)? {
-                return Ok(());
-            }
-        }
-        watch.out.flush()?;
     }
+}
+
+fn ask_counters(daemon: &mut Daemon<'_>) -> Result<Counters, CtlError> {
+    Ok(versions::counters(&daemon.ask_json(Op::GetFsVersion, &[], "versions")?))
 }
 
 /// Waits until there is a daemon again.
@@ -69,6 +78,36 @@ fn reconnect(options: &Options) -> Result<Daemon<'_>, CtlError> {
 }
 
 impl Watch<'_> {
+    /// Waits for changes, for a while; remembers how far they are known then.
+    fn look(&mut self, daemon: &mut Daemon<'_>, known: &mut Known) -> Result<Vec<Value>, CtlError> {
+        let (cursor, wait) = match known {
+            Known::Nothing => (0, Duration::ZERO),
+            Known::Cursor(cursor) => (*cursor, WAIT),
+            Known::Counters(before) => {
+                std::thread::sleep(COUNTERS_INTERVAL);
+                let now = ask_counters(daemon)?;
+                return Ok(versions::events(&std::mem::replace(before, now), before));
+            }
+        };
+        let answer = match daemon.changes(cursor, wait) {
+            Ok(answer) => answer,
+            Err(NoAnswer::Unknown) => {
+                self.tell(&json!({ "kind": "connected", "counters_only": true }))?;
+                *known = Known::Counters(ask_counters(daemon)?);
+                return Ok(Vec::new());
+            }
+            Err(other) => return Err(other.into()),
+        };
+        if matches!(known, Known::Nothing) {
+            self.tell(&json!({ "kind": "connected" }))?;
+        }
+        *known = Known::Cursor(answer["cursor"].as_u64().unwrap_or(0));
+        if answer["lost"] == true {
+            self.tell(&json!({ "kind": "lost" }))?;
+        }
+        Ok(answer["events"].as_array().cloned().unwrap_or_default())
+    }
+
     /// Prints an event if it is wanted; true when enough were.
     fn event(&mut self, event: &Value) -> Result<bool, CtlError> {
         if self.filter.wants(event) {
@@ -109,7 +148,12 @@ impl WatchFilter {
 /// An event as one line.
 fn line(event: &Value) -> String {
     match event["kind"].as_str().unwrap_or_default() {
+        "connected" if event["counters_only"] == true => {
+            "watching what a stock daemon counts, once a second: some paths, guests, members and status"
+                .to_owned()
+        }
         "connected" => "watching".to_owned(),
+        "guests" => "guests changed".to_owned(),
         "disconnected" => "the daemon is gone; waiting for it".to_owned(),
         "lost" => "some changes before this are not known".to_owned(),
         "quorum" if event["quorate"] == true => "quorum gained".to_owned(),
@@ -124,6 +168,9 @@ fn line(event: &Value) -> String {
 
 fn tree_line(event: &Value) -> String {
     let path = shown(&event["path"]);
+    if event["change"] == "counted" {
+        return format!("changed {path}");
+    }
     let what = match (event["change"].as_str().unwrap_or_default(), event["type"].is_null()) {
         (_, true) => return format!("gone {path}"),
         ("name", false) => "new",

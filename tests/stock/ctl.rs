@@ -44,9 +44,27 @@ fn a_stock_daemon_tells_what_it_can() {
     assert_eq!(ctl(&served, &["get", "file", &path]).stdout, b"name: web\n");
     let metrics = String::from_utf8(ctl(&served, &["metrics"]).stdout).expect("text");
     assert!(metrics.contains("pmxcfs_up 1\n") && metrics.contains("version=\"unknown\""), "{metrics}");
-    for unknown in [&["watch"][..], &["status", "--interval", "1"]] {
-        let output = ctl(&served, unknown);
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(6), 0), "{unknown:?}");
-    }
+    let output = ctl(&served, &["status", "--interval", "1"]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(6), 0));
+    let written = served.path("storage.cfg");
+    let watched = std::thread::scope(|scope| {
+        // Until it was seen, as nobody knows when the other looks first.
+        let (done, ended) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            let mut text = String::new();
+            while ended.recv_timeout(std::time::Duration::from_millis(300)).is_err() {
+                text.push('x');
+                fs::write(&written, &text).expect("a file");
+            }
+        });
+        let watched = ctl(&served, &["watch", "--json", "--below", "storage.cfg", "--count", "1"]);
+        done.send(()).expect("it writes");
+        watched
+    });
+    let watched = String::from_utf8(watched.stdout).expect("text");
+    assert!(
+        watched.contains("\"counters_only\":true") && watched.contains("\"path\":\"storage.cfg\""),
+        "{watched}"
+    );
     served.stop();
 }

@@ -26,6 +26,9 @@ use std::time::Duration;
 /// Set in the environment of the probe: the daemon's pid.
 const PROBE_MARK: &str = "PMXCFS_PROBE_OF";
 
+/// The program that runs, also after an upgrade has put another in its place.
+const PROGRAM: &str = "/proc/self/exe";
+
 /// What process lists call it: nobody looks for the daemon under that.
 const PROBE_NAME: &str = "cfs-probe";
 
@@ -122,7 +125,7 @@ impl Shared {
         if self.stopping.load(Ordering::Acquire) {
             return Ok(None);
         }
-        let mut probe = notify::hide_from(&mut Command::new(std::env::current_exe()?))
+        let mut probe = notify::hide_from(&mut Command::new(PROGRAM))
             .arg0(PROBE_NAME)
             .arg(&target.service)
             .arg(&target.mount_point)

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::io;
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// What the manager gives the watchdog. The daemon lets a probe do its work three times in it.
@@ -124,8 +124,14 @@ fn the_watchdog_is_fed_only_while_the_tree_answers() {
 fn a_probe_that_was_killed_is_replaced() {
     let root = Root::new();
     let manager = Manager::new(&root);
-    let mut daemon = manager.start(root.command(&["--local", "--foreground"]));
+    let program = root.path("pmxcfs");
+    fs::copy(env!("CARGO_BIN_EXE_pmxcfs"), &program).expect("copied");
+    let mut command = Command::new(&program);
+    command.args(root.command(&["--local", "--foreground"]).get_args()).stderr(Stdio::piped());
+    let mut daemon = manager.start(command);
     manager.hear("WATCHDOG=1");
+    // As an upgrade does with the program of a daemon that runs.
+    fs::remove_file(&program).expect("removed");
     let first = helpers(daemon.pid(), "cfs-probe");
     assert_eq!(first.len(), 1);
     kill(first[0], Signal::SIGKILL).expect("a process");

@@ -185,7 +185,7 @@ impl<A: App> Group<A> {
             match effect {
                 Effect::Send(frame) => self.outgoing.push_back(frame),
                 Effect::Mode(mode) => self.mode_changed(mode),
-                Effect::Left => self.membership = Membership::Out,
+                Effect::Left => self.left(),
                 Effect::Answer { ticket, result } => host.answer(ticket, result),
                 Effect::Log(Level::Info, text) => log::info!(target: A::DOMAIN, "{text}"),
                 Effect::Log(Level::Critical, text) => log::error!(target: A::DOMAIN, "{text}"),
@@ -220,6 +220,12 @@ impl<A: App> Group<A> {
         }
         self.connection = None;
         self.membership = Membership::Out;
+    }
+
+    /// Corosync counts us out. It never lets a connection that left join again, so the next join has its own.
+    fn left(&mut self) {
+        self.membership = Membership::Out;
+        self.connection = None;
     }
 
     fn join(&mut self, host: &mut impl Host<A>, now: Now) {

@@ -151,6 +151,7 @@ fn recovers(cluster: &mut Cluster, what: &str) {
     for node in &cluster.nodes {
         assert!(node.has("kept", "text"));
         assert_eq!(node.logged("panicked") + node.logged("a fault of this program"), 0, "{}", node.log());
+        assert_eq!(node.logged("cpg_join failed"), 0, "{}", node.log());
     }
     cluster.assert_equal();
 }

@@ -85,6 +85,7 @@ scenario!(the_lowest_node_restarts_under_load, |cluster| {
 
 scenario!(an_empty_node_gets_everything, |cluster| {
     fs::create_dir(cluster[1].tree("d")).expect("mkdir");
+    soon("the directory", || cluster[2].tree("d").is_dir());
     for index in 0..50 {
         cluster[2].write(&format!("d/{index}"), vec![b'x'; index * 100]).expect("written");
     }

@@ -9,9 +9,8 @@ use std::sync::Arc;
 pub(super) const LOAD: &str =
     "SELECT inode, parent, version, writer, mtime, type, name, data FROM tree ORDER BY inode";
 
-/// From the end to one that is known.
-pub(super) const LOAD_BACKWARDS: &str = "SELECT inode, parent, version, writer, mtime, type, name, data
-     FROM tree WHERE inode > ?1 ORDER BY inode DESC";
+pub(super) const LOAD_FROM: &str = "SELECT inode, parent, version, writer, mtime, type, name, data
+     FROM tree WHERE inode >= ?1 ORDER BY inode";
 
 pub(super) const LOAD_ONE: &str =
     "SELECT inode, parent, version, writer, mtime, type, name, data FROM tree WHERE inode = ?1";

@@ -3,7 +3,7 @@
 
 use crate::support::{Home, rows};
 use pmxcfs::dbtool::{self, Exit, Output};
-use pmxcfs::memdb::{Change, KIND_DIRECTORY, Limits, MemDb, Row, Stamp, TreePath, WriteAt};
+use pmxcfs::memdb::{Change, Entry, KIND_DIRECTORY, Limits, MemDb, ROOT, Row, Stamp, TreePath, WriteAt};
 use pmxcfs::store::{Reader, Store};
 use rusqlite::Connection;
 use rusqlite::types::{Value, ValueRef};
@@ -168,6 +168,9 @@ fn round(seed: u64) {
     let rows: Vec<Row> = rows(&file);
     let tree = MemDb::load(rows, Duration::ZERO).unwrap_or_else(|error| panic!("{story}: {error}"));
     tree.verify().unwrap();
+    if seed % 4 == 0 {
+        there_and_back(&home, &story);
+    }
     let after = contents(&file);
     for (data, number) in &before {
         let kept = after.get(data).copied().unwrap_or_default();
@@ -186,17 +189,84 @@ fn round(seed: u64) {
     }
 }
 
-#[test]
-fn whatever_happens_to_the_rows() {
+/// An export of a database, imported again, is the same tree.
+fn there_and_back(home: &Home, story: &str) {
+    let (file, tree, again) = (home.db(), home.at("tree"), home.at("again.db"));
+    let (exported, said) = tool(&[OsStr::new("export"), file.as_os_str(), tree.as_os_str()]);
+    assert_eq!(exported, Exit::Good, "{story}: {said}");
+    let (imported, said) = tool(&[OsStr::new("import"), tree.as_os_str(), again.as_os_str()]);
+    assert_eq!(imported, Exit::Good, "{story}: {said}");
+    let compare = ["diff", "--tree"].map(OsStr::new);
+    let (compared, said) = tool(&[&compare[..], &[file.as_os_str(), again.as_os_str()]].concat());
+    assert_eq!(compared, Exit::Good, "{story}: {said}");
+    let times = |path: &Path| {
+        let tree = MemDb::load(rows(path), Duration::ZERO).unwrap();
+        let time = |entry: &Entry| (tree.path_of(entry.inode), entry.mtime);
+        tree.all_entries().filter(|entry| entry.inode != ROOT).map(time).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(times(&file), times(&again), "{story}");
+}
+
+fn many_rounds(rounds: u64, round: impl Fn(u64)) {
     if let Some(seed) = number_from("DBTOOL_SEED") {
         return round(seed);
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seed = now.as_nanos() as u64;
     println!("from DBTOOL_SEED={seed} on");
-    for number in 0..number_from("DBTOOL_ROUNDS").unwrap_or(60) {
+    for number in 0..number_from("DBTOOL_ROUNDS").unwrap_or(rounds) {
         round(seed.wrapping_add(number));
     }
+}
+
+#[test]
+fn whatever_happens_to_the_rows() {
+    many_rounds(60, round);
+}
+
+/// Damage to the bytes of the file: all verbs come to an end, and a repair makes it sound or does nothing.
+fn damaged_bytes(seed: u64) {
+    let mut random = Random(seed);
+    let home = Home::empty();
+    let mut store = Store::open(&home.db(), 1).unwrap();
+    store.commit(&good_tree(&mut random).take_batch().unwrap()).unwrap();
+    store.close().unwrap();
+    let mut bytes = std::fs::read(home.db()).unwrap();
+    for _ in 0..=random.below(3) {
+        // Not often where the file says what it is.
+        let at = random.below(bytes.len()).max(random.below(200));
+        match random.below(4) {
+            0 => bytes[at] ^= 1 << random.below(8),
+            1 => bytes.iter_mut().skip(at).take(random.below(3000)).for_each(|byte| *byte = 0),
+            2 => bytes.iter_mut().skip(at / 1024 * 1024).take(1024).for_each(|byte| *byte = 0xff),
+            _ => bytes.truncate(at.max(bytes.len() / 2)),
+        }
+    }
+    let (file, story) = (home.db(), format!("DBTOOL_SEED={seed}"));
+    std::fs::write(&file, &bytes).unwrap();
+    for verb in ["check", "dump", "info", "repair"] {
+        let (_, said) = tool(&[OsStr::new(verb), file.as_os_str()]);
+        assert!(!said.is_empty(), "{story}");
+    }
+    assert!(std::fs::read(&file).unwrap() == bytes, "{story}: changed by reading");
+    assert_eq!(home.bytes().len(), 1, "{story}: {:?}", home.bytes().keys());
+    let (done, said) = tool(&[OsStr::new("repair"), OsStr::new("--apply"), file.as_os_str()]);
+    match done {
+        Exit::Failed => {
+            assert!(std::fs::read(&file).unwrap() == bytes, "{story}: {said}");
+            assert!(!file.with_file_name("config.db-wal").exists(), "{story}");
+        }
+        _ => {
+            let (checked, report) = tool(&[OsStr::new("check"), file.as_os_str()]);
+            assert_eq!((done, checked), (Exit::Good, Exit::Good), "{story}: {said} {report}");
+            MemDb::load(rows(&file), Duration::ZERO).unwrap_or_else(|error| panic!("{story}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn whatever_happens_to_the_bytes() {
+    many_rounds(25, damaged_bytes);
 }
 
 /// The reader and the daemon's own way of loading agree on what is sound.

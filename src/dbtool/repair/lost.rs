@@ -110,14 +110,19 @@ impl Plan {
         latest
     }
 
-    /// `name`, or with a number behind it when that is taken.
-    fn free_name(&self, dir: Inode, name: Vec<u8>) -> Vec<u8> {
-        let children = self.children.get(&dir).into_iter().flatten();
-        let taken: BTreeSet<&[u8]> =
-            children.filter_map(|inode| self.rows.get(inode)).map(|row| &*row.name).collect();
+    /// `name`, or with a number behind it when that is taken. From now on it is.
+    fn free_name(&mut self, dir: Inode, name: Vec<u8>) -> Vec<u8> {
+        // Nothing ever goes to the root by this, so its number is that of no directory yet.
+        if self.taken.0 != dir {
+            let children = self.children.get(&dir).into_iter().flatten();
+            let names = children.filter_map(|inode| self.rows.get(inode)).map(|row| row.name.to_vec());
+            self.taken = (dir, names.collect());
+        }
         let numbered = |number: u32| [&name[..], format!(".{number}").as_bytes()].concat();
         let mut names = std::iter::once(name.clone()).chain((2..).map(numbered));
-        names.find(|name| !taken.contains(name.as_slice())).unwrap_or(name)
+        let free = names.find(|name| !self.taken.1.contains(name)).unwrap_or(name);
+        self.taken.1.insert(free.clone());
+        free
     }
 }
 

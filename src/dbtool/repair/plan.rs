@@ -40,6 +40,8 @@ pub(in super::super) struct Plan {
     deleted: BTreeSet<Inode>,
     /// The directory for what cannot stay, once it is known.
     pub(super) lost: Option<Inode>,
+    /// The names in a directory, so that they are gathered once and not for each that comes there.
+    pub(super) taken: (Inode, BTreeSet<Vec<u8>>),
 }
 
 /// What to store.
@@ -66,6 +68,7 @@ impl Plan {
             made: BTreeSet::new(),
             deleted: BTreeSet::new(),
             lost: None,
+            taken: (ROOT, BTreeSet::new()),
         };
         for row in table.entries() {
             plan.children.entry(row.parent).or_default().insert(row.inode);

@@ -137,6 +137,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, output: &mut Output<'_
         None => Ok(Exit::Failed),
     };
     output.end_progress();
+    // What was printed may still be on its way.
+    let verdict = verdict.and_then(|exit| output.flush().map(|()| exit).map_err(ToolError::Print));
     verdict.unwrap_or_else(|error| {
         // `pmxcfs-db dump FILE | head` is no reason to complain.
         if !matches!(&error, ToolError::Print(error) if error.kind() == io::ErrorKind::BrokenPipe) {

@@ -41,6 +41,11 @@ impl<'a> Output<'a> {
         writeln!(self.results, "{text}")
     }
 
+    /// Sends off what was printed.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.results.flush()
+    }
+
     /// The whole result for programs.
     pub(super) fn json(&mut self, value: &serde_json::Value) -> io::Result<()> {
         self.line(&format!("{value:#}"))

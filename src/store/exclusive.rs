@@ -85,7 +85,8 @@ impl Exclusive {
             reader::check_header(path)?;
             let had_log = reader::log_bytes(path)? > 0;
             let (connection, is_cut) = connection::connect_alone(path)?;
-            let reader = Reader { path: path.to_owned(), connection, access: Access::Alone, is_cut };
+            let reader =
+                Reader { path: path.to_owned(), connection, access: Access::Alone, is_cut, seen: None };
             let exclusive = Self { reader, had_log };
             reader::check_schema(&exclusive.reader.connection)?;
             Ok(exclusive)

@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The columns of the table, in order.
 const COLUMNS: &str = "inode, parent, version, writer, mtime, type, name, data";
@@ -29,6 +30,8 @@ pub struct Reader {
     pub(super) access: Access,
     /// The file is shorter than it says.
     pub(super) is_cut: bool,
+    /// Length and time of a file that is read without locks, to see whether it stays as it is.
+    pub(super) seen: Option<(u64, SystemTime)>,
 }
 
 /// How the file is read.
@@ -69,9 +72,11 @@ impl Reader {
         let fail = |fault| StoreError::new(path, Action::Open, fault);
         // SQLite looks for the log beside the file, not beside a link to it.
         let path = fs::canonicalize(path).map_err(|error| fail(error.into()))?;
+        let seen = stamp(&path).map_err(|error| fail(error.into()))?;
         let (connection, is_cut, access) = open(&path).map_err(fail)?;
         check_schema(&connection).map_err(fail)?;
-        Ok(Self { path, connection, access, is_cut })
+        let seen = (access == Access::FileOnly).then_some(seen);
+        Ok(Self { path, connection, access, is_cut, seen })
     }
 
     /// The file, without links.
@@ -88,6 +93,12 @@ impl Reader {
     /// of the rest, and the rows come in any order.
     pub fn readable_rows(&self, take: impl FnMut(LooseRow)) -> Result<Option<String>, StoreError> {
         let damage = salvage::read(&self.connection, take).map_err(|fault| self.fail(fault))?;
+        if let Some(seen) = self.seen {
+            if stamp(&self.path).map_err(|error| self.fail(error.into()))? != seen {
+                let text = "a daemon started on it while it was read; try again";
+                return Err(self.fail(Fault::Other(text.to_owned())));
+            }
+        }
         Ok(damage.or_else(|| self.is_cut.then(|| "the file was cut off".to_owned())))
     }
 
@@ -169,6 +180,11 @@ fn journal_mode(path: &Path) -> Result<String, Fault> {
     let mut head = [0; 20];
     File::open(path)?.read_exact(&mut head)?;
     Ok(if head[18] == 2 { "wal" } else { "delete" }.to_owned())
+}
+
+fn stamp(path: &Path) -> io::Result<(u64, SystemTime)> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.len(), metadata.modified()?))
 }
 
 fn size_of_file(path: &Path) -> Result<u64, Fault> {

@@ -193,3 +193,14 @@ fn no_space() {
         assert!(ran.complaint().contains("is read-only; make it writable"), "{ran:?}");
     }
 }
+
+#[test]
+fn what_cannot_be_printed_is_no_success() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for arguments in [&["check"][..], &["dump"], &["info", "--json"]] {
+        let mut command = crate::support::command();
+        let output = command.args(arguments).arg("tests/golden/cluster.db").stdout(full.try_clone().unwrap());
+        let ran = Ran::of(&output.output().unwrap());
+        assert!(ran.complaint().starts_with("unable to print: No space left"), "{ran:?}");
+    }
+}

@@ -21,12 +21,9 @@ use std::time::Duration;
 /// how long a mistake could last.
 const CACHE_LIFETIME: Duration = Duration::from_secs(300);
 
-/// Event loops that are never held by the disk. More than two gain little; the second is what lets a
-/// client in while another is served.
+/// Event loops. One at a time may be held by the disk ([`crate::db`]), so there are at least two. More than
+/// there are cores only take turns, each time on another core that has to wake up.
 const LOOPS: std::ops::RangeInclusive<usize> = 2..=4;
-
-/// One loop at a time may store what it changed ([`crate::db`]): this one takes its place.
-const SPARE_LOOPS: usize = 1;
 
 /// By which the kernel talks to file systems outside of it.
 const DEVICE: &str = "/dev/fuse";
@@ -38,7 +35,7 @@ const LEFTOVERS_MAX: usize = 16;
 pub struct Options {
     /// How long the kernel may rely on names and attributes.
     pub cache_lifetime: Duration,
-    /// Event loops that are never held by the disk.
+    /// Event loops.
     pub loops: usize,
     /// Called once when the tree was unmounted by somebody else than [`Mounted::unmount`].
     pub on_end: Box<dyn FnOnce() + Send>,
@@ -120,7 +117,7 @@ fn start_session(adapter: Adapter, path: &Path, loops: usize) -> io::Result<Sess
     let device = attach(path)?;
     let mut config = Config::default();
     config.acl = SessionACL::All;
-    config.n_threads = Some(loops + SPARE_LOOPS);
+    config.n_threads = Some(loops);
     Session::from_fd(adapter, device, SessionACL::All, config).inspect_err(|_| {
         // Nobody would serve it; the first error is the one to tell.
         let _ = umount2(path, MntFlags::MNT_DETACH);

@@ -53,11 +53,14 @@ pub(super) fn apply(file: &Path, backup: Option<&Path>, output: &mut Output<'_>)
     output.progress("copying the file");
     handles.copy_to(&backup)?;
     output.progress("repairing");
-    if is_readable {
-        write(&mut database, &repaired, &backup)?;
-        database.close()?;
-    } else {
-        write_anew(database, &repaired, &file, &backup, output)?;
+    let made = match is_readable {
+        true => write(&mut database, &repaired, &file).map(|()| None),
+        false => make_anew(&repaired, &file, output).map(Some),
+    };
+    // Up to here nothing was changed, so nobody needs the copy.
+    match made.inspect_err(|_| Handles::remove_copy(&backup))? {
+        None => finish(database, &backup)?,
+        Some(draft) => put_in_place(draft, database, &file)?,
     }
     drop(handles);
     if output.json {
@@ -96,11 +99,16 @@ fn cannot(file: &Path, finding: &Finding) -> ToolError {
     ToolError::Refused(format!("'{}' cannot be repaired, restore a copy of it: {finding}", file.display()))
 }
 
-/// Stores the repaired rows, and what SQLite finds wrong is written anew.
-fn write(database: &mut Exclusive, repaired: &Repaired, backup: &Path) -> Result<(), ToolError> {
-    if !database.change(&repaired.deleted, &repaired.changed, is_sound)? {
-        return Err(not_sound(backup));
+/// Stores the repaired rows, all or none of them.
+fn write(database: &mut Exclusive, repaired: &Repaired, file: &Path) -> Result<(), ToolError> {
+    match database.change(&repaired.deleted, &repaired.changed, is_sound)? {
+        true => Ok(()),
+        false => Err(not_sound(file)),
     }
+}
+
+/// What SQLite still finds wrong then is written anew.
+fn finish(database: Exclusive, backup: &Path) -> Result<(), ToolError> {
     if !database.reader().problems()?.is_empty() {
         database.rebuild()?;
         if let Some(problem) = database.reader().problems()?.into_iter().next() {
@@ -110,7 +118,7 @@ fn write(database: &mut Exclusive, repaired: &Repaired, backup: &Path) -> Result
             return Err(ToolError::Refused(text));
         }
     }
-    Ok(())
+    Ok(database.close()?)
 }
 
 fn is_sound(reader: &Reader) -> Result<bool, StoreError> {
@@ -122,19 +130,13 @@ fn is_sound(reader: &Reader) -> Result<bool, StoreError> {
     Ok(is_sound && MemDb::audit(rows).findings.is_empty())
 }
 
-fn not_sound(backup: &Path) -> ToolError {
-    let text = "the repaired database would not be sound; nothing was changed, restore a copy";
-    ToolError::Refused(format!("{text} (the file as it is was also copied to '{}')", backup.display()))
+fn not_sound(file: &Path) -> ToolError {
+    let text = "would not be sound after the repair, and was left as it is; restore a copy of it";
+    ToolError::Refused(format!("'{}' {text}", file.display()))
 }
 
-/// Makes a new file of all rows, in place of one that cannot be trusted to be written.
-fn write_anew(
-    damaged: Exclusive,
-    repaired: &Repaired,
-    file: &Path,
-    backup: &Path,
-    output: &mut Output<'_>,
-) -> Result<(), ToolError> {
+/// Makes a new file of all rows, for one that cannot be trusted to be written.
+fn make_anew(repaired: &Repaired, file: &Path, output: &mut Output<'_>) -> Result<Draft, ToolError> {
     let metadata = fs::metadata(file).map_err(|error| refused("look at", file, &error))?;
     let draft = Draft::of(file)?;
     output.progress("writing a new file");
@@ -145,20 +147,22 @@ fn write_anew(
     draft.belong_as(&metadata)?;
     let new = Reader::open(draft.path())?;
     if !new.problems()?.is_empty() || !is_sound(&new)? {
-        return Err(not_sound(backup));
+        return Err(not_sound(file));
     }
-    drop(new);
+    Ok(draft)
+}
+
+fn put_in_place(draft: Draft, damaged: Exclusive, file: &Path) -> Result<(), ToolError> {
     drop(damaged);
     // It was copied with the file, and must not be taken for the log of the new one.
     let mut log = file.as_os_str().to_owned();
     log.push("-wal");
     match fs::remove_file(&log) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(refused("remove", Path::new(&log), &error));
+            Err(refused("remove", Path::new(&log), &error))
         }
-        _ => {}
+        _ => draft.take_place(),
     }
-    draft.take_place()
 }
 
 fn nothing_to_do(output: &mut Output<'_>) -> Verdict {

@@ -63,6 +63,15 @@ impl Handles {
     }
 }
 
+impl Handles {
+    /// Takes back a copy that [`Handles::copy_to`] made.
+    pub fn remove_copy(copy: &Path) {
+        // What stays is only in the way.
+        let _ = fs::remove_file(copy);
+        let _ = fs::remove_file(beside(copy, "-wal"));
+    }
+}
+
 fn copy_to_new(mut from: &File, path: &Path) -> io::Result<()> {
     let mut to = OpenOptions::new().write(true).create_new(true).mode(connection::MODE).open(path)?;
     io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).inspect_err(|_| {

@@ -23,6 +23,8 @@ fn wrong_files() {
     drop(other);
     let newer = Home::damaged("ALTER TABLE tree ADD COLUMN acl TEXT");
     std::fs::copy(newer.db(), home.at("newer")).unwrap();
+    std::fs::copy("tests/golden/cluster.db", home.at("hot")).unwrap();
+    std::fs::write(home.at("hot-journal"), "half of a transaction").unwrap();
     let view = Home::damaged("ALTER TABLE tree RENAME TO t; CREATE VIEW tree AS SELECT * FROM t");
     std::fs::copy(view.db(), home.at("view")).unwrap();
     let before = home.bytes();
@@ -40,6 +42,7 @@ fn wrong_files() {
                 "(inode, parent, version, writer, mtime, type, name, data, acl), which this program does not",
             ),
             ("view", "'tree' is a view"),
+            ("hot", "a transaction of another program was cut off"),
         ] {
             let ran = verb(verb_name, &home.at(file));
             assert!(ran.complaint().contains(words), "{verb_name} {file}: {ran:?}");
@@ -186,9 +189,21 @@ fn no_space() {
         assert!(ran.complaint().contains("free some space there"), "{verb_name}: {ran:?}");
         assert!(home.bytes() == before, "{verb_name}: {:?}", home.bytes().keys());
     }
-    disk.make_read_only();
+    // Enough for the copy, but not for the change.
     let home = &disk.home;
-    assert_eq!(verb("check", &home.db()).code, 0, "a medium that cannot be written is read");
+    let large = Home::golden();
+    large.sql(
+        "UPDATE tree SET data = zeroblob(400000) WHERE inode = 9; UPDATE tree SET name = '' WHERE inode = 9",
+    );
+    std::fs::copy(large.db(), home.db()).unwrap();
+    let size = std::fs::metadata(home.db()).unwrap().len() as usize;
+    std::fs::write(home.at("ballast"), vec![0; (3 << 20) - 2 * size.next_multiple_of(4096) - 4096]).unwrap();
+    let before = home.bytes();
+    let ran = repair(&home.db());
+    assert!(ran.complaint().contains("free some space there"), "{ran:?}");
+    assert!(home.bytes() == before, "{:?}", home.bytes().keys());
+    disk.make_read_only();
+    assert_eq!(verb("check", &home.db()).code, 1, "a medium that cannot be written is read");
     for ran in [verb("compact", &home.db()), repair(&home.db())] {
         assert!(ran.complaint().contains("is read-only; make it writable"), "{ran:?}");
     }

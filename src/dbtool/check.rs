@@ -14,6 +14,8 @@ pub(super) fn run(file: &Path, output: &mut Output<'_>) -> Verdict {
     output.progress("checking the file");
     let problems = reader.problems()?;
     let table = Table::read(&reader, output)?;
+    // Whoever waits for the file gets it now, not when all is printed.
+    drop(reader);
     output.progress("checking the tree");
     let mut audit = table.audit();
     let faults = table.faults(&audit);

@@ -21,8 +21,7 @@ use std::path::{Path, PathBuf};
 const MODE_AT_FIRST: u32 = 0o700;
 
 pub(super) fn run(file: &Path, directory: &Path, output: &mut Output<'_>) -> Verdict {
-    let reader = Reader::open(file)?;
-    let table = Table::read(&reader, output)?;
+    let table = Table::read(&Reader::open(file)?, output)?;
     let audit = table.audit();
     let is_refused = |finding: &&Finding| matches!(finding, Finding::Refused(_));
     let first = table.damage.clone().or_else(|| Some(table.row_faults.first()?.1.to_string()));

@@ -12,14 +12,15 @@ use std::path::Path;
 pub(super) fn run(file: &Path, output: &mut Output<'_>) -> Verdict {
     let reader = Reader::open(file)?;
     let facts = reader.facts()?;
-    let table = Table::read(&reader, output)?;
+    let (table, path) = (Table::read(&reader, output)?, reader.path().to_owned());
+    drop(reader);
     let audit = table.audit();
     let faults = table.faults(&audit).len();
     let contents = Contents::of(&table, &audit.tree);
     if output.json {
         let root = audit.tree.root();
         output.json(&json!({
-            "file": reader.path().to_string_lossy(), "in_use": facts.in_use, "faults": faults,
+            "file": path.to_string_lossy(), "in_use": facts.in_use, "faults": faults,
             "version": root.version, "writer": root.writer, "mtime": root.mtime,
             "files": contents.files, "directories": contents.directories,
             "content_bytes": contents.bytes, "content_bytes_max": BLOCKS * BLOCK_SIZE,

@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 pub(super) fn plan(file: &Path, output: &mut Output<'_>) -> Verdict {
     let reader = Reader::open(file)?;
     let (repaired, problems, _) = work_out(&reader, file, output)?;
+    // Whoever waits for the file gets it now, not when all is printed.
+    drop(reader);
     if repaired.steps.is_empty() && problems.is_empty() {
         return nothing_to_do(output);
     }
@@ -53,13 +55,14 @@ pub(super) fn apply(file: &Path, backup: Option<&Path>, output: &mut Output<'_>)
     output.progress("copying the file");
     handles.copy_to(&backup)?;
     output.progress("repairing");
-    let made = match is_readable {
+    // Where SQLite finds something, the file is not to be trusted, its schema neither.
+    let made = match is_readable && problems.is_empty() {
         true => write(&mut database, &repaired, &file).map(|()| None),
         false => make_anew(&repaired, &file, output).map(Some),
     };
     // Up to here nothing was changed, so nobody needs the copy.
     match made.inspect_err(|_| Handles::remove_copy(&backup))? {
-        None => finish(database, &backup)?,
+        None => database.close()?,
         Some(draft) => put_in_place(draft, database, &file)?,
     }
     drop(handles);
@@ -105,20 +108,6 @@ fn write(database: &mut Exclusive, repaired: &Repaired, file: &Path) -> Result<(
         true => Ok(()),
         false => Err(not_sound(file)),
     }
-}
-
-/// What SQLite still finds wrong then is written anew.
-fn finish(database: Exclusive, backup: &Path) -> Result<(), ToolError> {
-    if !database.reader().problems()?.is_empty() {
-        database.rebuild()?;
-        if let Some(problem) = database.reader().problems()?.into_iter().next() {
-            let backup = backup.display();
-            let text =
-                format!("the file stays damaged, restore a copy ({problem}); as it was it is in '{backup}'");
-            return Err(ToolError::Refused(text));
-        }
-    }
-    Ok(database.close()?)
 }
 
 fn is_sound(reader: &Reader) -> Result<bool, StoreError> {
@@ -186,7 +175,8 @@ fn print(repaired: &Repaired, problems: &[String], output: &mut Output<'_>) -> s
     }
     for problem in problems {
         let problem = problem.replace('\n', "; ");
-        output.line(&format!("the file is written anew where that is needed: SQLite: {problem}"))?;
+        output
+            .line(&format!("a new file is written, because of what SQLite finds in this one: {problem}"))?;
     }
     output.line(&count(repaired.steps.len(), "step", "steps"))
 }

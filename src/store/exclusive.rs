@@ -145,11 +145,6 @@ impl Exclusive {
         Ok(())
     }
 
-    /// Writes the whole file anew from its rows.
-    pub fn rebuild(&self) -> Result<(), StoreError> {
-        self.run("VACUUM").map_err(|error| self.fail(error.into()))
-    }
-
     /// Writes all rows to a new file, with pages of this size and nothing in between. It must not exist, or
     /// be empty.
     pub fn write_compact(&self, path: &Path, page_size: u32) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! Reading a database that may be in use, or damaged, without leaving a trace: nothing is written to
-//! the file, to its log or beside it, no lock is held that a daemon waits for, and no row is refused.
+//! the file, to its log or beside it, and no row is refused. A daemon that starts waits only for the reader of
+//! a log that a crash has left.
 //!
 //! It never decides what rows mean; see [`crate::memdb::MemDb::audit`].
 

@@ -31,6 +31,11 @@ use std::time::Duration;
 /// How long a lock that another program holds on the file is waited for.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Pages of the largest file twice over: when it is stored anew they are compared with the old ones, so that
+/// only those that differ are written, and need not be read from the disk for that each time. Not before
+/// everything was loaded, which would only fill it.
+const COMMIT_CACHE: &str = "PRAGMA cache_size = -4096";
+
 const DELETE: &str = "DELETE FROM tree WHERE inode = ?1";
 
 /// Not `REPLACE`: an update in place lets SQLite write only those pages of a big file that are no
@@ -77,7 +82,9 @@ impl Store {
     /// Hands every row, in the order of inodes, to `build`. A row that cannot be read ends the rows
     /// early, and then its error is returned, whatever `build` made of the rows before it.
     pub fn load<T>(&self, build: impl FnOnce(&mut dyn Iterator<Item = Row>) -> T) -> Result<T, StoreError> {
-        rows::load(&self.connection, build).map_err(|fault| self.error(Action::Read, fault))
+        let loaded = rows::load(&self.connection, build);
+        let cached = self.connection.execute_batch(COMMIT_CACHE).map_err(Fault::from);
+        loaded.and_then(|built| cached.map(|()| built)).map_err(|fault| self.error(Action::Read, fault))
     }
 
     /// Stores a batch in one transaction: all of it, or nothing.

@@ -38,15 +38,12 @@ pub const PAGE_BYTES: u32 = 1024;
 ///   tells how much of it is in use.
 /// - FAST: freed pages are not written once more only to clear them, which would double the
 ///   bytes written when a big file is replaced.
-/// - The cache holds the largest file twice over: its pages are compared with the old ones, so that only
-///   those that differ are written, and need not be read from the disk for that each time.
 /// - The file may come from anywhere: its schema gets no functions with side effects.
 const SETTINGS: &str = "PRAGMA synchronous = NORMAL;
      PRAGMA wal_autocheckpoint = 0;
      PRAGMA journal_size_limit = 0;
      PRAGMA secure_delete = FAST;
      PRAGMA trusted_schema = OFF;
-     PRAGMA cache_size = -4096;
      PRAGMA cell_size_check = ON;";
 
 /// Opens or makes the database; true when it was made.

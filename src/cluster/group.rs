@@ -249,7 +249,8 @@ impl<A: App> Group<A> {
                 self.membership = Membership::In;
                 self.connection = Some(connection);
             }
-            Err(CsError::CsErrTryAgain) => self.connection = Some(connection),
+            // It exists where corosync has not yet noticed the end of the connection that left.
+            Err(CsError::CsErrTryAgain | CsError::CsErrExist) => self.connection = Some(connection),
             Err(error) => {
                 if self.retry.failed() {
                     log::error!(target: A::DOMAIN, "cpg_join failed: {error}");

@@ -4,14 +4,14 @@
 use crate::support::{Home, NOW, Random, assert_sound, create, mkdir, rename, rows, tree, wait_until, write};
 use pmxcfs::db::{Db, DbError};
 use pmxcfs::memdb::{Change, ChangeError, Limits, MemDb, Row, Stamp, WriteAt};
-use pmxcfs::store::Store;
+use pmxcfs::store::{BUSY_TIMEOUT, Store};
 use rusqlite::Connection;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Whether the file has an entry of this name.
 fn is_stored(home: &Home, name: &str) -> bool {
@@ -155,8 +155,11 @@ fn readers_and_plain_changes_do_not_wait_for_the_disk() {
     let home = Home::new();
     let db = home.db();
     let other = locked(&home);
+    let asked = Instant::now();
     let answer = submit(&db, mkdir("directory"));
     submit(&db, create("file")).try_recv().unwrap().1.unwrap();
+    // It is the commit thread that waits for the other program, for as long as that.
+    assert!(asked.elapsed() < BUSY_TIMEOUT / 2, "{:?}", asked.elapsed());
     assert!(db.read().resolve(b"directory").is_some());
     assert!(db.read().resolve(b"file").is_some());
     assert!(answer.try_recv().is_err());

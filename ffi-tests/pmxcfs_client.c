@@ -302,14 +302,13 @@ static void threads(const char *service)
 	pmxcfs_disconnect(client);
 }
 
-/* connects SERVICE COUNT: leaves no descriptor open; with the least memory, which is what costs time */
+/* connects SERVICE COUNT: leaves no descriptor open */
 static void connects(const char *service, int count)
 {
 	pmxcfs_options options = options_for(service);
 	pmxcfs_client *client;
 	pmxcfs_answer answer = {0};
 	int before = open_files();
-	options.message_max = 0;
 	for (int i = 0; i < count; i++) {
 		CHECK_IS(pmxcfs_connect(&options, &client), 0);
 		if (i % 100 == 0)
@@ -339,6 +338,41 @@ static void requests(const char *service, int count)
 	CHECK_IS(pmxcfs_set_status(client, name, NULL, 0), 0);
 	pmxcfs_answer_free(&answer);
 	pmxcfs_disconnect(client);
+}
+
+/* long SERVICE COUNT: requests (1 echoes) and answers (5 is one of that length) of all lengths there may be,
+ * also in a child */
+static void longs(const char *service, int count)
+{
+	static unsigned char body[PMXCFS_MESSAGE_MAX];
+	const size_t most = sizeof body - sizeof(pmxcfs_response_header);
+	const size_t lengths[] = {0, 1, 5000, 30000, 70000, 300000, most - 1, most};
+	pmxcfs_client *client = connect_to(service);
+	pmxcfs_answer answer = {0};
+	pid_t child = fork();
+	CHECK(child >= 0);
+	for (int i = 0; i < count; i++) {
+		for (size_t j = 0; j < sizeof lengths / sizeof *lengths; j++) {
+			uint32_t len = (uint32_t)lengths[j];
+			memset(body, i + 1, len);
+			CHECK_IS(pmxcfs_request(client, 1, body, len, PATIENCE_MS, &answer), 0);
+			CHECK(answer.len == len && memcmp(answer.data, body, len) == 0);
+			CHECK_IS(pmxcfs_request(client, 5, &len, sizeof len, PATIENCE_MS, &answer), 0);
+			CHECK(answer.len == len && strspn(answer.data, "x") == len);
+		}
+	}
+	/* Longer than was agreed on: the connection stays as it is. */
+	uint32_t len = (uint32_t)most + 1;
+	int fd = pmxcfs_fd(client);
+	CHECK_IS(pmxcfs_request(client, 5, &len, sizeof len, PATIENCE_MS, &answer), -ENOBUFS);
+	CHECK_IS(pmxcfs_request(client, 1, body, sizeof body, PATIENCE_MS, &answer), -EMSGSIZE);
+	CHECK_IS(pmxcfs_request(client, 1, "x", 1, PATIENCE_MS, &answer), 0);
+	CHECK_IS(pmxcfs_fd(client), fd);
+	pmxcfs_answer_free(&answer);
+	pmxcfs_disconnect(client);
+	if (child == 0)
+		exit(0);
+	wait_for(child);
 }
 
 /* fds: over a pair of sockets, a stream and datagrams, blocking and full */
@@ -437,6 +471,8 @@ int main(int argc, char **argv)
 		connects(service, atoi(argv[3]));
 	else if (strcmp(command, "requests") == 0 && argc == 4)
 		requests(service, atoi(argv[3]));
+	else if (strcmp(command, "long") == 0 && argc == 4)
+		longs(service, atoi(argv[3]));
 	else if (strcmp(command, "fds") == 0)
 		fds();
 	else if (strcmp(command, "ask") == 0 && argc == 4)

@@ -158,18 +158,22 @@ fn what_is_too_long_is_not_sent() {
 
 #[test]
 fn a_full_ring_is_no_broken_connection() {
-    let server = TestServer::start();
-    let mut client = server.connect();
-    client.send(WAIT, b"").unwrap();
-    eventually("the service waits", || server.service.gate.waiting() == 1);
-    let sent = (0..).find(|_| client.send(ECHO, &[5; 60_000]).is_err()).unwrap();
-    assert!((15..18).contains(&sent), "{sent}");
-    assert!(matches!(client.send(ECHO, &[5; 60_000]), Err(ClientError::Busy)));
-    server.service.gate.open();
-    assert_eq!(client.receive(Some(LIMIT)).unwrap().0, WAIT);
-    for _ in 0..sent {
-        let (_, response) = client.receive(Some(LIMIT)).unwrap();
-        assert_eq!(response.data.as_bytes(), [5; 60_000]);
+    let connects = [connect, connect_as_libqb];
+    for (connect, len, expected) in [(connects[0], 600, 11..14), (connects[1], 60_000, 15..18)] {
+        let server = TestServer::start();
+        let mut client = connect(&server.name);
+        client.send(WAIT, b"").unwrap();
+        eventually("the service waits", || server.service.gate.waiting() == 1);
+        let body = vec![5; len];
+        let sent = (0..).find(|_| client.send(ECHO, &body).is_err()).unwrap();
+        assert!(expected.contains(&sent), "{sent}");
+        assert!(matches!(client.send(ECHO, &body), Err(ClientError::Busy)));
+        server.service.gate.open();
+        assert_eq!(client.receive(Some(LIMIT)).unwrap().0, WAIT);
+        for _ in 0..sent {
+            let (_, response) = client.receive(Some(LIMIT)).unwrap();
+            assert_eq!(response.data.as_bytes(), body);
+        }
     }
 }
 
@@ -181,6 +185,7 @@ fn listen(timeout: Duration) -> (tempfile::TempDir, ConnectOptions, UnixListener
         namespace: Namespace::Directory(dir.path().into()),
         max_message_size: 12328,
         timeout: Some(timeout),
+        as_libqb: false,
     };
     (dir, options, listener)
 }
@@ -349,6 +354,7 @@ fn a_server_of_another_user_is_not_trusted() {
         namespace: Namespace::Directory(sockets),
         max_message_size: 12328,
         timeout: Some(LIMIT),
+        as_libqb: false,
     };
     let error = Client::connect_with("server", &options).unwrap_err();
     assert!(matches!(error, ClientError::Untrusted(STRANGER)), "{error}");
@@ -358,7 +364,8 @@ fn a_server_of_another_user_is_not_trusted() {
 fn our_own_server_across_processes() {
     let (name, shm) = (unique_name(), shm_dir());
     let server = spawn_server(&name, shm.path());
-    let mut clients: Vec<_> = (0..8).map(|_| connect(&name)).collect();
+    let connects = [connect, connect_as_libqb];
+    let mut clients: Vec<_> = (0..8).map(|index| connects[index % 2](&name)).collect();
     std::thread::scope(|scope| {
         for (index, client) in clients.iter_mut().enumerate() {
             scope.spawn(move || {

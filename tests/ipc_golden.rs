@@ -38,15 +38,18 @@ fn the_service_answers_as_recorded() {
 /// Needs root, since a client is known by its user.
 #[test]
 fn the_server_carries_the_answers() {
-    let server = RecordedService::start(&format!("pmxcfs-golden-{}", std::process::id()));
-    let namespace = Namespace::Abstract;
     let timeout = Some(Duration::from_secs(60));
-    let options = ConnectOptions { namespace, max_message_size: 8192 * 128, timeout };
-    let mut client = NativeClient::connect_with(&server.name, &options).expect("root may connect");
-    replay(|id, body| {
-        let response = client.request(id, body, timeout).expect("an answer");
-        (-response.error, response.data.as_bytes().to_vec())
-    });
+    for as_libqb in [true, false] {
+        let name = format!("pmxcfs-golden-{}-{as_libqb}", std::process::id());
+        let server = RecordedService::start(&name);
+        let namespace = Namespace::Abstract;
+        let options = ConnectOptions { namespace, max_message_size: 8192 * 128, timeout, as_libqb };
+        let mut client = NativeClient::connect_with(&server.name, &options).expect("root may connect");
+        replay(|id, body| {
+            let response = client.request(id, body, timeout).expect("an answer");
+            (-response.error, response.data.as_bytes().to_vec())
+        });
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod support;
 
 use pmxcfs::clock::Clock;
 use pmxcfs::errno::ToErrno;
+use pmxcfs::ipc::qb::client::Client;
 use pmxcfs::ipc::qb::wire::{AuthRequest, AuthResponse, RequestHeader, ring_header};
 use raw::{COMMITTED, RawClient, dial, read_to_hangup};
 use std::io::Write;
@@ -20,7 +21,7 @@ use support::*;
 /// as the machine may be busy; a stock server delays for ever.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs `attack` against a server while a well-behaved client uses it.
+/// Runs `attack` against a server while well-behaved clients use it, one of either kind.
 fn against(attack: impl FnOnce(&TestServer)) {
     against_with(|_| {}, attack);
 }
@@ -29,7 +30,9 @@ fn against_with(options: impl FnOnce(&mut pmxcfs::ipc::Options), attack: impl Fn
     let server = TestServer::with(options);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let witness = scope.spawn(|| behave_well(&server.name, &stop));
+        let connects = [connect, connect_as_libqb];
+        let (name, stopped) = (&server.name, &stop);
+        let witnesses = connects.map(|connect| scope.spawn(move || behave_well(connect(name), stopped)));
         // Also when the attack's assertions fail, or the scope would wait for ever.
         struct Stop<'a>(&'a AtomicBool);
         impl Drop for Stop<'_> {
@@ -41,15 +44,16 @@ fn against_with(options: impl FnOnce(&mut pmxcfs::ipc::Options), attack: impl Fn
         attack(&server);
         assert_echo(&mut server.connect(), b"new clients are served");
         drop(guard);
-        let (rounds, slowest) = witness.join().unwrap();
-        assert!(rounds > 0 && slowest < PATIENCE, "{rounds} answers, the slowest in {slowest:?}");
+        for witness in witnesses {
+            let (rounds, slowest) = witness.join().unwrap();
+            assert!(rounds > 0 && slowest < PATIENCE, "{rounds} answers, the slowest in {slowest:?}");
+        }
     });
     server.assert_clean();
 }
 
 /// Echoes until told to stop; how often, and the longest one took.
-fn behave_well(name: &str, stop: &AtomicBool) -> (u32, Duration) {
-    let mut client = connect(name);
+fn behave_well(mut client: Client, stop: &AtomicBool) -> (u32, Duration) {
     let clock = Clock::start();
     let (mut rounds, mut slowest) = (0, Duration::ZERO);
     while !stop.load(Ordering::Relaxed) || rounds < 10 {
@@ -454,8 +458,10 @@ fn takes_all_the_shared_memory() {
             assert_served(&mut client);
             client.send(LENGTH, &1_000_000u32.to_ne_bytes());
             client.expect_hangup();
-            let refused = try_connect(&server.name).map(drop).map_err(|e| e.to_errno());
+            let refused = try_connect_as_libqb(&server.name).map(drop).map_err(|e| e.to_errno());
             assert_eq!(refused, Err(libc::ENOSPC));
+            // Ours needs none of it.
+            assert_echo(&mut server.connect(), &[7; 1_000_000]);
             drop(filler);
             std::fs::remove_file(tmpfs.0.path().join("filler")).unwrap();
         },

@@ -142,7 +142,7 @@ fn a_panic_is_answered_and_harms_nobody() {
 #[test]
 fn a_client_killed_in_a_request_leaves_nothing() {
     let server = TestServer::start();
-    let mut other = server.connect();
+    let mut other = connect_as_libqb(&server.name);
     let mut client = Program::stock(&["hang", &server.name]);
     client.expect("connected 1");
     eventually("the request arrives", || server.service.gate.waiting() == 1);
@@ -280,6 +280,7 @@ fn the_socket_file_of_a_killed_server_is_replaced_that_of_a_running_one_is_not()
         namespace: namespace(),
         max_message_size: 100,
         timeout: Some(Duration::from_secs(20)),
+        as_libqb: false,
     };
     let mut client = pmxcfs::ipc::qb::client::Client::connect_with(&name, &options).unwrap();
     assert_echo(&mut client, b"through a socket file");

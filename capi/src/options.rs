@@ -82,6 +82,7 @@ impl Options {
             namespace: Namespace::Machine,
             max_message_size: given.message_max,
             timeout: limit(given.connect_timeout_ms),
+            as_libqb: false,
         };
         let restart = flag.map(|flag| Restart {
             flag: PathBuf::from(OsStr::from_bytes(flag)),

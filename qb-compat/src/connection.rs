@@ -33,7 +33,8 @@ impl Connection {
     pub(crate) fn open(service: &str, max_message_size: usize) -> Result<Self, i32> {
         let max_message_size = u32::try_from(max_message_size).unwrap_or(u32::MAX);
         // libqb has no limit either.
-        let options = ConnectOptions { namespace: Namespace::Machine, max_message_size, timeout: None };
+        let (namespace, timeout) = (Namespace::Machine, None);
+        let options = ConnectOptions { namespace, max_message_size, timeout, as_libqb: true };
         let client = Client::connect_with(service, &options).map_err(|error| error.to_errno())?;
         Ok(Self { client, message: Vec::new(), kept: false, connected: true })
     }

@@ -48,6 +48,7 @@ impl<'a> Daemon<'a> {
             namespace: Namespace::Machine,
             max_message_size: MESSAGE_MAX,
             timeout: Some(options.timeout),
+            as_libqb: false,
         };
         let client = Client::connect_with(&options.service, &connect);
         Ok(Self { client: client.map_err(|error| CtlError::of_client(error, options))?, options })

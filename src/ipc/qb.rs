@@ -1,5 +1,6 @@
 //! libqb's IPC on Linux without libqb: the server of a service, and a client for it. Both speak
-//! what stock libqb 2.0 speaks, over shared memory; the client also over sockets.
+//! what stock libqb 2.0 speaks, over shared memory; the client also over sockets. When both are ours they
+//! do with less memory ([`own`]).
 //!
 //! Everything a client can reach is hostile: its messages, the shared memory, and the length of the
 //! files below it. Nothing it does may harm the daemon or delay another client. In the same way
@@ -17,7 +18,10 @@ pub mod client;
 mod connection;
 mod credentials;
 pub mod fuzz;
+#[cfg(feature = "daemon")]
+mod line;
 mod mapping;
+pub mod own;
 mod patience;
 mod ring;
 mod sem;

@@ -85,6 +85,15 @@ fn ten_thousand_connects_leave_nothing() {
     server.assert_clean();
 }
 
+#[test]
+fn long_messages_of_sixteen_processes() {
+    let server = TestServer::start();
+    let start = |_| Program::start(&mut client(&["long", &server.name, "5"]));
+    let programs: Vec<Program> = (0..16).map(start).collect();
+    programs.into_iter().for_each(Program::finish);
+    server.assert_clean();
+}
+
 /// Compiled anew with sanitizers; they end the program at the first fault, leaks included.
 #[test]
 fn with_sanitizers() {
@@ -100,6 +109,7 @@ fn with_sanitizers() {
             run(command(&program).args(args));
         }
     });
+    run(command(&program).args(["long", &TestServer::start().name, "2"]));
 }
 
 #[test]
@@ -109,6 +119,7 @@ fn under_valgrind() {
             run(&mut valgrind(c_client(), args));
         }
     });
+    run(&mut valgrind(c_client(), &["long", &TestServer::start().name, "1"]));
 }
 
 /// Fails on any fault and on any memory that is lost.

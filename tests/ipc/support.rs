@@ -164,9 +164,21 @@ pub fn connect(name: &str) -> NativeClient {
 }
 
 pub fn try_connect(name: &str) -> Result<NativeClient, pmxcfs::ipc::qb::client::ClientError> {
-    let options =
-        ConnectOptions { namespace: Namespace::Abstract, max_message_size: 1 << 20, timeout: Some(LIMIT) };
-    NativeClient::connect_with(name, &options)
+    NativeClient::connect_with(name, &options(false))
+}
+
+/// The same without our mark.
+pub fn connect_as_libqb(name: &str) -> NativeClient {
+    try_connect_as_libqb(name).unwrap()
+}
+
+pub fn try_connect_as_libqb(name: &str) -> Result<NativeClient, pmxcfs::ipc::qb::client::ClientError> {
+    NativeClient::connect_with(name, &options(true))
+}
+
+fn options(as_libqb: bool) -> ConnectOptions {
+    let (namespace, timeout) = (Namespace::Abstract, Some(LIMIT));
+    ConnectOptions { namespace, max_message_size: 1 << 20, timeout, as_libqb }
 }
 
 /// An echo must come back as it is.

@@ -1,10 +1,10 @@
 //! The thread that accepts connections. It never waits for a peer: it polls the listening socket,
 //! the peers that have not yet asked, and a word to stop. Who is admitted gets a thread of its own.
 
-use super::auth::{Pending, Progress, is_authentic, respond};
+use super::auth::{Asked, Pending, Progress, is_authentic, respond};
 use super::connection;
 use super::server::Shared;
-use super::wire::{AuthRequest, AuthResponse, agreed_message_size};
+use super::wire::{AuthResponse, agreed_message_size};
 use crate::errno::ToErrno;
 use crate::ipc::server::{Access, Client, Peer, Refused};
 use nix::errno::Errno;
@@ -109,7 +109,7 @@ impl Acceptor {
     fn proceed(&mut self, peer: Pending) {
         match peer.advance() {
             Progress::Waiting(peer) => self.pending.push(peer),
-            Progress::Asked(socket, peer, request) => self.decide(socket, peer, request),
+            Progress::Asked(socket, peer, asked) => self.decide(socket, peer, asked),
             Progress::Dropped => {}
         }
     }
@@ -150,7 +150,7 @@ impl Acceptor {
     }
 
     /// Admits a peer or tells it why not.
-    fn decide(&self, socket: UnixStream, peer: Peer, request: AuthRequest) {
+    fn decide(&self, socket: UnixStream, peer: Peer, asked: Asked) {
         match self.admit(peer) {
             Err(refused) => {
                 log::debug!("IPC: process {} of user {} refused: {refused}", peer.pid, peer.uid);
@@ -160,10 +160,10 @@ impl Acceptor {
             Ok(access) => {
                 let Peer { pid, uid, gid } = peer;
                 let limit = self.shared.options.max_message_size;
-                let size = agreed_message_size(request.max_message_size, limit);
+                let size = agreed_message_size(asked.request.max_message_size, limit);
                 let client = Client { pid, uid, gid, access };
                 let connection = self.shared.insert(socket, client);
-                connection::start(&self.shared, connection, size);
+                connection::start(&self.shared, connection, size, asked.own);
             }
         }
     }

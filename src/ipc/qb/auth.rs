@@ -2,11 +2,12 @@
 //! They hold a descriptor each, so they are few, and they have a deadline.
 
 use super::credentials::{Received, receive};
+use super::own;
 use super::wire::{AUTH_REQUEST_LEN, AuthRequest, AuthResponse};
 use crate::ipc::server::Peer;
-use nix::sys::socket::{MsgFlags, getsockopt, send, setsockopt, sockopt};
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, send, sendmsg, setsockopt, sockopt};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -30,9 +31,17 @@ pub(crate) enum Progress {
     /// Not yet enough.
     Waiting(Pending),
     /// Someone asks for a connection.
-    Asked(UnixStream, Peer, AuthRequest),
+    Asked(UnixStream, Peer, Asked),
     /// To be dropped without a word, as libqb does.
     Dropped,
+}
+
+/// What a peer asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) request: AuthRequest,
+    /// Whether the peer knows connections of our own.
+    pub(crate) own: bool,
 }
 
 impl Pending {
@@ -74,7 +83,10 @@ impl Pending {
             }
         }
         match (AuthRequest::parse(&self.request), self.sender) {
-            (Ok(request), Some(sender)) => Progress::Asked(self.socket, sender, request),
+            (Ok(request), Some(sender)) => {
+                let own = own::is_marked(&self.request);
+                Progress::Asked(self.socket, sender, Asked { request, own })
+            }
             _ => Progress::Dropped,
         }
     }
@@ -86,6 +98,20 @@ pub(crate) fn is_authentic(peer: Peer) -> bool {
     const OVERFLOW_ID: u32 = 65534;
     let real = |id| id != OVERFLOW_ID && id != u32::MAX;
     peer.pid > 0 && real(peer.uid) && real(peer.gid)
+}
+
+/// Sends the answer to a marked request, with the memory that it is about.
+///
+/// # Errors
+/// If the client is gone.
+pub(crate) fn respond_to_own(socket: &UnixStream, answer: &own::Answer, memory: &OwnedFd) -> io::Result<()> {
+    setsockopt(socket, sockopt::PassCred, &false)?;
+    let bytes = answer.encode();
+    let descriptors = [memory.as_raw_fd()];
+    let control = [ControlMessage::ScmRights(&descriptors)];
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&bytes)], &control, flags, None)?;
+    if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
 /// Sends the response. A stock client fails if not all of it is there at once, so it is one send,
@@ -126,9 +152,20 @@ mod tests {
             client.write_all(&[byte]).unwrap();
         }
         let Progress::Asked(_, peer, asked) = pending.advance() else { panic!("not asked") };
-        assert_eq!(asked, request);
+        assert_eq!(asked, Asked { request, own: false });
         let (pid, uid, gid) = (std::process::id(), nix::unistd::getuid(), nix::unistd::getgid());
         assert_eq!((peer.pid as u32, peer.uid, peer.gid), (pid, uid.as_raw(), gid.as_raw()));
+    }
+
+    #[test]
+    fn a_mark_is_seen() {
+        let (pending, mut client) = pair();
+        let request = AuthRequest { max_message_size: 4711 };
+        let mut bytes = request.encode();
+        own::mark(&mut bytes);
+        client.write_all(&bytes).unwrap();
+        let Progress::Asked(_, _, asked) = pending.advance() else { panic!("not asked") };
+        assert_eq!(asked, Asked { request, own: true });
     }
 
     #[test]
@@ -143,8 +180,6 @@ mod tests {
 
     #[test]
     fn descriptors_sent_along_are_not_taken() {
-        use nix::sys::socket::{ControlMessage, sendmsg};
-        use std::io::IoSlice;
         let (pending, client) = pair();
         let (mut read, write) = UnixStream::pair().unwrap();
         let request = AuthRequest { max_message_size: 1 }.encode();

@@ -13,7 +13,8 @@ mod sockets;
 use super::address::Namespace;
 use super::ring::Broken;
 use super::wire::{
-    Malformed, REQUEST_HEADER_LEN, RESPONSE_HEADER_LEN, RequestHeader, ResponseHeader, TYPE_SHM, TYPE_SOCKET,
+    AuthResponse, Malformed, REQUEST_HEADER_LEN, RESPONSE_HEADER_LEN, RequestHeader, ResponseHeader,
+    TYPE_SHM, TYPE_SOCKET,
 };
 use crate::clock::Clock;
 use crate::ipc::server::{Peer, Response};
@@ -22,6 +23,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use rings::Rings;
+use setup::Answer;
 use sockets::Sockets;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -94,6 +96,8 @@ pub struct ConnectOptions {
     pub max_message_size: u32,
     /// How long the server may take to admit us; `None` = for ever.
     pub timeout: Option<Duration>,
+    /// To do as libqb does with a server of ours too, though it could be had faster.
+    pub as_libqb: bool,
 }
 
 /// A connection to a service.
@@ -114,6 +118,25 @@ pub struct Client {
 enum Link {
     Rings(Rings),
     Sockets(Sockets),
+}
+
+impl Link {
+    /// Opens what a libqb server has made.
+    fn open(response: &AuthResponse) -> Result<Self, ClientError> {
+        if response.error != 0 {
+            return Err(ClientError::Refused(response.error.saturating_neg()));
+        }
+        match response.connection_type {
+            TYPE_SHM => Ok(Link::Rings(Rings::open(response)?)),
+            TYPE_SOCKET => Ok(Link::Sockets(Sockets::open(response)?)),
+            other => Err(ClientError::Unsupported(other)),
+        }
+    }
+
+    /// Whether a late message cannot be waited for any more.
+    fn is_torn(&self) -> bool {
+        matches!(self, Link::Rings(rings) if rings.is_torn())
+    }
 }
 
 /// A point in time until which to wait; `None` = for ever.
@@ -169,7 +192,7 @@ impl Client {
     /// If there is no such service, or it refuses or does not answer, or is not to be trusted.
     pub fn connect(service: &str, max_message_size: u32, timeout: Duration) -> Result<Self, ClientError> {
         let namespace = Namespace::Machine;
-        let options = ConnectOptions { namespace, max_message_size, timeout: Some(timeout) };
+        let options = ConnectOptions { namespace, max_message_size, timeout: Some(timeout), as_libqb: false };
         Self::connect_with(service, &options)
     }
 
@@ -181,16 +204,14 @@ impl Client {
         let clock = Clock::start();
         let deadline = Deadline::new(clock, options.timeout);
         let socket = setup::connect(service, &options.namespace, deadline)?;
-        let (response, server) = setup::authenticate(&socket, options.max_message_size, deadline)?;
-        if response.error != 0 {
-            return Err(ClientError::Refused(response.error.saturating_neg()));
-        }
-        let link = match response.connection_type {
-            TYPE_SHM => Link::Rings(Rings::open(&response)?),
-            TYPE_SOCKET => Link::Sockets(Sockets::open(&response)?),
-            other => return Err(ClientError::Unsupported(other)),
+        let marked = !options.as_libqb;
+        let (answer, server) = setup::authenticate(&socket, options.max_message_size, marked, deadline)?;
+        let (max_message_size, link) = match answer {
+            Answer::Own(answer, memory) => {
+                (answer.max_message_size, Link::Rings(Rings::open_own(&answer, &memory)?))
+            }
+            Answer::Libqb(response) => (response.max_message_size, Link::open(&response)?),
         };
-        let max_message_size = response.max_message_size;
         Ok(Self { socket, server, max_message_size, link, connected: true, ours: true, clock })
     }
 
@@ -280,7 +301,8 @@ impl Client {
         Ok(header)
     }
 
-    /// Sends a request. Several may be on their way.
+    /// Sends a request. Several may be on their way; of long ones over a connection of our own only as many
+    /// as the server takes before it wants to be rid of an answer.
     ///
     /// # Errors
     /// If there is no room, or the connection is broken.
@@ -350,7 +372,7 @@ impl Client {
         };
         let header = match received {
             // Nothing was taken: the answer can still be waited for.
-            Err(ClientError::TimedOut) => return Err(ClientError::TimedOut),
+            Err(ClientError::TimedOut) if !self.link.is_torn() => return Err(ClientError::TimedOut),
             received => received.and_then(|()| Ok(ResponseHeader::split(message)?.0)),
         };
         self.note(header)

@@ -1,17 +1,16 @@
 //! A client's connection: one thread that sleeps on the setup socket until a byte rings, takes what
 //! the request ring holds, asks the service, and answers. Whatever this client does, or fails to
 //! do, happens to this thread only.
-//!
-//! The bytes are a doorbell and nothing more: their number and value say nothing, only the end of
-//! the socket does.
 
 use super::accept::refuse;
-use super::auth::respond;
+use super::auth::{respond, respond_to_own};
+use super::line::Line;
 use super::mapping::Mapping;
+use super::own;
 use super::patience::Patience;
-use super::ring::{Broken, Reader, Writer};
+use super::ring::{Broken, Reader, Ring, Writer};
 use super::server::Shared;
-use super::shm::{RingFiles, ServerRings};
+use super::shm::RingFiles;
 use super::sigbus;
 use super::wire::{
     AuthResponse, Malformed, REQUEST_HEADER_LEN, RESPONSE_HEADER_LEN, RequestHeader, ResponseHeader, TYPE_SHM,
@@ -20,7 +19,7 @@ use crate::errno::ToErrno;
 use crate::ipc::server::{Client, Peer, Refused, Response, Unanswered};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv};
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
@@ -50,7 +49,7 @@ pub(crate) struct Connection {
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
-enum End {
+pub(crate) enum End {
     #[error("the client is gone")]
     Gone,
     #[error("the server stops")]
@@ -96,12 +95,29 @@ impl Connection {
         refuse(&self.socket, refused);
     }
 
-    /// Makes the rings and what the client is told of them.
-    fn set_up(&self, shared: &Shared, size: u32) -> Result<(ServerRings, AuthResponse), Refused> {
+    /// Makes the rings and tells the client of them; or why it gets none, and is told so.
+    fn set_up(&self, shared: &Shared, size: u32, own: bool) -> Result<Rings, NoRings> {
+        let made = own.then(|| own::Memory::create(&own::Answer::new(size)));
+        match made {
+            Some(Ok((memory, file))) => {
+                respond_to_own(&self.socket, &own::Answer::new(size), &file)?;
+                let own::Memory { mapping, requests, answers } = memory;
+                return Ok(Rings { mapping, requests, responses: answers, own: true });
+            }
+            // Those of libqb can be had by every client.
+            Some(Err(error)) => log::debug!("IPC: no rings for {}: {error}", who(&self.client)),
+            None => {}
+        }
+        self.set_up_files(shared, size)
+    }
+
+    /// The same for a client of libqb.
+    fn set_up_files(&self, shared: &Shared, size: u32) -> Result<Rings, NoRings> {
         let Client { pid, uid, gid, .. } = self.client;
         let peer = Peer { pid, uid, gid };
         let socket = self.socket.as_raw_fd();
-        let (files, rings) = RingFiles::create(&shared.shm, &shared.service_name, peer, socket, size)?;
+        let made = RingFiles::create(&shared.shm, &shared.service_name, peer, socket, size);
+        let (files, rings) = made.map_err(|error| NoRings::Refused(error.into()))?;
         let response = AuthResponse {
             error: 0,
             connection_type: TYPE_SHM,
@@ -109,15 +125,40 @@ impl Connection {
             rings: files.base_paths(),
         };
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = Some(files);
-        Ok((rings, response))
+        respond(&self.socket, &response)?;
+        let (mapping, requests, responses) = rings.allocate_responses();
+        Ok(Rings { mapping, requests, responses, own: false })
+    }
+}
+
+/// Both rings of a connection.
+struct Rings {
+    mapping: Arc<Mapping>,
+    requests: Ring,
+    responses: Ring,
+    /// Whether the client is one of ours.
+    own: bool,
+}
+
+/// Why there are none.
+#[derive(Debug)]
+enum NoRings {
+    Refused(Refused),
+    /// The client did not wait for them.
+    Gone(io::Error),
+}
+
+impl From<io::Error> for NoRings {
+    fn from(error: io::Error) -> Self {
+        Self::Gone(error)
     }
 }
 
 /// Starts the thread of an admitted connection, or tells the client that there can be no more.
-pub(crate) fn start(shared: &Arc<Shared>, connection: Arc<Connection>, size: u32) {
+pub(crate) fn start(shared: &Arc<Shared>, connection: Arc<Connection>, size: u32, own: bool) {
     let entry = Entry { shared: Arc::clone(shared), connection: Arc::clone(&connection) };
     let thread = std::thread::Builder::new().name("ipc-client".into()).stack_size(STACK_SIZE);
-    if let Err(error) = thread.spawn(move || run(&entry, size)) {
+    if let Err(error) = thread.spawn(move || run(&entry, size, own)) {
         connection.fail(shared, &error.into());
     }
 }
@@ -135,24 +176,24 @@ impl Drop for Entry {
     }
 }
 
-fn run(entry: &Entry, size: u32) {
+fn run(entry: &Entry, size: u32, own: bool) {
     sigbus::unblock_in_this_thread();
     let Entry { shared, connection } = entry;
-    let (rings, response) = match connection.set_up(shared, size) {
-        Ok(made) => made,
-        Err(refused) => return connection.fail(shared, &refused),
+    let rings = match connection.set_up(shared, size, own) {
+        Ok(rings) => rings,
+        Err(NoRings::Refused(refused)) => return connection.fail(shared, &refused),
+        Err(NoRings::Gone(error)) => {
+            log::debug!("IPC: {} did not wait for its rings: {error}", who(connection.client()));
+            return;
+        }
     };
-    if let Err(error) = respond(&connection.socket, &response) {
-        log::debug!("IPC: {} did not wait for its rings: {error}", who(connection.client()));
-        return;
-    }
-    let (mapping, requests, responses) = rings.allocate_responses();
     let mut server = RingServer {
         shared,
         connection,
-        mapping,
-        requests: Reader::new(requests),
-        responses: Writer::new(responses),
+        line: Line::new(&connection.socket, rings.own),
+        mapping: rings.mapping,
+        requests: Reader::new(rings.requests),
+        responses: Writer::new(rings.responses),
         size: size as usize,
         message: Vec::new(),
         // A new client has to open its files first.
@@ -176,6 +217,7 @@ fn who(client: &Client) -> String {
 struct RingServer<'a> {
     shared: &'a Shared,
     connection: &'a Connection,
+    line: Line<'a>,
     mapping: Arc<Mapping>,
     requests: Reader,
     responses: Writer,
@@ -190,7 +232,7 @@ impl RingServer<'_> {
     fn serve(&mut self) -> End {
         loop {
             let answered = self.answer_all();
-            let waited = answered.and_then(|drained| self.wait(drained));
+            let waited = answered.and_then(|drained| self.line.wait(drained));
             if let Err(end) = waited {
                 return if self.mapping.is_broken() { End::Cut } else { end };
             }
@@ -208,23 +250,13 @@ impl RingServer<'_> {
                 return Err(End::Cut);
             }
             if taken {
+                self.line.take_rest(&mut self.message, self.size)?;
                 self.answer()?;
             } else if !self.patience.linger(self.requests.ring()) {
                 return Ok(true);
             }
         }
         Ok(false)
-    }
-
-    /// Waits for the doorbell if there is nothing else to do; notices the end of the client.
-    fn wait(&self, drained: bool) -> Result<(), End> {
-        let mut bells = [0; 4 * BATCH];
-        let flags = if drained { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
-        match recv(self.connection.socket.as_raw_fd(), &mut bells, flags) {
-            Ok(0) => Err(End::Gone),
-            Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => Ok(()),
-            Err(_) => Err(End::Gone),
-        }
     }
 
     fn answer(&mut self) -> Result<(), End> {
@@ -250,8 +282,19 @@ impl RingServer<'_> {
         // At most the agreed size, which was made to fit.
         let size = (RESPONSE_HEADER_LEN + data.len()) as i32;
         let header = ResponseHeader { id, size, error: response.error }.encode();
+        if self.line.is_own() && !self.responses.ring().holds(RESPONSE_HEADER_LEN + data.len()) {
+            // Before the client is woken, so that it finds as much as can be.
+            let sent = self.line.offer(data)?;
+            self.put(&[&header])?;
+            return self.line.send(self.shared, data.get(sent..).unwrap_or_default());
+        }
+        self.put(&[&header, data])
+    }
+
+    /// Puts a message into the ring of answers, once there is room for it.
+    fn put(&mut self, parts: &[&[u8]]) -> Result<(), End> {
         let mut waited = RoomWait::default();
-        while !self.responses.put(&[&header, data])? {
+        while !self.responses.put(parts)? {
             waited.more(self.shared, &self.connection.socket)?;
         }
         Ok(())

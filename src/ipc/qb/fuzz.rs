@@ -2,6 +2,7 @@
 //! arbitrary bytes. They return when nothing panics.
 
 use super::mapping::Mapping;
+use super::own;
 use super::ring::{Reader, Ring, Writer};
 use super::sem;
 use super::wire::{self, AuthRequest, AuthResponse, RequestHeader, ResponseHeader, ring_header};
@@ -14,10 +15,15 @@ pub fn auth_request(bytes: &[u8]) {
         let size = wire::agreed_message_size(request.max_message_size, 1 << 20);
         assert!(wire::ring_len(size, 4096).is_some_and(|len| len > size as usize));
     }
+    own::is_marked(bytes);
 }
 
 /// What a server answers to a client.
 pub fn auth_response(bytes: &[u8]) {
+    if let Ok(answer) = own::Answer::parse(bytes) {
+        assert!(own::Answer::is_whole(bytes) && answer.encode() == bytes);
+        assert!(answer.memory_len() < 1 << 26);
+    }
     if let Ok(response) = AuthResponse::parse(bytes) {
         let encoded = response.encode();
         assert_eq!(encoded.map(|bytes| AuthResponse::parse(&bytes)), Some(Ok(response)));

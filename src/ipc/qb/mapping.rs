@@ -63,17 +63,38 @@ impl Mapping {
     pub(crate) fn of_files(files: &[(BorrowedFd<'_>, usize)]) -> io::Result<(Self, Vec<usize>)> {
         let page = page_size();
         let lens: Vec<usize> = files.iter().map(|(_, len)| len.next_multiple_of(page)).collect();
-        let mut mapping = Self::reserve(lens.iter().sum(), ProtFlags::PROT_NONE)?;
         let mut offsets = Vec::with_capacity(files.len());
+        let mut mapping = Self::reserve(lens.iter().sum(), ProtFlags::PROT_NONE)?;
         let mut offset = 0;
         for ((file, _), &len) in files.iter().zip(&lens) {
             mapping.place(*file, offset, len)?;
             offsets.push(offset);
             offset += len;
         }
-        let start = mapping.base.as_ptr() as usize;
-        mapping.registration = Some(Registration::new(start, mapping.len)?);
+        mapping.register()?;
         Ok((mapping, offsets))
+    }
+
+    /// Maps one file in the same way, pages and all: whoever maps it is about to use them.
+    ///
+    /// # Errors
+    /// As of [`Mapping::of_files`].
+    pub(crate) fn of_file(file: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        let len = len.next_multiple_of(page_size());
+        let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE;
+        // SAFETY: new memory at an address of the kernel's choice aliases nothing.
+        let base = unsafe { mmap(None, size, access, flags, file, 0)? };
+        let mut mapping = Self { base, len, registration: None };
+        mapping.register()?;
+        Ok(mapping)
+    }
+
+    fn register(&mut self) -> io::Result<()> {
+        let start = self.base.as_ptr() as usize;
+        self.registration = Some(Registration::new(start, self.len)?);
+        Ok(())
     }
 
     /// Private zeroed memory, to test and fuzz what reads a mapping.

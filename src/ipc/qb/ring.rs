@@ -28,6 +28,8 @@ pub(crate) struct Broken(pub &'static str);
 pub(crate) struct Ring {
     mapping: Arc<Mapping>,
     header: usize,
+    /// Where the fields from [`ring_header::REFERENCES`] on are.
+    references: usize,
     data: usize,
     /// Words of the data; private, whatever the shared header says.
     words: u32,
@@ -37,17 +39,36 @@ impl Ring {
     /// The ring with its header and its `len` bytes of data at these offsets; `None` if `len` does
     /// not make a ring.
     pub(crate) fn new(mapping: Arc<Mapping>, header: usize, data: usize, len: usize) -> Option<Self> {
+        Self::compact(mapping, header, header + ring_header::REFERENCES, data, len)
+    }
+
+    /// The same for a header without paths, whose fields from the references on are at `references`.
+    pub(crate) fn compact(
+        mapping: Arc<Mapping>,
+        header: usize,
+        references: usize,
+        data: usize,
+        len: usize,
+    ) -> Option<Self> {
         let words = u32::try_from(len / 4).ok()?;
-        (words > CHUNK_HEADER_WORDS).then_some(Self { mapping, header, data, words })
+        (words > CHUNK_HEADER_WORDS).then_some(Self { mapping, header, references, data, words })
+    }
+
+    /// Where a field of the header is.
+    fn at(&self, offset: usize) -> usize {
+        match offset.checked_sub(ring_header::REFERENCES) {
+            Some(behind) => self.references + behind,
+            None => self.header + offset,
+        }
     }
 
     fn field(&self, offset: usize) -> &AtomicU32 {
-        self.mapping.u32(self.header + offset)
+        self.mapping.u32(self.at(offset))
     }
 
     /// The semaphore that counts unread chunks.
     pub(crate) fn semaphore(&self) -> &AtomicU64 {
-        self.mapping.u64(self.header + ring_header::SEMAPHORE)
+        self.mapping.u64(self.at(ring_header::SEMAPHORE))
     }
 
     /// How many ends say they use the ring.
@@ -73,6 +94,11 @@ impl Ring {
 
     fn capacity(&self) -> usize {
         self.words as usize * 4
+    }
+
+    /// Whether a message of this length fits, once the ring is empty.
+    pub(crate) fn holds(&self, len: usize) -> bool {
+        len.checked_add(MARGIN).is_some_and(|need| need <= self.capacity())
     }
 
     /// The word at `index`, which wraps.
@@ -162,8 +188,7 @@ impl Reader {
         }
         let length = self.ring.word(self.index);
         let len = length.load(Ordering::Relaxed) as usize;
-        let fits = len.checked_add(MARGIN).is_some_and(|need| need <= self.ring.capacity());
-        if len < least || len > most || !fits {
+        if len < least || len > most || !self.ring.holds(len) {
             return Err(Broken("length of a chunk"));
         }
         self.ring.copy_out(self.index, len, message);

@@ -38,8 +38,8 @@ pub struct Options {
     pub namespace: Namespace,
     /// Where connections have their files.
     pub shm_dir: PathBuf,
-    /// The longest message a client can get agreed to, header included. A connection takes twice
-    /// this of shared memory.
+    /// The longest message a client can get agreed to, header included. A connection of libqb's takes
+    /// twice this of shared memory.
     pub max_message_size: u32,
     /// Connections at once. Fewer if the process may not open enough files.
     pub max_connections: usize,

@@ -17,7 +17,7 @@ pub const REQUEST_HEADER_LEN: usize = 16;
 pub const RESPONSE_HEADER_LEN: usize = 24;
 
 /// Message id of the handshake.
-const ID_AUTHENTICATE: i32 = -1;
+pub(crate) const ID_AUTHENTICATE: i32 = -1;
 /// Message id by which a client may end its connection; the stock client never does.
 const ID_DISCONNECT: i32 = -3;
 /// Connection type: datagram sockets.
@@ -82,6 +82,12 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 /// The same as a signed number.
 fn int(bytes: &[u8], at: usize) -> i32 {
     word(bytes, at) as i32
+}
+
+/// How long a message says to be: all headers have that in the same place. `None` if it says nothing
+/// that is a length.
+pub(crate) fn message_len(bytes: &[u8]) -> Option<usize> {
+    usize::try_from(int(bytes, 8)).ok()
 }
 
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {

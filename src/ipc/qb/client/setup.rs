@@ -2,7 +2,8 @@
 
 use super::{ClientError, Deadline, wait_for};
 use crate::ipc::qb::address::{Address, Namespace};
-use crate::ipc::qb::credentials::{Received, receive};
+use crate::ipc::qb::credentials::{Received, receive_with};
+use crate::ipc::qb::own;
 use crate::ipc::qb::wire::{AUTH_RESPONSE_LEN, AuthRequest, AuthResponse};
 use crate::ipc::server::Peer;
 use nix::errno::Errno;
@@ -40,34 +41,57 @@ pub(super) fn connect(
     }
 }
 
-/// Asks for a connection and reads the answer, which must come from root or from our own user: an
-/// abstract address can be taken by anybody.
+/// What a server answers.
+pub(super) enum Answer {
+    /// What any server of libqb does.
+    Libqb(AuthResponse),
+    /// One of ours, to a marked request, with the memory that belongs to it.
+    Own(own::Answer, OwnedFd),
+}
+
+/// Asks for a connection, with our mark or without, and reads the answer, which must come from root or from
+/// our own user: an abstract address can be taken by anybody.
 pub(super) fn authenticate(
     socket: &OwnedFd,
     max_message_size: u32,
+    marked: bool,
     deadline: Deadline,
-) -> Result<(AuthResponse, Peer), ClientError> {
+) -> Result<(Answer, Peer), ClientError> {
     setsockopt(socket, sockopt::PassCred, &true)?;
-    let request = AuthRequest { max_message_size }.encode();
+    let mut request = AuthRequest { max_message_size }.encode();
+    if marked {
+        own::mark(&mut request);
+    }
     match send(socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL) {
         Ok(len) if len == request.len() => {}
         Err(Errno::EPIPE) | Ok(_) => return Err(ClientError::NotConnected),
         Err(error) => return Err(error.into()),
     }
-    let (bytes, server) = read_response(socket, deadline)?;
+    let mut descriptors = Vec::new();
+    let (bytes, server) = read_answer(socket, deadline, &mut descriptors)?;
     setsockopt(socket, sockopt::PassCred, &false)?;
     if server.uid != 0 && server.uid != geteuid().as_raw() {
         return Err(ClientError::Untrusted(server.uid));
     }
-    Ok((AuthResponse::parse(&bytes)?, server))
+    let answer = match (descriptors.pop(), descriptors.pop()) {
+        (None, _) => Answer::Libqb(AuthResponse::parse(&bytes)?),
+        (Some(memory), None) if marked => Answer::Own(own::Answer::parse(&bytes)?, memory),
+        _ => return Err(ClientError::Protocol("descriptors that nobody asked for")),
+    };
+    Ok((answer, server))
 }
 
-fn read_response(socket: &OwnedFd, deadline: Deadline) -> Result<(Vec<u8>, Peer), ClientError> {
+/// Reads an answer of either kind, whole, and what descriptors came with it.
+fn read_answer(
+    socket: &OwnedFd,
+    deadline: Deadline,
+    descriptors: &mut Vec<OwnedFd>,
+) -> Result<(Vec<u8>, Peer), ClientError> {
     let mut bytes = vec![0; AUTH_RESPONSE_LEN];
     let mut received = 0;
     let mut server = None;
-    while received < bytes.len() {
-        match receive(socket, &mut bytes[received..]) {
+    while received < bytes.len() && !own::Answer::is_whole(&bytes[..received]) {
+        match receive_with(socket, &mut bytes[received..], descriptors) {
             Received::End => return Err(ClientError::NotConnected),
             Received::Bytes(len, peer) => {
                 if *server.get_or_insert(peer) != peer {
@@ -81,5 +105,6 @@ fn read_response(socket: &OwnedFd, deadline: Deadline) -> Result<(Vec<u8>, Peer)
             }
         }
     }
+    bytes.truncate(received);
     server.map(|server| (bytes, server)).ok_or(ClientError::NotConnected)
 }

@@ -1,0 +1,300 @@
+//! What a client of ours and a server of ours do otherwise than libqb: the mark by which they know each
+//! other, the server's short answer to it, and the sealed memory that comes with that answer and holds
+//! both rings. It waits for nobody and decides on nothing; docs/CLIENTS.md is its specification.
+//!
+//! The rings of libqb take files of megabytes, whose making and zeroing is most of the time of a connect.
+//! Here they are small, for a message that is too long for them goes over the setup socket. The memory has
+//! no name that could be left over, all of it is there from the start, and nobody can cut it.
+
+use super::mapping::{Mapping, allocate};
+use super::ring::Ring;
+use super::wire::{self, AUTH_REQUEST_LEN, Malformed, TYPE_SHM};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::fstat;
+use nix::unistd::ftruncate;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What stands in the first two paddings of both messages of the handshake. In the third is a version.
+const MARK: [[u8; 4]; 2] = [*b"pmxc", *b"fsrs"];
+const VERSION: u32 = 1;
+/// Where the paddings are: behind id, size, and the size asked for or the error.
+const PADDINGS: [usize; 3] = [4, 12, 20];
+
+/// Length of the answer; that of a libqb server is much longer.
+pub const ANSWER_LEN: usize = 40;
+
+/// Length of a ring's header: that of the requests comes first, then that of the answers.
+pub const HEADER_LEN: usize = 128;
+/// Where in it the number of the ends is, and behind that the rest as in a header of libqb.
+pub const REFERENCES: usize = 60;
+/// Where the data begins: the requests, then the answers.
+pub const DATA: usize = 2 * HEADER_LEN;
+/// Least length of a ring, and of what its length is a multiple.
+const UNIT: u32 = 64;
+/// More is not mapped, whatever a server says.
+const RING_LEN_MAX: u32 = 16 << 20;
+
+/// Lengths of the rings that a server makes. With the headers they fill whole pages.
+const REQUESTS_LEN: u32 = (8 << 10) - DATA as u32;
+const ANSWERS_LEN: u32 = 24 << 10;
+
+/// Since Linux 6.3 a memory file should say that it is no program. Not in the bindings yet.
+const NOT_EXECUTABLE: MFdFlags = MFdFlags::from_bits_retain(8);
+
+/// Marks a request of the handshake.
+pub fn mark(request: &mut [u8; AUTH_REQUEST_LEN]) {
+    let [first, second, third] = PADDINGS;
+    request[first..first + 4].copy_from_slice(&MARK[0]);
+    request[second..second + 4].copy_from_slice(&MARK[1]);
+    request[third..third + 4].copy_from_slice(&VERSION.to_ne_bytes());
+}
+
+/// Whether a message bears the mark of a version we know. The version is the highest that the other end
+/// knows, so it knows ours too if it is higher.
+pub(crate) fn is_marked(message: &[u8]) -> bool {
+    let [first, second, third] = PADDINGS.map(|at| message.get(at..at + 4).unwrap_or_default());
+    let version = <[u8; 4]>::try_from(third).map_or(0, u32::from_ne_bytes);
+    [first, second] == MARK.each_ref().map(|word| &word[..]) && version >= VERSION
+}
+
+/// The answer to a marked request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// The longest message of either end.
+    pub max_message_size: u32,
+    /// Length of the ring of requests.
+    pub requests_len: u32,
+    /// Length of the ring of answers.
+    pub answers_len: u32,
+}
+
+impl Answer {
+    /// What a server of ours says.
+    pub fn new(max_message_size: u32) -> Self {
+        Self { max_message_size, requests_len: REQUESTS_LEN, answers_len: ANSWERS_LEN }
+    }
+
+    /// Whether these bytes are such an answer and, if they are too many, more than that. That of libqb's
+    /// servers says another length.
+    pub(crate) fn is_whole(bytes: &[u8]) -> bool {
+        bytes.len() >= ANSWER_LEN && is_marked(bytes) && wire::message_len(bytes) == Some(ANSWER_LEN)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If it is none, or names rings that are none.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let word = |at: usize| {
+            let bytes = bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            bytes.map_or(0, u32::from_ne_bytes)
+        };
+        let is_one = bytes.len() == ANSWER_LEN && Self::is_whole(bytes);
+        let head = [word(0), word(16), word(20), word(24)];
+        if !is_one || head != [wire::ID_AUTHENTICATE as u32, 0, VERSION, TYPE_SHM as u32] {
+            return Err(Malformed("answer to a marked request"));
+        }
+        let answer = Self { max_message_size: word(28), requests_len: word(32), answers_len: word(36) };
+        let is_ring = |len: u32| len % UNIT == 0 && (UNIT..=RING_LEN_MAX).contains(&len);
+        if !is_ring(answer.requests_len) || !is_ring(answer.answers_len) {
+            return Err(Malformed("length of a ring"));
+        }
+        Ok(answer)
+    }
+
+    /// Writes it.
+    pub fn encode(self) -> [u8; ANSWER_LEN] {
+        let mut bytes = [0; ANSWER_LEN];
+        let mut put = |at: usize, word: [u8; 4]| bytes[at..at + 4].copy_from_slice(&word);
+        put(0, wire::ID_AUTHENTICATE.to_ne_bytes());
+        put(4, MARK[0]);
+        put(8, (ANSWER_LEN as u32).to_ne_bytes());
+        put(12, MARK[1]);
+        put(20, VERSION.to_ne_bytes());
+        put(24, TYPE_SHM.to_ne_bytes());
+        put(28, self.max_message_size.to_ne_bytes());
+        put(32, self.requests_len.to_ne_bytes());
+        put(36, self.answers_len.to_ne_bytes());
+        bytes
+    }
+
+    /// Length of the memory.
+    pub fn memory_len(&self) -> usize {
+        DATA + self.requests_len as usize + self.answers_len as usize
+    }
+}
+
+/// Both rings.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) mapping: Arc<Mapping>,
+    pub(crate) requests: Ring,
+    pub(crate) answers: Ring,
+}
+
+impl Memory {
+    /// Makes the rings that `answer` describes, and the descriptor of their memory for the client.
+    ///
+    /// # Errors
+    /// If there is not enough memory, or no such memory on this system.
+    pub(crate) fn create(answer: &Answer) -> io::Result<(Self, OwnedFd)> {
+        let len = answer.memory_len();
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let file = match memfd_create(c"pmxcfs-ipc", flags | NOT_EXECUTABLE) {
+            Err(Errno::EINVAL) => memfd_create(c"pmxcfs-ipc", flags),
+            result => result,
+        }?;
+        ftruncate(&file, libc::off_t::try_from(len).map_err(io::Error::other)?)?;
+        // No access to it can fail later for want of memory.
+        allocate(&file, len)?;
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        let memory = Self::map(&file, answer)?;
+        memory.requests.references().store(1, Ordering::Relaxed);
+        memory.answers.references().store(1, Ordering::Relaxed);
+        Ok((memory, file))
+    }
+
+    /// Opens the rings that a server has described, in the memory that it has sent.
+    ///
+    /// # Errors
+    /// If that is not memory of that size that nobody can cut, or cannot be mapped.
+    pub(crate) fn open(file: &OwnedFd, answer: &Answer) -> Result<Self, NoMemory> {
+        let seals = fcntl(file, FcntlArg::F_GET_SEALS).map_or(SealFlag::empty(), SealFlag::from_bits_retain);
+        let len = usize::try_from(fstat(file).map_err(io::Error::from)?.st_size);
+        if !seals.contains(SealFlag::F_SEAL_SHRINK) || len != Ok(answer.memory_len()) {
+            return Err(Malformed("memory of the rings").into());
+        }
+        let memory = Self::map(file, answer)?;
+        memory.requests.references().fetch_add(1, Ordering::AcqRel);
+        memory.answers.references().fetch_add(1, Ordering::AcqRel);
+        Ok(memory)
+    }
+
+    fn map(file: &OwnedFd, answer: &Answer) -> io::Result<Self> {
+        let mapping = Arc::new(Mapping::of_file(file.as_fd(), answer.memory_len())?);
+        let ring = |header: usize, data: usize, len: u32| {
+            Ring::compact(Arc::clone(&mapping), header, header + REFERENCES, data, len as usize)
+                .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+        };
+        let requests = ring(0, DATA, answer.requests_len)?;
+        let answers = ring(HEADER_LEN, DATA + answer.requests_len as usize, answer.answers_len)?;
+        Ok(Self { mapping, requests, answers })
+    }
+}
+
+/// Why memory that a server has sent is not used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoMemory {
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::qb::ring::{Reader, Writer};
+    use crate::ipc::qb::wire::{AuthRequest, AuthResponse};
+
+    #[test]
+    fn the_mark_is_where_libqb_does_not_look() {
+        let mut request = AuthRequest { max_message_size: 0x10_0000 }.encode();
+        assert!(!is_marked(&request));
+        mark(&mut request);
+        assert!(is_marked(&request));
+        assert_eq!(&request, b"\xff\xff\xff\xffpmxc\x18\0\0\0fsrs\0\0\x10\0\x01\0\0\0");
+        assert_eq!(AuthRequest::parse(&request), Ok(AuthRequest { max_message_size: 0x10_0000 }));
+        request[20] = 2;
+        assert!(is_marked(&request), "of a later version");
+        request[20] = 0;
+        assert!(!is_marked(&request));
+        assert!(!is_marked(&request[..22]));
+    }
+
+    #[test]
+    fn the_answer_is_as_documented() {
+        let answer = Answer { max_message_size: 0x10_0000, requests_len: 0x1f00, answers_len: 0x6000 };
+        let bytes = answer.encode();
+        let expected =
+            b"\xff\xff\xff\xffpmxc\x28\0\0\0fsrs\0\0\0\0\x01\0\0\0\x01\0\0\0\0\0\x10\0\0\x1f\0\0\0\x60\0\0";
+        assert_eq!(&bytes, expected);
+        assert_eq!(Answer::parse(&bytes), Ok(answer));
+        for at in [0, 4, 8, 12, 16, 20, 24] {
+            let mut other = bytes;
+            other[at] ^= 1;
+            assert!(Answer::parse(&other).is_err(), "{at}");
+        }
+        let mut later = bytes;
+        later[20] = 2;
+        assert!(Answer::parse(&later).is_err(), "of a version that nobody asked for");
+        assert!(Answer::parse(&bytes[..39]).is_err());
+        for len in [0, 63, 65, 0x1f01, RING_LEN_MAX + UNIT, u32::MAX - 63, u32::MAX] {
+            assert!(Answer::parse(&Answer { requests_len: len, ..answer }.encode()).is_err(), "{len}");
+            assert!(Answer::parse(&Answer { answers_len: len, ..answer }.encode()).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn no_answer_of_libqb_is_taken_for_it() {
+        let response = AuthResponse::refusal(13).encode().unwrap();
+        assert!(!Answer::is_whole(&response));
+        let mut marked = [0; AUTH_REQUEST_LEN];
+        mark(&mut marked);
+        let marked =
+            [&response[..4], &marked[4..8], &response[8..12], &marked[12..16], &response[16..]].concat();
+        assert!(!Answer::is_whole(&marked));
+        let bytes = Answer::new(1 << 20).encode();
+        assert!((0..ANSWER_LEN).all(|len| !Answer::is_whole(&bytes[..len])) && Answer::is_whole(&bytes));
+    }
+
+    #[test]
+    fn both_ends_have_the_same_rings() {
+        let answer = Answer::new(1 << 20);
+        assert_eq!(answer.memory_len() % 4096, 0);
+        let (server, file) = Memory::create(&answer).unwrap();
+        let client = Memory::open(&file, &answer).unwrap();
+        assert_eq!(server.requests.references().load(Ordering::Relaxed), 2);
+        let mut message = Vec::new();
+        for (writer, reader) in [(&client.requests, &server.requests), (&server.answers, &client.answers)] {
+            let (mut writer, mut reader) = (Writer::new(writer.clone()), Reader::new(reader.clone()));
+            for round in 0..100u32 {
+                let body = vec![round as u8; 700];
+                assert!(writer.put(&[&body]).unwrap());
+                assert!(reader.take(&mut message, 1, 1000).unwrap());
+                assert_eq!(message, body);
+            }
+        }
+        client.requests.close();
+        assert_ne!(server.requests.references().load(Ordering::Relaxed), 2);
+        assert_eq!(server.answers.references().load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn nobody_can_cut_it() {
+        let (_memory, file) = Memory::create(&Answer::new(1 << 20)).unwrap();
+        assert_eq!(ftruncate(&file, 0), Err(Errno::EPERM));
+        assert_eq!(ftruncate(&file, 1 << 20), Err(Errno::EPERM));
+        assert!(fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE)).is_err());
+    }
+
+    #[test]
+    fn memory_that_could_be_cut_or_is_not_that_long_is_refused() {
+        let answer = Answer::new(1 << 20);
+        let (_memory, file) = Memory::create(&answer).unwrap();
+        let longer = Answer { answers_len: answer.answers_len + UNIT, ..answer };
+        assert!(matches!(Memory::open(&file, &longer), Err(NoMemory::Malformed(_))));
+        let plain = tempfile::tempfile().unwrap();
+        plain.set_len(answer.memory_len() as u64).unwrap();
+        assert!(matches!(Memory::open(&plain.into(), &answer), Err(NoMemory::Malformed(_))));
+        let unsealed = memfd_create(c"x", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        ftruncate(&unsealed, answer.memory_len() as i64).unwrap();
+        assert!(matches!(Memory::open(&unsealed, &answer), Err(NoMemory::Malformed(_))));
+    }
+}

@@ -33,6 +33,8 @@ mod sigbus;
 #[cfg(feature = "daemon")]
 mod sweep;
 pub mod wire;
+#[cfg(feature = "daemon")]
+mod workers;
 
 pub use address::Namespace;
 #[cfg(feature = "daemon")]

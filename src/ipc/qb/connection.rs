@@ -28,8 +28,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Stack of a connection's thread; only what is used of it takes memory.
-const STACK_SIZE: usize = 512 << 10;
 /// Rounds of taking and answering before the socket is looked at: a client that keeps its ring filled must not
 /// keep us from noticing that it is gone.
 const BATCH: usize = 64;
@@ -154,11 +152,10 @@ impl From<io::Error> for NoRings {
     }
 }
 
-/// Starts the thread of an admitted connection, or tells the client that there can be no more.
+/// Starts to serve an admitted connection, or tells the client that there can be no more.
 pub(crate) fn start(shared: &Arc<Shared>, connection: Arc<Connection>, size: u32, own: bool) {
     let entry = Entry { shared: Arc::clone(shared), connection: Arc::clone(&connection) };
-    let thread = std::thread::Builder::new().name("ipc-client".into()).stack_size(STACK_SIZE);
-    if let Err(error) = thread.spawn(move || run(&entry, size, own)) {
+    if let Err(error) = shared.workers.run(Box::new(move || run(&entry, size, own))) {
         connection.fail(shared, &error.into());
     }
 }

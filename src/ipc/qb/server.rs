@@ -5,6 +5,7 @@ use super::accept::Acceptor;
 use super::address::{Address, Namespace};
 use super::connection::Connection;
 use super::shm::ShmDir;
+use super::workers::Workers;
 use super::{sigbus, sweep};
 use crate::clock::Clock;
 use crate::ipc::server::{Client, Refused, Service};
@@ -72,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) service_name: String,
     pub(crate) options: Options,
     pub(crate) shm: Arc<ShmDir>,
+    pub(crate) workers: Arc<Workers>,
     pub(crate) clock: Clock,
     stopping: AtomicBool,
     pub(crate) refused: AtomicU64,
@@ -221,6 +223,7 @@ impl Server {
             service_name: service_name.to_owned(),
             options,
             shm,
+            workers: Arc::default(),
             clock: Clock::start(),
             stopping: AtomicBool::new(false),
             refused: AtomicU64::new(0),
@@ -271,6 +274,7 @@ impl Drop for Server {
             // An error means that somebody has removed it before.
             let _ = std::fs::remove_file(path);
         }
+        self.shared.workers.close();
         let table = lock(&self.shared.table);
         table.connections.values().for_each(|connection| connection.hang_up());
         let busy = |table: &mut Table| !table.connections.is_empty();

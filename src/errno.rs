@@ -26,6 +26,7 @@ impl ToErrno for crate::ipc::qb::client::ClientError {
             Self::TimedOut => libc::ETIMEDOUT,
             Self::Busy => libc::EAGAIN,
             Self::TooLong => libc::EMSGSIZE,
+            Self::NoMemory => libc::ENOMEM,
             Self::Untrusted(_) => libc::EPERM,
             Self::Unsupported(_) => libc::ENOTSUP,
             Self::Protocol(_) => libc::EBADMSG,

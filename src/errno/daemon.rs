@@ -75,6 +75,7 @@ impl ToErrno for crate::ipc::server::Unanswered {
             Self::Panicked => libc::EIO,
             // What libqb's client reports itself for an answer longer than its buffer.
             Self::TooLong => libc::ENOBUFS,
+            Self::NoMemory => libc::ENOMEM,
         }
     }
 }
@@ -288,5 +289,6 @@ mod tests {
         assert_eq!(Refused::Setup(other).to_errno(), libc::EIO);
         assert_eq!(Unanswered::Panicked.to_errno(), libc::EIO);
         assert_eq!(Unanswered::TooLong.to_errno(), libc::ENOBUFS);
+        assert_eq!(Unanswered::NoMemory.to_errno(), libc::ENOMEM);
     }
 }

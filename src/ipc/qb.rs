@@ -18,8 +18,6 @@ pub mod client;
 mod connection;
 mod credentials;
 pub mod fuzz;
-#[cfg(feature = "daemon")]
-mod line;
 mod mapping;
 pub mod own;
 mod patience;

@@ -47,6 +47,9 @@ pub enum Unanswered {
     /// The answer is longer than the message size agreed at connect.
     #[error("the answer is too long for this client")]
     TooLong,
+    /// There is no memory to put the answer into.
+    #[error("there is no memory for the answer")]
+    NoMemory,
 }
 
 /// A connected client.

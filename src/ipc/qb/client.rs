@@ -52,6 +52,9 @@ pub enum ClientError {
     /// There is no room for the request, or the server asks to hold back.
     #[error("the server is busy")]
     Busy,
+    /// There is no memory for so long a request.
+    #[error("no memory for the request")]
+    NoMemory,
     /// The request is longer than the message size agreed at connect.
     #[error("the message is too long")]
     TooLong,
@@ -132,11 +135,6 @@ impl Link {
             other => Err(ClientError::Unsupported(other)),
         }
     }
-
-    /// Whether a late message cannot be waited for any more.
-    fn is_torn(&self) -> bool {
-        matches!(self, Link::Rings(rings) if rings.is_torn())
-    }
 }
 
 /// A point in time until which to wait; `None` = for ever.
@@ -208,7 +206,7 @@ impl Client {
         let (answer, server) = setup::authenticate(&socket, options.max_message_size, marked, deadline)?;
         let (max_message_size, link) = match answer {
             Answer::Own(answer, memory) => {
-                (answer.max_message_size, Link::Rings(Rings::open_own(&answer, &memory)?))
+                (answer.max_message_size, Link::Rings(Rings::open_own(&answer, memory)?))
             }
             Answer::Libqb(response) => (response.max_message_size, Link::open(&response)?),
         };
@@ -301,8 +299,7 @@ impl Client {
         Ok(header)
     }
 
-    /// Sends a request. Several may be on their way; of long ones over a connection of our own only as many
-    /// as the server takes before it wants to be rid of an answer.
+    /// Sends a request. Several may be on their way.
     ///
     /// # Errors
     /// If there is no room, or the connection is broken.
@@ -372,15 +369,15 @@ impl Client {
         };
         let header = match received {
             // Nothing was taken: the answer can still be waited for.
-            Err(ClientError::TimedOut) if !self.link.is_torn() => return Err(ClientError::TimedOut),
+            Err(ClientError::TimedOut) => return Err(ClientError::TimedOut),
             received => received.and_then(|()| Ok(ResponseHeader::split(message)?.0)),
         };
         self.note(header)
     }
 
-    /// After an error other than [`ClientError::Busy`] nobody knows what the rings hold.
+    /// After an error other than these nobody knows what the rings hold.
     fn note<T>(&mut self, result: Result<T, ClientError>) -> Result<T, ClientError> {
-        self.connected &= matches!(result, Ok(_) | Err(ClientError::Busy));
+        self.connected &= matches!(result, Ok(_) | Err(ClientError::Busy | ClientError::NoMemory));
         result
     }
 }

@@ -1,10 +1,12 @@
 //! A client's connection: one thread that sleeps on the setup socket until a byte rings, takes what
 //! the request ring holds, asks the service, and answers. Whatever this client does, or fails to
 //! do, happens to this thread only.
+//!
+//! The bytes are a doorbell and nothing more: their number and value say nothing, only the end of
+//! the socket does.
 
 use super::accept::refuse;
 use super::auth::{respond, respond_to_own};
-use super::line::Line;
 use super::mapping::Mapping;
 use super::own;
 use super::patience::Patience;
@@ -19,6 +21,7 @@ use crate::errno::ToErrno;
 use crate::ipc::server::{Client, Peer, Refused, Response, Unanswered};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv};
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
@@ -95,15 +98,16 @@ impl Connection {
 
     /// Makes the rings and tells the client of them; or why it gets none, and is told so.
     fn set_up(&self, shared: &Shared, size: u32, own: bool) -> Result<Rings, NoRings> {
-        let made = own.then(|| own::Memory::create(&own::Answer::new(size)));
-        match made {
-            Some(Ok((memory, file))) => {
-                respond_to_own(&self.socket, &own::Answer::new(size), &file)?;
+        let answer = own::Answer::new(size).filter(|_| own);
+        match answer.map(|answer| (answer, own::Memory::create(&answer))) {
+            Some((answer, Ok((memory, file)))) => {
+                respond_to_own(&self.socket, &answer, &file)?;
                 let own::Memory { mapping, requests, answers } = memory;
-                return Ok(Rings { mapping, requests, responses: answers, own: true });
+                let long = Some((requests.long.into_ring(), answers.long));
+                return Ok(Rings { mapping, requests: requests.short, responses: answers.short, long });
             }
             // Those of libqb can be had by every client.
-            Some(Err(error)) => log::debug!("IPC: no rings for {}: {error}", who(&self.client)),
+            Some((_, Err(error))) => log::debug!("IPC: no rings for {}: {error}", who(&self.client)),
             None => {}
         }
         self.set_up_files(shared, size)
@@ -125,7 +129,7 @@ impl Connection {
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = Some(files);
         respond(&self.socket, &response)?;
         let (mapping, requests, responses) = rings.allocate_responses();
-        Ok(Rings { mapping, requests, responses, own: false })
+        Ok(Rings { mapping, requests, responses, long: None })
     }
 }
 
@@ -134,8 +138,8 @@ struct Rings {
     mapping: Arc<Mapping>,
     requests: Ring,
     responses: Ring,
-    /// Whether the client is one of ours.
-    own: bool,
+    /// Of a client of ours: what takes their places when a message is too long for them.
+    long: Option<(Ring, own::LongRing)>,
 }
 
 /// Why there are none.
@@ -184,13 +188,15 @@ fn run(entry: &Entry, size: u32, own: bool) {
             return;
         }
     };
+    let (long_requests, long_responses) = rings.long.unzip();
     let mut server = RingServer {
         shared,
         connection,
-        line: Line::new(&connection.socket, rings.own),
         mapping: rings.mapping,
         requests: Reader::new(rings.requests),
         responses: Writer::new(rings.responses),
+        long_requests,
+        long_responses,
         size: size as usize,
         message: Vec::new(),
         // A new client has to open its files first.
@@ -214,10 +220,12 @@ fn who(client: &Client) -> String {
 struct RingServer<'a> {
     shared: &'a Shared,
     connection: &'a Connection,
-    line: Line<'a>,
     mapping: Arc<Mapping>,
     requests: Reader,
     responses: Writer,
+    /// Those not yet used.
+    long_requests: Option<Ring>,
+    long_responses: Option<own::LongRing>,
     /// The longest message.
     size: usize,
     /// The request that is being answered.
@@ -229,7 +237,7 @@ impl RingServer<'_> {
     fn serve(&mut self) -> End {
         loop {
             let answered = self.answer_all();
-            let waited = answered.and_then(|drained| self.line.wait(drained));
+            let waited = answered.and_then(|drained| self.wait(drained));
             if let Err(end) = waited {
                 return if self.mapping.is_broken() { End::Cut } else { end };
             }
@@ -242,18 +250,32 @@ impl RingServer<'_> {
             if self.shared.is_stopping() {
                 return Err(End::Stopping);
             }
-            let taken = self.requests.take(&mut self.message, REQUEST_HEADER_LEN, self.size)?;
+            let least = self.long_requests.as_ref().map_or(REQUEST_HEADER_LEN, |_| own::MOVED.len());
+            let taken = self.requests.take(&mut self.message, least, self.size)?;
             if self.mapping.is_broken() {
                 return Err(End::Cut);
             }
-            if taken {
-                self.line.take_rest(&mut self.message, self.size)?;
+            if taken && self.message == own::MOVED {
+                let long = self.long_requests.take().ok_or(Malformed("short request"))?;
+                self.requests = Reader::new(long);
+            } else if taken {
                 self.answer()?;
             } else if !self.patience.linger(self.requests.ring()) {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Waits for the doorbell if there is nothing else to do; notices the end of the client.
+    fn wait(&self, drained: bool) -> Result<(), End> {
+        let mut bells = [0; 4 * BATCH];
+        let flags = if drained { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+        match recv(self.connection.socket.as_raw_fd(), &mut bells, flags) {
+            Ok(0) => Err(End::Gone),
+            Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => Ok(()),
+            Err(_) => Err(End::Gone),
+        }
     }
 
     fn answer(&mut self) -> Result<(), End> {
@@ -272,20 +294,34 @@ impl RingServer<'_> {
     }
 
     fn respond(&mut self, id: i32, mut response: Response) -> Result<(), End> {
-        if RESPONSE_HEADER_LEN + response.data.as_bytes().len() > self.size {
+        let len = RESPONSE_HEADER_LEN + response.data.as_bytes().len();
+        if len > self.size {
             response = Response::error(Unanswered::TooLong.to_errno());
+        } else if !self.lengthen(len)? {
+            response = Response::error(Unanswered::NoMemory.to_errno());
         }
         let data = response.data.as_bytes();
         // At most the agreed size, which was made to fit.
         let size = (RESPONSE_HEADER_LEN + data.len()) as i32;
         let header = ResponseHeader { id, size, error: response.error }.encode();
-        if self.line.is_own() && !self.responses.ring().holds(RESPONSE_HEADER_LEN + data.len()) {
-            // Before the client is woken, so that it finds as much as can be.
-            let sent = self.line.offer(data)?;
-            self.put(&[&header])?;
-            return self.line.send(self.shared, data.get(sent..).unwrap_or_default());
-        }
         self.put(&[&header, data])
+    }
+
+    /// Goes on with the long ring of answers if a message of this length is too long for the other; tells
+    /// whether there is memory for it.
+    fn lengthen(&mut self, len: usize) -> Result<bool, End> {
+        if self.responses.ring().holds(len) {
+            return Ok(true);
+        }
+        let Some(long) = self.long_responses.take() else { return Ok(true) };
+        if let Err(error) = long.allocate() {
+            self.shared.complain(format_args!("no memory for an answer of {len} bytes: {error}"));
+            self.long_responses = Some(long);
+            return Ok(false);
+        }
+        self.put(&[&own::MOVED])?;
+        self.responses = Writer::new(long.into_ring());
+        Ok(true)
     }
 
     /// Puts a message into the ring of answers, once there is room for it.

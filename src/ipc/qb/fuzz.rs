@@ -22,7 +22,7 @@ pub fn auth_request(bytes: &[u8]) {
 pub fn auth_response(bytes: &[u8]) {
     if let Ok(answer) = own::Answer::parse(bytes) {
         assert!(own::Answer::is_whole(bytes) && answer.encode() == bytes);
-        assert!(answer.memory_len() < 1 << 26);
+        assert!(answer.layout().is_sorted() && answer.layout()[4] < 1 << 27);
     }
     if let Ok(response) = AuthResponse::parse(bytes) {
         let encoded = response.encode();

@@ -36,16 +36,17 @@ pub(crate) fn page_size() -> usize {
     size.and_then(|size| usize::try_from(size).ok()).unwrap_or(SMALLEST)
 }
 
-/// Allocates the first `len` bytes of a file, so that no access to them can fail later for want of
+/// Allocates `len` bytes of a file from `at` on, so that no access to them can fail later for want of
 /// memory. A file system that cannot do that leaves it to the access.
 ///
 /// # Errors
 /// If there is not enough memory now.
-pub(crate) fn allocate(file: impl AsFd, len: usize) -> nix::Result<()> {
+pub(crate) fn allocate(file: impl AsFd, at: usize, len: usize) -> nix::Result<()> {
     const TRIES: u32 = 5; // a timer's signals may interrupt each
+    let at = libc::off_t::try_from(at).map_err(|_| Errno::EFBIG)?;
     let size = libc::off_t::try_from(len).map_err(|_| Errno::EFBIG)?;
     for _ in 0..TRIES {
-        match fallocate(&file, FallocateFlags::empty(), 0, size) {
+        match fallocate(&file, FallocateFlags::empty(), at, size) {
             Err(Errno::EINTR) => {}
             Err(Errno::EOPNOTSUPP) => return Ok(()),
             result => return result,
@@ -75,7 +76,7 @@ impl Mapping {
         Ok((mapping, offsets))
     }
 
-    /// Maps one file in the same way, pages and all: whoever maps it is about to use them.
+    /// Maps one file in the same way.
     ///
     /// # Errors
     /// As of [`Mapping::of_files`].
@@ -83,9 +84,8 @@ impl Mapping {
         let len = len.next_multiple_of(page_size());
         let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE;
         // SAFETY: new memory at an address of the kernel's choice aliases nothing.
-        let base = unsafe { mmap(None, size, access, flags, file, 0)? };
+        let base = unsafe { mmap(None, size, access, MapFlags::MAP_SHARED, file, 0)? };
         let mut mapping = Self { base, len, registration: None };
         mapping.register()?;
         Ok(mapping)

@@ -89,7 +89,7 @@ impl ServerRings {
     /// while, in which it can be busy with the requests. Closes the last file.
     pub(crate) fn allocate_responses(self) -> (Arc<Mapping>, Ring, Ring) {
         // Without memory the connection breaks when, and if, an answer needs it.
-        let _ = mapping::allocate(&self.response_data, self.len);
+        let _ = mapping::allocate(&self.response_data, 0, self.len);
         (self.mapping, self.requests, self.responses)
     }
 }

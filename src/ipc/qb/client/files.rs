@@ -40,7 +40,7 @@ impl Files {
         let opened = [open_ring(requests, len)?, open_ring(responses, len)?, open_ring(events, len)?];
         // A connection that stands must not break because others fill the memory later. The server
         // is doing the second one right now.
-        opened[..2].iter().try_for_each(|ring| allocate(&ring.data, len))?;
+        opened[..2].iter().try_for_each(|ring| allocate(&ring.data, 0, len))?;
         let part = |file, len| -> (BorrowedFd<'_>, usize) { (File::as_fd(file), len) };
         let parts: Vec<_> = opened
             .iter()

@@ -13,6 +13,7 @@ mod cpg;
 mod group;
 mod hosts;
 mod inbox;
+mod member;
 mod node_list;
 mod quorum;
 mod service;

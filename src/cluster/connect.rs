@@ -1,6 +1,7 @@
-//! When to try again: every service of corosync is connected at once, and after a failure or a loss
-//! when the last try is some seconds old.
+//! A connection to a service of corosync that comes and goes, and when to try again: every service is
+//! connected at once, and after a failure or a loss when the last try is some seconds old.
 
+use rust_corosync::CsError;
 use std::time::Duration;
 
 /// Time between two tries.
@@ -37,6 +38,53 @@ impl Retry {
     /// Notes success.
     pub(super) fn succeeded(&mut self) {
         self.complained = false;
+    }
+}
+
+/// A connection that comes and goes.
+pub(super) struct Link<C> {
+    pub(super) connection: Option<C>,
+    retry: Retry,
+}
+
+impl<C> Default for Link<C> {
+    fn default() -> Self {
+        Self { connection: None, retry: Retry::default() }
+    }
+}
+
+impl<C> Link<C> {
+    /// Connects if it is time to; says whether it did.
+    pub(super) fn connect(
+        &mut self,
+        domain: &str,
+        open: impl FnOnce() -> Result<C, CsError>,
+        uptime: Duration,
+    ) -> bool {
+        if self.connection.is_some() || !self.retry.is_due(uptime) {
+            return false;
+        }
+        match open() {
+            Ok(connection) => {
+                self.retry.succeeded();
+                self.connection = Some(connection);
+                true
+            }
+            Err(error) => {
+                if self.retry.failed() {
+                    log::error!(target: domain, "can't initialize service: {domain}_initialize failed: {error}");
+                }
+                false
+            }
+        }
+    }
+
+    /// When [`Link::connect`] is to be called at the latest; as an uptime.
+    pub(super) fn due(&self) -> Duration {
+        match self.connection {
+            Some(_) => Duration::MAX,
+            None => self.retry.due().unwrap_or_default(),
+        }
     }
 }
 

@@ -22,9 +22,6 @@ pub(super) enum Sent {
     TryAgain,
 }
 
-/// Reports taken by one dispatch, so that neither group keeps the other waiting.
-const REPORTS_AT_ONCE: usize = 64;
-
 thread_local! {
     /// What the callbacks of the dispatch that runs in this thread saw. The library hands them no
     /// context of ours, and calls them in the thread that dispatches.
@@ -76,11 +73,11 @@ impl Connection {
         }
     }
 
-    /// What was reported since the last time, without waiting; not all of it when that is much. What
-    /// was reported before an error comes with it.
-    pub(super) fn dispatch(&self) -> (Vec<Report>, Result<(), CsError>) {
+    /// What was reported since the last time, without waiting; no more than `most` of it. What was
+    /// reported before an error comes with it.
+    pub(super) fn dispatch(&self, most: usize) -> (Vec<Report>, Result<(), CsError>) {
         let mut outcome = Ok(());
-        for _ in 0..REPORTS_AT_ONCE {
+        for _ in 0..most {
             match cpg::dispatch(&self.handle, DispatchFlags::OneNonblocking) {
                 Ok(()) => {}
                 // Nothing there.

@@ -20,6 +20,9 @@ const SEND_INTERVAL: Duration = Duration::from_millis(5);
 /// while corosync stands still and its bell is full, which is after some 270 of them.
 const IN_FLIGHT_MAX: usize = 128;
 
+/// Reports taken by one dispatch, so that neither group keeps the other waiting.
+pub(super) const REPORTS_AT_ONCE: usize = 64;
+
 /// What a group's state machine works on, and who is told of what came of it.
 pub(super) trait Host<A: App> {
     /// Has the machine handle an event, with the store in hand.
@@ -59,6 +62,13 @@ struct Gist {
     epoch: Epoch,
     members: usize,
     synced: usize,
+}
+
+/// Why the first message that waits cannot be sent.
+enum Unsent {
+    /// Corosync did not take it for too long.
+    Refused,
+    Failed(CsError),
 }
 
 /// What the group reported, and why it reports no more.
@@ -131,14 +141,15 @@ impl<A: App> Group<A> {
         self.outgoing.len() + self.dfsm.held()
     }
 
-    /// What the group reported since the last time; to be handled in this order, then the end of it.
-    pub(super) fn collect(&mut self) -> Reports {
-        self.connection.as_ref().map_or_else(|| (Vec::new(), Ok(())), Connection::dispatch)
+    /// So much at `most` of what the group reported since the last time; to be handled in this order, then
+    /// the end of it.
+    pub(super) fn collect(&mut self, most: usize) -> Reports {
+        self.connection.as_ref().map_or_else(|| (Vec::new(), Ok(())), |connection| connection.dispatch(most))
     }
 
     /// Handles what the group reported.
     pub(super) fn dispatch(&mut self, host: &mut impl Host<A>, now: Now) {
-        let (reports, outcome) = self.collect();
+        let (reports, outcome) = self.collect(REPORTS_AT_ONCE);
         for report in reports {
             self.reported(host, report, now);
         }
@@ -276,34 +287,51 @@ impl<A: App> Group<A> {
         }
     }
 
+    /// Has the machine handle a request, and sends what can be sent at once. Unlike everything else this is
+    /// not for one thread alone: a connection in trouble is left to [`Group::work`], as is what could not be
+    /// sent. Says whether there is any.
+    pub(super) fn submit(&mut self, host: &mut impl Host<A>, event: Event<'_, A::Request>, now: Now) -> bool {
+        self.carry_out(host, event, now);
+        let is_left = self.send_what_can_be_sent(host, now).is_err() || !self.outgoing.is_empty();
+        host.report().set_backlog(self.backlog());
+        is_left
+    }
+
     /// Sends what waits, in order, until corosync has no room.
     fn send_waiting(&mut self, host: &mut impl Host<A>, now: Now) {
+        while let Err(unsent) = self.send_what_can_be_sent(host, now) {
+            match unsent {
+                Unsent::Refused => self.drop_unsent(host, "corosync does not take it", now),
+                Unsent::Failed(error @ (CsError::CsErrLibrary | CsError::CsErrBadHandle)) => {
+                    return self.lost(host, error, now);
+                }
+                Unsent::Failed(error) => self.drop_unsent(host, &error.to_string(), now),
+            }
+        }
+    }
+
+    fn send_what_can_be_sent(&mut self, host: &mut impl Host<A>, now: Now) -> Result<(), Unsent> {
         while let (Some(frame), Some(connection), Membership::In) =
             (self.outgoing.front(), &self.connection, self.membership)
         {
             if self.in_flight >= IN_FLIGHT_MAX {
-                return;
+                break;
             }
-            match connection.send(&frame.to_vec()) {
-                Ok(Sent::Yes) => {
+            match connection.send(&frame.to_vec()).map_err(Unsent::Failed)? {
+                Sent::Yes => {
                     self.refused_since = None;
                     self.in_flight += 1;
                     host.report().sent.one();
                     self.outgoing.pop_front();
                 }
-                Ok(Sent::TryAgain) => {
+                Sent::TryAgain => {
                     let since = *self.refused_since.get_or_insert(now.uptime);
-                    if now.uptime.saturating_sub(since) < SEND_TIMEOUT {
-                        return;
-                    }
-                    self.drop_unsent(host, "corosync does not take it", now);
+                    let is_too_long = now.uptime.saturating_sub(since) >= SEND_TIMEOUT;
+                    return if is_too_long { Err(Unsent::Refused) } else { Ok(()) };
                 }
-                Err(error @ (CsError::CsErrLibrary | CsError::CsErrBadHandle)) => {
-                    return self.lost(host, error, now);
-                }
-                Err(error) => self.drop_unsent(host, &error.to_string(), now),
             }
         }
+        Ok(())
     }
 
     fn drop_unsent(&mut self, host: &mut impl Host<A>, reason: &str, now: Now) {

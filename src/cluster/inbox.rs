@@ -85,7 +85,8 @@ impl Inbox {
         std::mem::take(&mut queue.commands)
     }
 
-    fn ring(&self) {
+    /// Wakes who takes.
+    pub(super) fn ring(&self) {
         // Full means that it was rung already.
         let _ = self.bell.write(1);
     }

@@ -2,22 +2,19 @@
 //! other. Nothing in it blocks for longer than a call into corosync's libraries.
 
 use super::callers::Callers;
-use super::connect::Retry;
-use super::group::Group;
+use super::connect::Link;
+use super::group::{Group, REPORTS_AT_ONCE};
 use super::hosts::{Changed, NodeStatus, Tree};
 use super::inbox::{Command, Inbox};
+use super::member::{self, Member};
 use super::wait::wait;
 use super::{cmap, quorum};
 use crate::cfs::{Cfs, Event as CfsEvent, News};
-use crate::db::{DbError, Route, waits_for_disk};
-use crate::dcdb::Dcdb;
 use crate::dcdb::wire::Request as TreeRequest;
-use crate::dfsm::{Event, Now, Ticket};
-use crate::memdb::Change;
+use crate::dfsm::{Event, Now};
 use crate::status::clusterlog::Entry;
 use crate::status_group::StatusGroup;
 use crate::status_group::wire::Request as StatusRequest;
-use rust_corosync::CsError;
 use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,14 +67,14 @@ impl Cluster {
         let tree = Tree::new(Arc::clone(&cfs), options.changed, options.corosync_conf, Arc::clone(&callers));
         tree.export_config(true);
         let address = cfs.node.address.map(|address| address.to_string()).unwrap_or_default();
+        let member = Arc::new(member::Shared::new(tree, Arc::clone(&callers)));
         let looper = Loop {
             cfs: Arc::clone(&cfs),
             inbox: Arc::clone(&inbox),
             callers: Arc::clone(&callers),
             quorum: Link::default(),
             cmap: Link::default(),
-            tree_group: Group::new(Dcdb::new()),
-            tree,
+            member: Arc::clone(&member),
             status_group: Group::new(StatusGroup::new(&address)),
             status: NodeStatus::new(Arc::clone(&cfs)),
             has_left: false,
@@ -92,7 +89,7 @@ impl Cluster {
             drop(running);
         });
         let thread = thread.inspect_err(|_| callers.close())?;
-        cfs.db.replicate_by(route(&inbox, &callers));
+        cfs.db.replicate_by(member::route(cfs.clock, &member, &inbox, &callers));
         let told = Arc::clone(&inbox);
         cfs.watch(Box::new(move |event| tell_group(&told, event)));
         Ok(Self { inbox, thread: Some(thread), callers, watcher: Some(watcher), ended })
@@ -122,24 +119,6 @@ impl Drop for Cluster {
     }
 }
 
-/// The way of local changes into the group.
-fn route(inbox: &Arc<Inbox>, callers: &Arc<Callers>) -> Route {
-    let (changes, locks) = (Arc::clone(inbox), Arc::clone(inbox));
-    let callers = Arc::clone(callers);
-    Route {
-        change: Box::new(move |change, done| {
-            let Some(ticket) = callers.enter(done, waits_for_disk(&change)) else { return };
-            if changes.push(Command::Change { change, ticket }).is_err() {
-                callers.close();
-            }
-        }),
-        expire_lock: Box::new(move |path, checksum| {
-            // Refused at the end of the daemon only, when locks are for others to expire.
-            let _ = locks.push(Command::ExpireLock { path, checksum });
-        }),
-    }
-}
-
 /// What this node's clients say is told to the others.
 fn tell_group(inbox: &Inbox, event: CfsEvent<'_>) {
     let request = match event {
@@ -155,47 +134,6 @@ fn tell_group(inbox: &Inbox, event: CfsEvent<'_>) {
     }
 }
 
-/// A connection that comes and goes.
-struct Link<C> {
-    connection: Option<C>,
-    retry: Retry,
-}
-
-impl<C> Default for Link<C> {
-    fn default() -> Self {
-        Self { connection: None, retry: Retry::default() }
-    }
-}
-
-impl<C> Link<C> {
-    /// Connects if it is time to; says whether it did.
-    fn connect(&mut self, domain: &str, open: impl FnOnce() -> Result<C, CsError>, uptime: Duration) -> bool {
-        if self.connection.is_some() || !self.retry.is_due(uptime) {
-            return false;
-        }
-        match open() {
-            Ok(connection) => {
-                self.retry.succeeded();
-                self.connection = Some(connection);
-                true
-            }
-            Err(error) => {
-                if self.retry.failed() {
-                    log::error!(target: domain, "can't initialize service: {domain}_initialize failed: {error}");
-                }
-                false
-            }
-        }
-    }
-
-    fn due(&self) -> Duration {
-        match self.connection {
-            Some(_) => Duration::MAX,
-            None => self.retry.due().unwrap_or_default(),
-        }
-    }
-}
-
 /// Everything the thread owns.
 struct Loop {
     cfs: Arc<Cfs>,
@@ -203,8 +141,7 @@ struct Loop {
     callers: Arc<Callers>,
     quorum: Link<quorum::Connection>,
     cmap: Link<cmap::Connection>,
-    tree_group: Group<Dcdb>,
-    tree: Tree,
+    member: Arc<member::Shared>,
     status_group: Group<StatusGroup>,
     status: NodeStatus,
     /// The group was left because the database cannot be written.
@@ -214,6 +151,7 @@ struct Loop {
 /// Who has something to say.
 #[derive(Debug, Default, Clone, Copy)]
 struct Ready {
+    bell: bool,
     quorum: bool,
     cmap: bool,
     tree: bool,
@@ -232,6 +170,8 @@ impl Loop {
             );
             self.cfs.set_quorate(false);
         }
+        // The way of changes may outlive the thread.
+        self.member.close();
         self.inbox.close();
         self.callers.close();
     }
@@ -240,19 +180,26 @@ impl Loop {
         loop {
             let now = self.now();
             self.connect(now);
-            self.tree_group.work(&mut self.tree, now);
+            self.with_member(|member| member.group.work(&mut member.tree, now));
             self.status_group.work(&mut self.status, now);
             self.check_database(now);
             let ready = self.wait();
-            if !self.serve_callers() {
+            if ready.bell && !self.serve_callers() {
                 break;
             }
             self.serve_corosync(ready);
         }
         let now = self.now();
-        self.tree_group.close();
-        self.tree_group.handle(&mut self.tree, Event::Confchg { members: &[], joined: false }, now);
+        self.with_member(|member| {
+            member.group.close();
+            let nobody = Event::Confchg { members: &[], joined: false };
+            member.group.handle(&mut member.tree, nobody, now);
+        });
         self.status_group.close();
+    }
+
+    fn with_member<T>(&self, act: impl FnOnce(&mut Member) -> T) -> T {
+        act(&mut self.member.lock())
     }
 
     fn now(&self) -> Now {
@@ -274,7 +221,7 @@ impl Loop {
             let text = if quorate { "node has quorum" } else { "node lost quorum" };
             log::info!(target: "status", "{text}");
         }
-        self.tree_group.dfsm_mut().app_mut().set_quorate(quorate);
+        self.with_member(|member| member.group.dfsm_mut().app_mut().set_quorate(quorate));
         self.cfs.set_quorate(quorate);
     }
 
@@ -300,26 +247,28 @@ impl Loop {
 
     /// What cannot be stored must not be agreed to.
     fn check_database(&mut self, now: Now) {
-        let failed = self.tree.failed || self.cfs.db.is_failed();
+        let failed = self.with_member(|member| member.tree.failed) || self.cfs.db.is_failed();
         if failed && !std::mem::replace(&mut self.has_left, true) {
-            self.tree_group.handle(&mut self.tree, Event::StoreFailed, now);
+            self.with_member(|member| member.group.handle(&mut member.tree, Event::StoreFailed, now));
         }
     }
 
     /// Waits until there is something to do.
     fn wait(&self) -> Ready {
         let uptime = self.cfs.clock.uptime();
-        let due = [self.quorum.due(), self.cmap.due(), self.tree_group.due(), self.status_group.due()];
+        let (tree_due, tree_pause, tree_fd) =
+            self.with_member(|member| (member.group.due(), member.group.pause(), member.group.fd()));
+        let due = [self.quorum.due(), self.cmap.due(), tree_due, self.status_group.due()];
         let left = due.into_iter().min().unwrap_or_default().saturating_sub(uptime).min(SLEEP_MAX);
-        let pause = left.max(self.tree_group.pause()).max(self.status_group.pause());
+        let pause = left.max(tree_pause).max(self.status_group.pause());
         let fds = [
             self.quorum.connection.as_ref().map(quorum::Connection::fd),
             self.cmap.connection.as_ref().map(cmap::Connection::fd),
-            self.tree_group.fd(),
+            tree_fd,
             self.status_group.fd(),
         ];
-        let ready = wait(self.inbox.as_fd(), fds, pause);
-        Ready { quorum: ready[0], cmap: ready[1], tree: ready[2], status: ready[3] }
+        let (bell, ready) = wait(self.inbox.as_fd(), fds, pause);
+        Ready { bell, quorum: ready[0], cmap: ready[1], tree: ready[2], status: ready[3] }
     }
 
     /// Serves what local callers left; false when that is to end.
@@ -327,11 +276,16 @@ impl Loop {
         for command in self.inbox.take() {
             let now = self.now();
             match command {
-                Command::Change { change, ticket } => self.submit(change, ticket, now),
-                Command::ExpireLock { .. } if self.tree_group.backlog() >= BACKLOG_MAX => {}
+                Command::Change { change, ticket } => {
+                    // What is left is sent before the next wait.
+                    let _ = self.with_member(|member| member.submit(change, ticket, now));
+                }
+                Command::ExpireLock { .. }
+                    if self.with_member(|member| member.group.backlog()) >= BACKLOG_MAX => {}
                 Command::ExpireLock { path, checksum } => {
                     let request = TreeRequest::Expire { path, checksum };
-                    self.tree_group.handle(&mut self.tree, Event::Submit { request, ticket: None }, now);
+                    let event = Event::Submit { request, ticket: None };
+                    self.with_member(|member| member.group.handle(&mut member.tree, event, now));
                 }
                 Command::Status(_) if self.status_group.backlog() >= BACKLOG_MAX => {}
                 Command::Status(request) => {
@@ -343,24 +297,15 @@ impl Loop {
         true
     }
 
-    fn submit(&mut self, change: Change, ticket: Ticket, now: Now) {
-        if self.tree.failed {
-            if let Some(caller) = self.callers.take(ticket) {
-                (caller.done)(Err(DbError::Storage));
-            }
-        } else if self.callers.is_waiting(ticket) {
-            let request = TreeRequest::Change(change);
-            let event = Event::Submit { request, ticket: Some(ticket) };
-            self.tree_group.handle(&mut self.tree, event, now);
-        }
-    }
-
     fn serve_corosync(&mut self, ready: Ready) {
         if ready.cmap {
             self.serve_cmap();
         }
         if ready.tree || ready.quorum {
-            self.serve_tree();
+            // To look whether there is a second report takes time, which nobody waits for after the first.
+            if self.serve_tree(1) {
+                self.serve_tree(REPORTS_AT_ONCE);
+            }
         }
         if ready.status {
             let now = self.now();
@@ -371,8 +316,9 @@ impl Loop {
     /// Serves the database group, whose messages count only with quorum; of that corosync tells elsewhere.
     /// A loss counts for what is still to be delivered, a gain only after all that could be delivered
     /// when it was learnt of: what only the lost part of a cluster got must not be applied.
-    fn serve_tree(&mut self) {
-        let (mut reports, mut outcome) = self.tree_group.collect();
+    fn serve_tree(&mut self, most: usize) -> bool {
+        let (mut reports, mut outcome) = self.with_member(|member| member.group.collect(most));
+        let is_any = !reports.is_empty();
         let quorum = self.ask_quorum();
         if quorum == Some(false) {
             self.set_quorate(false);
@@ -380,15 +326,20 @@ impl Loop {
         let now = self.now();
         while !reports.is_empty() {
             for report in reports {
-                self.tree_group.reported(&mut self.tree, report, now);
+                self.with_member(|member| member.group.reported(&mut member.tree, report, now));
             }
             let goes_on = quorum == Some(true) && outcome.is_ok();
-            (reports, outcome) = if goes_on { self.tree_group.collect() } else { (Vec::new(), outcome) };
+            (reports, outcome) = if goes_on {
+                self.with_member(|member| member.group.collect(most))
+            } else {
+                (Vec::new(), outcome)
+            };
         }
-        self.tree_group.finish_reports(&mut self.tree, outcome, now);
+        self.with_member(|member| member.group.finish_reports(&mut member.tree, outcome, now));
         if quorum == Some(true) {
             self.set_quorate(true);
         }
+        is_any
     }
 
     /// What is new of quorum. Without a connection there is none.

@@ -7,12 +7,12 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::time::Duration;
 
 /// Waits until the bell rings, one of the descriptors can be read (or is broken), or time is up. Says
-/// of each descriptor whether it can.
+/// of the bell and of each descriptor whether it did.
 pub(super) fn wait<const N: usize>(
     bell: BorrowedFd<'_>,
     fds: [Option<RawFd>; N],
     most: Duration,
-) -> [bool; N] {
+) -> (bool, [bool; N]) {
     let watched = |fd: RawFd| {
         // SAFETY: the number comes from a connection that the caller holds across this call, and
         // whose library closes the descriptor only when the connection is closed.
@@ -24,12 +24,13 @@ pub(super) fn wait<const N: usize>(
     let milliseconds = u16::try_from(most.as_nanos().div_ceil(1_000_000)).unwrap_or(u16::MAX);
     match poll(&mut polled, PollTimeout::from(milliseconds)) {
         // A signal is handled elsewhere; all is looked at again.
-        Err(Errno::EINTR) => return fds.map(|fd| fd.is_some()),
+        Err(Errno::EINTR) => return (true, fds.map(|fd| fd.is_some())),
         Err(error) => log::error!(target: "main", "waiting for corosync: {error}"),
         Ok(_) => {}
     }
-    let mut results = polled.iter().skip(1).map(|fd| fd.revents().is_none_or(|events| !events.is_empty()));
-    fds.map(|fd| fd.is_some() && results.next().unwrap_or(false))
+    let mut results = polled.iter().map(|fd| fd.revents().is_none_or(|events| !events.is_empty()));
+    let bell = results.next().unwrap_or(true);
+    (bell, fds.map(|fd| fd.is_some() && results.next().unwrap_or(false)))
 }
 
 #[cfg(test)]
@@ -48,8 +49,8 @@ mod tests {
         let (broken, gone) = UnixStream::pair().expect("sockets");
         drop(gone);
         let fds = [Some(quiet.as_raw_fd()), None, Some(talking.as_raw_fd()), Some(broken.as_raw_fd())];
-        assert_eq!(wait(bell.as_fd(), fds, Duration::from_secs(60)), [false, false, true, true]);
+        assert_eq!(wait(bell.as_fd(), fds, Duration::from_secs(60)), (false, [false, false, true, true]));
         let none = [Some(quiet.as_raw_fd()), None];
-        assert_eq!(wait(bell.as_fd(), none, Duration::ZERO), [false, false]);
+        assert_eq!(wait(bell.as_fd(), none, Duration::ZERO), (false, [false, false]));
     }
 }

@@ -1,0 +1,177 @@
+//! This node as a member of the database group: the group with the tree it works on, shared by the cluster
+//! thread and those who ask for changes. Who finds it free has a change sent at once, which spares the way
+//! through the cluster thread. Nobody but that thread waits for it here, joins, leaves, or handles what the
+//! group reports.
+
+use super::callers::Callers;
+use super::group::Group;
+use super::hosts::Tree;
+use super::inbox::{Command, Inbox};
+use crate::clock::Clock;
+use crate::db::{DbError, Route, waits_for_disk};
+use crate::dcdb::Dcdb;
+use crate::dcdb::wire::Request;
+use crate::dfsm::{Event, Now, Ticket};
+use crate::memdb::Change;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The group and the tree.
+pub(super) struct Member {
+    pub(super) group: Group<Dcdb>,
+    pub(super) tree: Tree,
+    callers: Arc<Callers>,
+}
+
+/// The member, as all share it.
+pub(super) struct Shared {
+    member: Mutex<Member>,
+}
+
+/// A change that cannot be sent here; it is for the cluster thread.
+struct NotHere(Change);
+
+impl Shared {
+    pub(super) fn new(tree: Tree, callers: Arc<Callers>) -> Self {
+        Self { member: Mutex::new(Member { group: Group::new(Dcdb::new()), tree, callers }) }
+    }
+
+    /// For the cluster thread.
+    ///
+    /// # Panics
+    /// When somebody panicked who sent a change: what that left must not take part in the group.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Member> {
+        self.member.lock().expect("no change was left half sent")
+    }
+
+    /// Leaves the group, whatever became of the member.
+    pub(super) fn close(&self) {
+        self.member.lock().unwrap_or_else(PoisonError::into_inner).group.close();
+    }
+
+    /// Sends a change in this thread, if nobody else is at it. Says whether the cluster thread is to send
+    /// the rest.
+    fn submit(&self, change: Change, ticket: Ticket, now: Now) -> Result<bool, NotHere> {
+        match self.member.try_lock() {
+            Ok(mut member) => Ok(member.submit(change, ticket, now)),
+            Err(_) => Err(NotHere(change)),
+        }
+    }
+}
+
+impl Member {
+    /// Has the group make a change. Says whether something is left to be sent.
+    pub(super) fn submit(&mut self, change: Change, ticket: Ticket, now: Now) -> bool {
+        if self.tree.failed {
+            if let Some(caller) = self.callers.take(ticket) {
+                (caller.done)(Err(DbError::Storage));
+            }
+            false
+        } else if self.callers.is_waiting(ticket) {
+            let event = Event::Submit { request: Request::Change(change), ticket: Some(ticket) };
+            self.group.submit(&mut self.tree, event, now)
+        } else {
+            false
+        }
+    }
+}
+
+/// The way of local changes into the group. It holds the group's members weakly: the database holds the
+/// way, and they the database.
+pub(super) fn route(clock: Clock, member: &Arc<Shared>, inbox: &Arc<Inbox>, callers: &Arc<Callers>) -> Route {
+    let (member, callers) = (Arc::downgrade(member), Arc::clone(callers));
+    let (inbox, locks) = (Arc::clone(inbox), Arc::clone(inbox));
+    Route {
+        change: Box::new(move |change, done| {
+            let Some(ticket) = callers.enter(done, waits_for_disk(&change)) else { return };
+            let Some(member) = member.upgrade() else { return callers.close() };
+            let now = Now { unix: clock.unix(), uptime: clock.uptime() };
+            match member.submit(change, ticket, now) {
+                Ok(false) => {}
+                Ok(true) => inbox.ring(),
+                Err(NotHere(change)) => {
+                    if inbox.push(Command::Change { change, ticket }).is_err() {
+                        callers.close();
+                    }
+                }
+            }
+        }),
+        expire_lock: Box::new(move |path, checksum| {
+            // Refused at the end of the daemon only, when locks are for others to expire.
+            let _ = locks.push(Command::ExpireLock { path, checksum });
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cfs::testing::TestNode;
+    use crate::dfsm::Abandoned;
+    use std::sync::mpsc::{Receiver, TryRecvError, channel};
+
+    type Answer = Result<crate::memdb::Applied, DbError>;
+
+    struct Fixture {
+        member: Arc<Shared>,
+        inbox: Arc<Inbox>,
+        route: Route,
+        _node: TestNode,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let node = TestNode::new();
+            let callers = Arc::new(Callers::new(node.cfs.clock));
+            let tree = Tree::new(
+                Arc::clone(&node.cfs),
+                Box::new(|_| {}),
+                "/nonexistent".into(),
+                Arc::clone(&callers),
+            );
+            let member = Arc::new(Shared::new(tree, Arc::clone(&callers)));
+            let inbox = Arc::new(Inbox::new().expect("eventfd"));
+            let route = route(node.cfs.clock, &member, &inbox, &callers);
+            Self { member, inbox, route, _node: node }
+        }
+
+        fn change(&self) -> Receiver<Answer> {
+            let (sender, receiver) = channel();
+            let done = Box::new(move |answer| sender.send(answer).expect("heard"));
+            (self.route.change)(Change::Create { path: "file".into() }, done);
+            receiver
+        }
+    }
+
+    #[test]
+    fn a_change_goes_to_the_group_in_the_thread_that_asks() {
+        let fixture = Fixture::new();
+        assert_eq!(fixture.change().try_recv(), Ok(Err(Abandoned::NotMember.into())));
+        assert!(fixture.inbox.take().is_empty());
+    }
+
+    #[test]
+    fn who_finds_the_group_in_use_leaves_the_change_to_the_thread() {
+        let fixture = Fixture::new();
+        let used = fixture.member.lock();
+        let answer = fixture.change();
+        assert_eq!(answer.try_recv(), Err(TryRecvError::Empty));
+        drop(used);
+        let Some(Command::Change { change, ticket }) = fixture.inbox.take().pop_front() else {
+            panic!("nothing was left for the thread");
+        };
+        let now = Now { unix: 0, uptime: std::time::Duration::ZERO };
+        assert!(!fixture.member.lock().submit(change, ticket, now), "nothing to send");
+        assert_eq!(answer.try_recv(), Ok(Err(Abandoned::NotMember.into())));
+    }
+
+    #[test]
+    fn after_the_end_of_the_group_nobody_waits() {
+        let fixture = Fixture::new();
+        let Fixture { member, route, .. } = fixture;
+        drop(member);
+        let (sender, receiver) = channel();
+        let done = Box::new(move |answer: Answer| sender.send(answer).expect("heard"));
+        (route.change)(Change::Create { path: "file".into() }, done);
+        assert_eq!(receiver.try_recv(), Ok(Err(Abandoned::NotMember.into())));
+    }
+}

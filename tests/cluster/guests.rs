@@ -6,7 +6,6 @@ use std::fs::{self, File};
 use std::io;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 const VMIDS: std::ops::Range<u32> = 200..220;
 
@@ -22,19 +21,15 @@ scenario!(a_guest_is_made_once_whoever_is_first, |cluster| {
 
     let winners: Vec<AtomicUsize> = VMIDS.map(|_| AtomicUsize::new(0)).collect();
     let start = Barrier::new(cluster.nodes.len());
-    thread::scope(|scope| {
-        for node in &cluster.nodes {
-            scope.spawn(|| {
-                for (vmid, won) in VMIDS.zip(&winners) {
-                    start.wait();
-                    let path = node.tree(&format!("nodes/{}/qemu-server/{vmid}.conf", node.name()));
-                    match File::create_new(path) {
-                        Ok(_) => drop(won.fetch_add(1, Ordering::SeqCst)),
-                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                        Err(error) => panic!("node {}: {error}", node.number),
-                    }
-                }
-            });
+    cluster.on_all_nodes(|node| {
+        for (vmid, won) in VMIDS.zip(&winners) {
+            start.wait();
+            let path = node.tree(&format!("nodes/{}/qemu-server/{vmid}.conf", node.name()));
+            match File::create_new(path) {
+                Ok(_) => drop(won.fetch_add(1, Ordering::SeqCst)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("node {}: {error}", node.number),
+            }
         }
     });
     for (vmid, won) in VMIDS.zip(&winners) {

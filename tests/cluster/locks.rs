@@ -23,11 +23,7 @@ scenario!(a_lock_is_never_held_twice, |cluster| {
     }
     cluster[1].write("journal", "").expect("written");
     let (holders, turns) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    thread::scope(|scope| {
-        for node in &cluster.nodes {
-            scope.spawn(|| contend(node, &holders, &turns));
-        }
-    });
+    cluster.on_all_nodes(|node| contend(node, &holders, &turns));
     let expected = TURNS * cluster.nodes.len();
     assert_eq!(turns.load(Ordering::SeqCst), expected);
 });

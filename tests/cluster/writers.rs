@@ -6,7 +6,6 @@ use crate::scenario;
 use crate::wait::soon;
 use std::fs::{self, File};
 use std::io::Write;
-use std::thread;
 
 /// What each node does in the free-for-all.
 const OPERATIONS: usize = 150;
@@ -20,11 +19,7 @@ scenario!(three_writers_at_once, |cluster| {
         fs::create_dir(cluster[1].tree(dir)).expect("mkdir");
     }
     soon("directories", || cluster.nodes.iter().all(|node| node.tree("b/c").is_dir()));
-    thread::scope(|scope| {
-        for node in &cluster.nodes {
-            scope.spawn(move || write_at_random(node, seed + node.number as u64));
-        }
-    });
+    cluster.on_all_nodes(|node| write_at_random(node, seed + node.number as u64));
 });
 
 /// Whatever comes of each operation: what counts is that all nodes agree in the end.
@@ -53,15 +48,11 @@ fn write_at_random(node: &Node, seed: u64) {
 scenario!(appends_from_all_nodes, |cluster| {
     cluster[1].write("journal", "").expect("written");
     soon("the file", || cluster.nodes.iter().all(|node| node.has("journal", "")));
-    thread::scope(|scope| {
-        for node in &cluster.nodes {
-            scope.spawn(move || {
-                let mut file = File::options().append(true).open(node.tree("journal")).expect("open");
-                for line in 0..LINES {
-                    let text = format!("line {line} of node {}\n", node.number);
-                    file.write_all(text.as_bytes()).expect("appended");
-                }
-            });
+    cluster.on_all_nodes(|node| {
+        let mut file = File::options().append(true).open(node.tree("journal")).expect("open");
+        for line in 0..LINES {
+            let text = format!("line {line} of node {}\n", node.number);
+            file.write_all(text.as_bytes()).expect("appended");
         }
     });
     // With a stock node among them an append can overwrite another.

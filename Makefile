@@ -85,15 +85,30 @@ LIB_ABI = $(shell sed -n 's/^const ABI: &str = "\(.*\)";/\1/p' capi/build.rs)
 # Where the loader finds a libqb only if it is told to.
 QB_LIBDIR = $(LIBDIR)/pmxcfs-qb
 
+OBJCOPY ?= objcopy
+comma = ,
+C_NAMES = $(shell cat capi/symbols.txt)
+
 build-lib: setup-build
 	$(CARGO) build --quiet --locked --profile $(PROFILE) $(LIBRARIES)
+	@$(MAKE) --no-print-directory --silent $(LIB_OUT)/libpmxcfs.a
+
+# An archive has no list of what it exports, and would bring along all names of the Rust it is made of. So its
+# parts become one, in which only the names of the interface are left to others.
+$(LIB_OUT)/libpmxcfs.a: $(LIB_OUT)/libpmxcfs_c.a capi/symbols.txt
+	$(CC) -r -nostdlib -o $@.o $(addprefix -Wl$(comma)-u$(comma),$(C_NAMES)) $<
+	$(OBJCOPY) --keep-global-symbols=capi/symbols.txt --remove-section=.llvmbc --remove-section=.llvmcmd $@.o
+	rm -f $@.new
+	$(AR) rcD $@.new $@.o
+	rm $@.o
+	mv $@.new $@
 
 install-lib: build-lib
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(QB_LIBDIR) $(DESTDIR)$(INCLUDEDIR)/pmxcfs/qb
 	install -m 0644 $(LIB_OUT)/libpmxcfs_c.so $(DESTDIR)$(LIBDIR)/libpmxcfs.so.$(LIB_ABI).$(LIB_VERSION)
 	ln -sf libpmxcfs.so.$(LIB_ABI).$(LIB_VERSION) $(DESTDIR)$(LIBDIR)/libpmxcfs.so.$(LIB_ABI)
 	ln -sf libpmxcfs.so.$(LIB_ABI) $(DESTDIR)$(LIBDIR)/libpmxcfs.so
-	install -m 0644 $(LIB_OUT)/libpmxcfs_c.a $(DESTDIR)$(LIBDIR)/libpmxcfs.a
+	install -m 0644 $(LIB_OUT)/libpmxcfs.a $(DESTDIR)$(LIBDIR)/libpmxcfs.a
 	install -m 0644 include/pmxcfs.h include/cfs-ipc-ops.h $(DESTDIR)$(INCLUDEDIR)
 	sed -e 's,@prefix@,$(PREFIX),' -e 's,@libdir@,$(LIBDIR),' -e 's,@includedir@,$(INCLUDEDIR),' \
 		-e 's,@version@,$(LIB_VERSION),' capi/pmxcfs.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/pmxcfs.pc

@@ -14,6 +14,7 @@ use pmxcfs::ipc::qb::own::{ANSWER_LEN, Answer, DATA, HEADER_LEN, MOVED, REFERENC
 use pmxcfs::ipc::qb::wire::{
     AUTH_REQUEST_LEN, AuthRequest, AuthResponse, RequestHeader, ResponseHeader, ring_header,
 };
+use pmxcfs::ipc::session;
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -24,6 +25,12 @@ use std::time::Duration;
 use support::*;
 
 const COMMITTED: u32 = 0xa1a1_a1a1;
+
+/// Runs only in the process that [`spawn_server`] starts.
+#[test]
+fn server_process() {
+    serve_if_asked();
+}
 
 #[test]
 fn messages_of_all_sizes() {
@@ -116,6 +123,38 @@ fn a_late_answer_ends_the_connection_a_late_receive_does_not() {
     server.service.gate.open();
     assert_eq!(client.receive(Some(LIMIT)).unwrap().0, WAIT);
     assert_echo(&mut client, b"nothing was lost");
+}
+
+/// The daemon is restarted while a long request is on its way and when a long answer was had before.
+#[test]
+fn a_restart_between_and_in_long_messages() {
+    let (name, shm) = (unique_name(), shm_dir());
+    let (namespace, timeout) = (Namespace::Abstract, Some(LIMIT));
+    let connect = ConnectOptions { namespace, max_message_size: 1 << 20, timeout, as_libqb: false };
+    let options = session::Options { service: name.clone(), connect, restart: None, resend: true };
+    let body = vec![7; 300_000];
+    let mut server = spawn_server(&name, shm.path());
+    let mut session = session::Session::open(options).unwrap();
+    let mut message = Vec::new();
+    for round in 0..5 {
+        let header = session.request(ECHO, &body, timeout, &mut message).unwrap();
+        assert_eq!((header.error, message.len()), (0, 24 + body.len()), "round {round}");
+        server.kill();
+        server = spawn_server(&name, shm.path());
+    }
+    std::thread::scope(|scope| {
+        let waiting =
+            scope.spawn(|| session.request(WAIT, &body, Some(Duration::from_millis(300)), &mut message));
+        server.kill();
+        server = spawn_server(&name, shm.path());
+        // It was sent again to the new one, or never reached the old one; nobody answers it either way.
+        let error = waiting.join().unwrap().unwrap_err();
+        let allowed = [libc::ETIMEDOUT, libc::ECONNREFUSED, libc::ENOTCONN];
+        assert!(allowed.contains(&error.to_errno()), "{error}");
+    });
+    let header = session.request(ECHO, &body, timeout, &mut message).unwrap();
+    assert_eq!((header.error, message.len()), (0, 24 + body.len()));
+    server.finish();
 }
 
 /// A client that speaks the protocol byte by byte and may break each of its rules.

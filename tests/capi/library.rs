@@ -1,7 +1,7 @@
 //! What the libraries are as files: names, links, symbols, what they need, and headers that compile.
 
 use crate::installed::{compile, include_dir, lib_dir, project, qb_dir};
-use crate::support::run;
+use crate::support::{TestServer, run};
 use std::path::Path;
 use std::process::Command;
 
@@ -98,6 +98,16 @@ fn pkg_config_knows_where_all_is() {
     assert_eq!(ask("--libs").trim(), "-L/usr/lib -lpmxcfs");
 }
 
+/// Of what the archive brings along nothing can meet another library's names.
+#[test]
+fn the_static_library_offers_the_same_names() {
+    let library = lib_dir().join("libpmxcfs.a");
+    let text = run(Command::new("nm").args(["--extern-only", "--defined-only"]).arg(&library));
+    let mut names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+    names.sort();
+    assert_eq!(names, listed("capi/symbols.txt"));
+}
+
 #[test]
 fn the_static_library_links() {
     let library = lib_dir().join("libpmxcfs.a");
@@ -105,7 +115,9 @@ fn the_static_library_links() {
     let private = pc.lines().find_map(|line| line.strip_prefix("Libs.private: ")).unwrap();
     let mut extra = vec![library.to_str().unwrap()];
     extra.extend(private.split(' '));
-    run(Command::new(compile("cc", "pmxcfs_client.c", "client-static", &extra)).arg("fds"));
+    let program = compile("cc", "pmxcfs_client.c", "client-static", &extra);
+    run(Command::new(&program).arg("fds"));
+    run(Command::new(&program).args(["long", &TestServer::start().name, "1"]));
 }
 
 #[test]

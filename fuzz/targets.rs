@@ -256,7 +256,11 @@ fn auth_request_seeds() -> Vec<Vec<u8>> {
     for number in [-1i32, 0, 24, 0, 1 << 20, 0] {
         request.extend(number.to_le_bytes());
     }
-    vec![request]
+    let mut marked = request.clone();
+    for (at, mark) in [(4, b"pmxc"), (12, b"fsrs"), (20, b"\x01\0\0\0")] {
+        marked[at..at + 4].copy_from_slice(mark);
+    }
+    vec![request, marked]
 }
 
 fn auth_response_seeds() -> Vec<Vec<u8>> {
@@ -268,7 +272,8 @@ fn auth_response_seeds() -> Vec<Vec<u8>> {
         let path = format!("/dev/shm/qb-1-2-3-abcdef/qb-{ring}-pve2");
         response[at..at + path.len()].copy_from_slice(path.as_bytes());
     }
-    vec![response]
+    let own = |size| qb::own::Answer::new(size).map(|answer| answer.encode().to_vec());
+    [Some(response), own(1 << 20), own(12328)].into_iter().flatten().collect()
 }
 
 fn ipc_message_seeds() -> Vec<Vec<u8>> {

@@ -304,8 +304,8 @@ int32_t pmxcfs_set_timeout(struct pmxcfs_client *client, int32_t timeout_ms);
  *
  * Returns 0, or the negative errno that the daemon answered with (answer->error is the same then),
  * or another one: -ETIMEDOUT; -ENOTCONN if the daemon has ended, or -ECONNREFUSED if it is not back;
- * -EAGAIN if it took no more requests in that time; -EMSGSIZE; -EBADMSG if what answers is no
- * daemon; -EINVAL.
+ * -EAGAIN if it took no more requests in that time; -EMSGSIZE; -ENOMEM if there is no memory for so
+ * long a request or answer; -EBADMSG if what answers is no daemon; -EINVAL.
  */
 int32_t pmxcfs_request(struct pmxcfs_client *client,
                        int32_t id,

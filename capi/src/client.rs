@@ -148,8 +148,8 @@ pub unsafe extern "C" fn pmxcfs_set_timeout(client: *mut Client, timeout_ms: i32
 ///
 /// Returns 0, or the negative errno that the daemon answered with (answer->error is the same then),
 /// or another one: -ETIMEDOUT; -ENOTCONN if the daemon has ended, or -ECONNREFUSED if it is not back;
-/// -EAGAIN if it took no more requests in that time; -EMSGSIZE; -EBADMSG if what answers is no
-/// daemon; -EINVAL.
+/// -EAGAIN if it took no more requests in that time; -EMSGSIZE; -ENOMEM if there is no memory for so
+/// long a request or answer; -EBADMSG if what answers is no daemon; -EINVAL.
 // SAFETY: no other symbol has this name; of the pointers is asked what the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pmxcfs_request(

@@ -23,10 +23,29 @@ pub fn auth_response(bytes: &[u8]) {
     if let Ok(answer) = own::Answer::parse(bytes) {
         assert!(own::Answer::is_whole(bytes) && answer.encode() == bytes);
         assert!(answer.layout().is_sorted() && answer.layout()[4] < 1 << 27);
+        own_memory(&answer);
     }
     if let Ok(response) = AuthResponse::parse(bytes) {
         let encoded = response.encode();
         assert_eq!(encoded.map(|bytes| AuthResponse::parse(&bytes)), Some(Ok(response)));
+    }
+}
+
+/// The memory that a server describes, if it is what it says: every place of every ring is inside.
+fn own_memory(answer: &own::Answer) {
+    if answer.layout()[4] > 1 << 20 {
+        return;
+    }
+    let Ok((memory, _)) = own::Memory::create(answer) else { return };
+    for ring in [memory.requests.short, memory.requests.long.into_ring(), memory.answers.short] {
+        let (mut reader, mut writer) = (Reader::new(ring.clone()), Writer::new(ring));
+        let mut message = Vec::new();
+        for round in 0..3 {
+            let len = [1, 40, 3000][round];
+            if writer.put(&[&vec![7; len]]) == Ok(true) {
+                assert_eq!(reader.take(&mut message, 1, len), Ok(true));
+            }
+        }
     }
 }
 

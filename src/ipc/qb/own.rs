@@ -175,6 +175,12 @@ impl LongRing {
         allocate(&self.file, self.at, self.len)
     }
 
+    /// Has no memory from now on.
+    #[cfg(test)]
+    pub(crate) fn exhaust(&mut self) {
+        self.file = Arc::new(std::fs::File::open("/dev/null").expect("on every system").into());
+    }
+
     /// The ring, once there is memory for it.
     pub(crate) fn into_ring(self) -> Ring {
         self.ring

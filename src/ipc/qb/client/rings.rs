@@ -194,3 +194,32 @@ fn ring_bell(setup: BorrowedFd<'_>, deadline: Deadline) -> Result<(), ClientErro
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    /// A request that there is no memory for has not happened; all others are served.
+    #[test]
+    fn without_memory_for_a_long_request() {
+        let answer = own::Answer::new(1 << 20).unwrap();
+        let (server, file) = own::Memory::create(&answer).unwrap();
+        let mut rings = Rings::open_own(&answer, file.try_clone().unwrap()).unwrap();
+        let Kind::Own { requests: Some(long), .. } = &mut rings.kind else { panic!("{rings:?}") };
+        long.exhaust();
+        let (setup, _server) = UnixStream::pair().unwrap();
+        let deadline = Deadline::new(Clock::start(), Some(Duration::from_secs(5)));
+        for _ in 0..3 {
+            let sent = rings.send(setup.as_fd(), &[&[1; 20_000]], deadline);
+            assert!(matches!(sent, Err(ClientError::NoMemory)), "{sent:?}");
+        }
+        rings.send(setup.as_fd(), &[&[2; 100]], deadline).unwrap();
+        let (mut reader, mut message) = (Reader::new(server.requests.short), Vec::new());
+        assert_eq!(reader.take(&mut message, 1, 1000), Ok(true));
+        assert_eq!(message, [2; 100]);
+        assert_eq!(reader.take(&mut message, 1, 1000), Ok(false));
+    }
+}

@@ -88,11 +88,12 @@ impl Host<Dcdb> for Tree {
             }
             DcdbEffect::Replaced { touched, .. } => {
                 self.changed_elsewhere();
+                // Readers have the new tree already: caches must not keep it from them while it is stored.
+                (self.changed)(&touched);
                 if let Err(error) = self.cfs.db.store_wait() {
                     log::error!(target: "dcdb", "the updates of the leader are not stored: {error}");
                     self.failed = true;
                 }
-                (self.changed)(&touched);
             }
             DcdbEffect::ExportConfig { changed_here } => self.export_config(changed_here),
         }

@@ -1,7 +1,7 @@
 //! Every parser that sees bytes from outside, as a function that must not panic, with inputs to start
 //! from. The coverage-guided programs in `fuzz_targets/` and `tests/fuzz_smoke.rs` both run these.
 
-use pmxcfs::dcdb::wire::{Request as GroupRequest, decode_update};
+use pmxcfs::dcdb::wire::{Request as GroupRequest, decode_update, decode_updates};
 use pmxcfs::dfsm::wire::Message;
 use pmxcfs::guest_props::scan::Scanner;
 use pmxcfs::ipc::qb;
@@ -309,6 +309,7 @@ fn group_message(data: &[u8]) {
         }
         Ok(Message::Sync(message)) => {
             let _ = decode_update(message.payload);
+            let _ = decode_updates(message.payload, drop);
             index(message.payload);
             log_ring(message.payload);
         }

@@ -12,6 +12,7 @@ mod connect;
 mod cpg;
 mod group;
 mod hosts;
+mod in_flight;
 mod inbox;
 mod member;
 mod node_list;

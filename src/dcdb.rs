@@ -21,6 +21,14 @@
 //! the stock node does, and an append that lost the race overwrites the other, as it would between
 //! stock nodes. There is no way around that: no message of stock's makes a write depend on what is
 //! there, and a correction sent afterwards could itself be too late.
+//!
+//! # Updates
+//!
+//! The leader sends each entry that some member lacks in a message of its own, and most of the time that
+//! takes is that of corosync with forty thousand small messages. So where all members tell in their states
+//! that they understand it ([`wire::PACKED`]), an update holds as many entries as corosync sends at once.
+//! A stock node never sees one that it looks into: with it among the members there are none, and when it
+//! joins those under way are of a round that is over.
 
 mod leader;
 pub mod wire;
@@ -37,12 +45,12 @@ use wire::{PayloadError, Request};
 pub const COROSYNC_CONF: &[u8] = b"corosync.conf";
 
 /// The database group as an application of the state machine.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Dcdb {
     /// Whether this node has quorum. Nothing is sent or applied without.
     quorate: bool,
-    /// Act as if built without any extension of stock's protocol.
-    plain: bool,
+    /// What this node tells others that it understands beyond stock.
+    extension: Extension,
     round: Option<Round>,
 }
 
@@ -86,12 +94,12 @@ pub enum DcdbEffect {
 
 impl Dcdb {
     pub fn new() -> Self {
-        Self::default()
+        Self::understanding(wire::UNDERSTOOD)
     }
 
-    /// As a stock node: appends are plain writes.
-    pub fn without_extensions() -> Self {
-        Self { plain: true, ..Self::default() }
+    /// As a node that understands no more than this beyond stock, or stock itself.
+    pub fn understanding(extension: Extension) -> Self {
+        Self { quorate: false, extension, round: None }
     }
 
     /// Whether this node has quorum, from now on.
@@ -136,6 +144,12 @@ impl Dcdb {
     }
 }
 
+impl Default for Dcdb {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// What must not be sent, because a stock node would damage its tree with it: the answer to it. It
 /// takes the target of a rename out of its tree before it finds that the source is not empty, or is
 /// the target itself.
@@ -174,7 +188,7 @@ impl App for Dcdb {
     type Effect = DcdbEffect;
 
     fn extension(&self) -> Extension {
-        if self.plain { Extension::default() } else { wire::APPEND }
+        self.extension
     }
 
     fn prepare(&self, store: &MemDb, request: Request) -> Result<Outgoing, Outcome> {
@@ -211,17 +225,16 @@ impl App for Dcdb {
     }
 
     fn process_update(&mut self, payload: &[u8], port: &mut Port<'_, Self>) -> Result<(), Leave> {
-        match (wire::decode_update(payload), &mut self.round) {
-            (Ok(row), Some(round)) => {
-                round.updates.push(row);
-                Ok(())
-            }
-            (Ok(_), None) => Err(Leave),
-            (Err(error), _) => {
-                port.critical(error.to_string());
-                Err(Leave)
-            }
-        }
+        let updates = &mut self.round.as_mut().ok_or(Leave)?.updates;
+        let read = if port.common().has(wire::PACKED) {
+            wire::decode_updates(payload, |row| updates.push(row))
+        } else {
+            wire::decode_update(payload).map(|row| updates.push(row))
+        };
+        read.map_err(|error| {
+            port.critical(error.to_string());
+            Leave
+        })
     }
 
     fn commit(&mut self, store: &mut MemDb, port: &mut Port<'_, Self>) -> Result<(), Leave> {

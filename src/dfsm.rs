@@ -30,6 +30,7 @@
 //!   than its deadline.
 
 mod app;
+mod frame;
 mod members;
 mod queue;
 mod sync;
@@ -39,13 +40,13 @@ mod waiting;
 pub mod wire;
 
 pub use app::{App, Delivered, Delivery, Leave, Outgoing, Port, Then};
+pub use frame::{Frame, Pieces, Purpose};
 pub use members::{Member, Members};
 pub use waiting::{Abandoned, Ticket};
 pub use wire::MemberId;
 
 use crate::clock::UnixTime;
 use queue::Queue;
-use std::sync::Arc;
 use std::time::Duration;
 use turn::Turn;
 use verify::Verification;
@@ -135,35 +136,6 @@ pub enum Effect<A: App> {
 pub enum Level {
     Info,
     Critical,
-}
-
-/// Bytes to send, in two parts, so that the contents of files are not copied.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
-    pub purpose: Purpose,
-    pub head: Vec<u8>,
-    pub body: Option<Arc<Vec<u8>>>,
-}
-
-/// What a message is for, to say so when it cannot be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// The application's message with this count.
-    Normal(u64),
-    /// A message of the state machine.
-    Sync(SyncKind),
-}
-
-impl Frame {
-    /// Both parts, the second empty when there is none.
-    pub fn parts(&self) -> [&[u8]; 2] {
-        [&self.head, self.body.as_ref().map_or(&[], |body| body.as_slice())]
-    }
-
-    /// The whole message.
-    pub fn to_vec(&self) -> Vec<u8> {
-        self.parts().concat()
-    }
 }
 
 /// How long a local sender waits for its message to come back.
@@ -282,15 +254,18 @@ impl Sender {
         self.count += 1;
         let base = self.base(wire::NORMAL, now);
         let base = Base { subtype: out.subtype, extension: out.extension, ..base };
-        let head = Normal { base, count: self.count, payload: &out.head }.encode();
-        Frame { purpose: Purpose::Normal(self.count), head, body: out.body }
+        let mut bytes = Pieces::from(Normal { base, count: self.count, payload: &out.head }.encode());
+        if let Some(body) = out.body {
+            bytes.share(body);
+        }
+        Frame { purpose: Purpose::Normal(self.count), bytes }
     }
 
     /// A message of the state machine.
     fn sync(&self, now: Now, kind: SyncKind, extension: Extension, payload: &[u8]) -> Frame {
         let base = Base { extension, ..self.base(kind as u16, now) };
-        let head = Sync { base, epoch: self.epoch, payload }.encode();
-        Frame { purpose: Purpose::Sync(kind), head, body: None }
+        let bytes = Sync { base, epoch: self.epoch, payload }.encode().into();
+        Frame { purpose: Purpose::Sync(kind), bytes }
     }
 
     fn new_epoch(&mut self, now: Now) {

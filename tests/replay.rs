@@ -4,8 +4,8 @@
 
 use flate2::read::GzDecoder;
 use pmxcfs::dcdb::{Dcdb, wire as dcdb_wire};
-use pmxcfs::dfsm::wire::{self, MemberId, Message, SyncKind};
-use pmxcfs::dfsm::{App, Dfsm, Effect, Event, Mode, Now};
+use pmxcfs::dfsm::wire::{self, Extension, MemberId, Message, SyncKind};
+use pmxcfs::dfsm::{App, Dfsm, Effect, Event, Mode, Now, Pieces};
 use pmxcfs::memdb::{Change, Entry as TreeEntry, Index, Limits, MemDb, Row, Stamp, WriteAt};
 use pmxcfs::status::clusterlog::{Entry, Ring};
 use pmxcfs::status::{ClusterInfo, ClusterNode, Status};
@@ -171,8 +171,9 @@ fn encode_row(row: Row) -> Vec<u8> {
     let rows = [version_row].into_iter().chain((!is_root).then_some(row)).chain(parents);
     let tree = MemDb::load(rows, Duration::ZERO).expect("loads");
     let entry: &TreeEntry = tree.get(inode).expect("is there");
-    let (head, body) = dcdb_wire::encode_update(entry);
-    [head.as_slice(), body.as_ref().map_or(&[], |body| body.as_slice())].concat()
+    let mut payload = Pieces::default();
+    dcdb_wire::encode_update(entry, &mut payload);
+    payload.to_vec()
 }
 
 /// A node of ours in place of a recorded one.
@@ -321,7 +322,7 @@ fn the_database_group_sends_what_a_stock_node_sends() {
         let mut checked = 0;
         for (local, records) in lives(number, DCDB) {
             let store = db.take().unwrap_or_else(|| first_database(first_state(&records)));
-            let mut app = Dcdb::without_extensions();
+            let mut app = Dcdb::understanding(Extension::default());
             app.set_quorate(true);
             let (dfsm, sent) = (Dfsm::new(app), VecDeque::new());
             let mut replay = Replay { group: DCDB, dfsm, store, sent, time: START, checked: 0 };

@@ -13,7 +13,8 @@
 //! | `lost` | nothing of what this node sent is ever delivered |
 //! | `start 2/20 7` | a member begins the round with its epoch 7 |
 //! | `state 2/20 NAME` | a member tells a database as its state; `stock-state` if it is a stock node |
-//! | `updates 2/20 NAME` | a member sends all of a database |
+//! | `updates 2/20 NAME` | a member sends all of a database, each entry in a message of its own |
+//! | `packed-updates 2/20 NAME` | the same in one message |
 //! | `complete 2/20` | a member says that no more updates follow |
 //! | `verify-request 2/20 5`, `verify 2/20 5 NAME` | a member verifies, and tells the checksum |
 //! | `normal 2/20 3 CHANGE` | a member's message number 3 |
@@ -24,11 +25,11 @@
 //! | `db NAME = OTHER`, `db NAME CHANGE` | a copy of a database, a change of it |
 //! | `tree` | shows our tree |
 
-use pmxcfs::dcdb::wire::{Request, decode_update, encode_update};
+use pmxcfs::dcdb::wire::{Request, decode_updates, encode_update};
 use pmxcfs::dcdb::{Dcdb, DcdbEffect, wire as dcdb_wire};
 use pmxcfs::dfsm::wire::{Base, Epoch, Extension, MemberId, Message, Normal, Sync, SyncKind};
-use pmxcfs::dfsm::{App, Dfsm, Effect, Event, Now, Purpose, Ticket};
-use pmxcfs::memdb::{Change, Index, Limits, MemDb, Stamp, WriteAt};
+use pmxcfs::dfsm::{App, Dfsm, Effect, Event, Now, Pieces, Purpose, Ticket};
+use pmxcfs::memdb::{Change, Index, Limits, MemDb, Row, Stamp, WriteAt};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 use std::fs;
@@ -107,6 +108,16 @@ impl Stage {
         }
     }
 
+    /// Each entry of a database as an update has it.
+    fn updates(&mut self, name: &str) -> Vec<Vec<u8>> {
+        let update = |entry| {
+            let mut payload = Pieces::default();
+            encode_update(entry, &mut payload);
+            payload.to_vec()
+        };
+        self.db(name).all_entries().map(update).collect()
+    }
+
     fn show(&mut self, line: &str) {
         writeln!(self.shown, "{line}").expect("a String");
     }
@@ -153,7 +164,7 @@ impl Stage {
             }
             ["state", from, name] => {
                 let index = self.db(name).index().encode();
-                self.deliver_sync(from, SyncKind::State, dcdb_wire::APPEND, &index);
+                self.deliver_sync(from, SyncKind::State, dcdb_wire::UNDERSTOOD, &index);
             }
             // A stock node's has no extension.
             ["stock-state", from, name] => {
@@ -161,11 +172,13 @@ impl Stage {
                 self.deliver_sync(from, SyncKind::State, Extension::default(), &index);
             }
             ["updates", from, name] => {
-                let updates: Vec<_> = self.db(name).all_entries().map(encode_update).collect();
-                for (head, body) in updates {
-                    let body = body.map_or_else(Vec::new, |body| body.to_vec());
-                    self.deliver_sync(from, SyncKind::Update, Extension::default(), &[head, body].concat());
+                for update in self.updates(name) {
+                    self.deliver_sync(from, SyncKind::Update, Extension::default(), &update);
                 }
+            }
+            ["packed-updates", from, name] => {
+                let updates = self.updates(name).concat();
+                self.deliver_sync(from, SyncKind::Update, Extension::default(), &updates);
             }
             ["complete", from] => {
                 self.deliver_sync(from, SyncKind::UpdateComplete, Extension::default(), &[])
@@ -316,8 +329,12 @@ fn describe(bytes: &[u8]) -> String {
                     format!("state: version {}, {} entries", index.version, index.entries.len())
                 }
                 SyncKind::Update => {
-                    let row = decode_update(sync.payload).expect("is an entry");
-                    format!("update: inode {} {:?}", row.inode, String::from_utf8_lossy(&row.name))
+                    let mut entries = Vec::new();
+                    let entry = |row: Row| {
+                        entries.push(format!("inode {} {:?}", row.inode, String::from_utf8_lossy(&row.name)));
+                    };
+                    decode_updates(sync.payload, entry).expect("are entries");
+                    format!("update: {}", entries.join(", "))
                 }
                 SyncKind::UpdateComplete => "update complete".to_owned(),
                 SyncKind::VerifyRequest => {

@@ -4,6 +4,7 @@
 
 use super::connect::Retry;
 use super::cpg::{Connection, Report, Sent};
+use super::in_flight::InFlight;
 use crate::cfs::GroupReport;
 use crate::dfsm::wire::Epoch;
 use crate::dfsm::{Abandoned, App, Dfsm, Effect, Event, Frame, Level, Mode, Now, Ticket};
@@ -16,9 +17,6 @@ use std::time::Duration;
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two tries to send.
 const SEND_INTERVAL: Duration = Duration::from_millis(5);
-/// Messages sent that have not come back. The library's call to send rings a bell, in a loop without end
-/// while corosync stands still and its bell is full, which is after some 270 of them.
-const IN_FLIGHT_MAX: usize = 128;
 
 /// Reports taken by one dispatch, so that neither group keeps the other waiting.
 pub(super) const REPORTS_AT_ONCE: usize = 64;
@@ -49,8 +47,7 @@ pub(super) struct Group<A: App> {
     outgoing: VecDeque<Frame>,
     /// When the first was refused first.
     refused_since: Option<Duration>,
-    /// How many were sent and have not come back.
-    in_flight: usize,
+    in_flight: InFlight,
     /// What was reported last.
     told: Option<Gist>,
 }
@@ -92,7 +89,7 @@ impl<A: App> Group<A> {
             retry: Retry::default(),
             outgoing: VecDeque::new(),
             refused_since: None,
-            in_flight: 0,
+            in_flight: InFlight::default(),
             told: None,
         }
     }
@@ -164,14 +161,14 @@ impl<A: App> Group<A> {
         match report {
             Report::Deliver { from, bytes } => {
                 if from == local {
-                    self.in_flight = self.in_flight.saturating_sub(1);
+                    self.in_flight.back(bytes.len());
                 }
                 host.report().delivered.one();
                 self.handle(host, Event::Deliver { from, bytes: &bytes }, now);
             }
             Report::Confchg { members, joined } => {
                 // What did not come back until now might never.
-                self.in_flight = 0;
+                self.in_flight = InFlight::default();
                 self.handle(host, Event::Confchg { members: &members, joined }, now);
             }
         }
@@ -314,13 +311,14 @@ impl<A: App> Group<A> {
         while let (Some(frame), Some(connection), Membership::In) =
             (self.outgoing.front(), &self.connection, self.membership)
         {
-            if self.in_flight >= IN_FLIGHT_MAX {
+            let len = frame.bytes.len();
+            if !self.in_flight.has_room(len) {
                 break;
             }
             match connection.send(&frame.to_vec()).map_err(Unsent::Failed)? {
                 Sent::Yes => {
                     self.refused_since = None;
-                    self.in_flight += 1;
+                    self.in_flight.sent(len);
                     host.report().sent.one();
                     self.outgoing.pop_front();
                 }
@@ -345,7 +343,7 @@ impl<A: App> Group<A> {
     fn forget_outgoing(&mut self) {
         self.outgoing.clear();
         self.refused_since = None;
-        self.in_flight = 0;
+        self.in_flight = InFlight::default();
     }
 
     /// The connection is gone, and with it the membership.

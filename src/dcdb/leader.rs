@@ -1,9 +1,13 @@
 //! After a membership change: whose database counts, who has it already, and what the others lack.
 
 use super::{Dcdb, wire};
-use crate::dfsm::{Leave, Member, MemberId, Port};
+use crate::dfsm::{Leave, Member, MemberId, Pieces, Port};
 use crate::memdb::{Index, Inode, MemDb};
 use std::collections::BTreeSet;
+
+/// Bytes of entries in one update, unless a single one has more. What corosync sends at once is not
+/// longer than 64 KiB.
+const PACK_BYTES: usize = 60 << 10;
 
 /// Marks who is synced; when this node leads, sends what the others lack. Returns the leader
 /// and its index.
@@ -55,7 +59,8 @@ fn select_leader(indexes: &[Index]) -> Option<usize> {
     leader.map(|(at, _)| at)
 }
 
-/// Sends every entry that any other member lacks or has differently.
+/// Sends every entry that any other member lacks or has differently: each in a message of its own, or
+/// as many in one as fit where all members understand that.
 fn send_updates(
     store: &MemDb,
     own: &Index,
@@ -63,14 +68,21 @@ fn send_updates(
     port: &mut Port<'_, Dcdb>,
 ) -> Result<(), Leave> {
     let wanted: BTreeSet<Inode> = others.iter().flat_map(|other| lacking(own, other)).collect();
+    let most = if port.common().has(wire::PACKED) { PACK_BYTES } else { 0 };
     port.info("start sending inode updates");
+    let mut payload = Pieces::default();
     for inode in &wanted {
         let Some(entry) = store.get(*inode) else {
             port.critical(format!("inode {inode} is in our index but not in the tree"));
             return Err(Leave);
         };
-        let (head, body) = wire::encode_update(entry);
-        port.send_update(&head, body);
+        if !payload.is_empty() && payload.len() + wire::update_len(entry) > most {
+            port.send_update(std::mem::take(&mut payload));
+        }
+        wire::encode_update(entry, &mut payload);
+    }
+    if !payload.is_empty() {
+        port.send_update(payload);
     }
     port.info(format!("sent all ({}) updates", wanted.len()));
     port.send_update_complete();

@@ -4,24 +4,28 @@
 //! Bytes may be anything. Stock's rules decide what is malformed (the node leaves and syncs again)
 //! and what is merely refused; where stock would read out of bounds, a message is malformed.
 
+mod updates;
+
+pub use updates::{UPDATE_HEAD, decode_update, decode_updates, encode_update, update_len};
+
 use crate::dfsm::Outgoing;
 use crate::dfsm::wire::{Extension, take};
-use crate::memdb::{Change, Entry, Row, TreePath, WriteAt};
+use crate::memdb::{Change, TreePath, WriteAt};
 use std::sync::Arc;
 
 /// On a state: its sender understands appends. On a write: it is one, see [`Request::Append`].
 pub const APPEND: Extension = Extension(1);
 
+/// On a state: its sender understands updates with several entries, one after the other.
+pub const PACKED: Extension = Extension(2);
+
+/// On our states.
+pub const UNDERSTOOD: Extension = Extension(APPEND.0 | PACKED.0);
+
 /// Bytes before the strings of a change.
 pub const CHANGE_HEAD: usize = 20;
 /// Bytes before the path of an unlock.
 pub const UNLOCK_HEAD: usize = 32;
-/// Bytes before the name of an update.
-pub const UPDATE_HEAD: usize = 41;
-
-/// Type of an entry on the wire: a directory or a file.
-const DIRECTORY: u8 = 4;
-const FILE: u8 = 8;
 
 /// What a normal message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,61 +263,6 @@ fn encode_unlock(path: &TreePath, checksum: &[u8; 32]) -> Vec<u8> {
     [checksum.as_slice(), path.as_bytes(), b"\0"].concat()
 }
 
-/// Reads the payload of an update: an entry as the leader has it. The root comes as inode 0 with
-/// the empty name.
-pub fn decode_update(payload: &[u8]) -> Result<Row, PayloadError> {
-    let short = PayloadError::Short { len: payload.len(), least: UPDATE_HEAD };
-    let head = payload.split_at_checked(UPDATE_HEAD);
-    let (mut head, rest) = head.ok_or(short)?;
-    let [parent, inode, version] = take_longs(&mut head).ok_or(short)?;
-    let [writer, mtime, size, name_len] = take_numbers(&mut head).ok_or(short)?;
-    let [kind] = take(&mut head).ok_or(short)?;
-    if kind != FILE && kind != DIRECTORY {
-        return Err(PayloadError::Kind(kind));
-    }
-    let told = u64::from(size) + u64::from(name_len);
-    let lengths = PayloadError::Length { len: payload.len(), told: told + UPDATE_HEAD as u64 };
-    if rest.len() as u64 != told {
-        return Err(lengths);
-    }
-    let (name, data) = rest.split_at_checked(name_len as usize).ok_or(lengths)?;
-    let name = name.split_last().filter(|(last, _)| **last == 0);
-    let (_, name) = name.ok_or(PayloadError::Unterminated)?;
-    if name.contains(&0) {
-        return Err(PayloadError::Name);
-    }
-    if kind == DIRECTORY && !data.is_empty() {
-        return Err(PayloadError::DirectoryWithData);
-    }
-    let data = (!data.is_empty()).then(|| Arc::new(data.to_vec()));
-    Ok(Row { inode, parent, version, writer, mtime, kind, name: name.into(), data })
-}
-
-fn take_longs<const N: usize>(rest: &mut &[u8]) -> Option<[u64; N]> {
-    let mut numbers = [0; N];
-    for number in &mut numbers {
-        *number = u64::from_le_bytes(take(rest)?);
-    }
-    Some(numbers)
-}
-
-/// Lays out the payload of an update, in two parts: the contents are not copied.
-pub fn encode_update(entry: &Entry) -> (Vec<u8>, Option<Arc<Vec<u8>>>) {
-    let data = entry.content().filter(|content| !content.is_empty()).cloned();
-    let mut head = Vec::with_capacity(UPDATE_HEAD + entry.name.len() + 1);
-    for number in [entry.parent, entry.inode, entry.version] {
-        head.extend_from_slice(&number.to_le_bytes());
-    }
-    let name_len = saturate(entry.name.len() as u64 + 1);
-    for number in [entry.writer, entry.mtime, saturate(entry.size()), name_len] {
-        head.extend_from_slice(&number.to_le_bytes());
-    }
-    head.push(entry.kind());
-    head.extend_from_slice(&entry.name);
-    head.push(0);
-    (head, data)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,39 +337,5 @@ mod tests {
         payload.resize(24, 0);
         let told = 3 * u64::from(u32::MAX) - u64::from(u32::MAX) + 20;
         assert_eq!(Request::decode(1, Extension(0), &payload), Err(PayloadError::Length { len: 24, told }));
-    }
-
-    #[test]
-    fn hostile_updates() {
-        let mut db = crate::memdb::MemDb::new();
-        let stamp = crate::memdb::Stamp { writer: 1, time: 2 };
-        let change = Change::Create { path: "name".into() };
-        let inode = db
-            .apply(change, stamp, crate::memdb::Limits::Agreed, std::time::Duration::ZERO)
-            .expect("applies")
-            .inode;
-        let (head, body) = encode_update(db.get(inode).expect("made"));
-        assert_eq!(body, None);
-        for len in 0..head.len() {
-            assert!(decode_update(&head[..len]).is_err(), "{len} bytes");
-        }
-        let row = decode_update(&head).expect("whole");
-        assert_eq!((row.inode, row.parent, &*row.name, row.data), (2, 0, &b"name"[..], None));
-        let with = |at: usize, value: u8| {
-            let mut bad = head.clone();
-            bad[at] = value;
-            decode_update(&bad)
-        };
-        assert_eq!(with(40, 10), Err(PayloadError::Kind(10)));
-        assert_eq!(with(42, 0), Err(PayloadError::Name));
-        assert_eq!(with(45, 1), Err(PayloadError::Unterminated));
-        // namelen 0: stock looks at the byte before the name.
-        let mut nameless = head[..UPDATE_HEAD].to_vec();
-        nameless[36] = 0;
-        assert_eq!(decode_update(&nameless), Err(PayloadError::Unterminated));
-        // A directory with one byte of data in place of one of the name.
-        let mut dir = head.clone();
-        (dir[32], dir[36], dir[40], dir[44]) = (1, 4, 4, 0);
-        assert_eq!(decode_update(&dir), Err(PayloadError::DirectoryWithData));
     }
 }

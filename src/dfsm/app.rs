@@ -2,7 +2,7 @@
 
 use super::members::{Member, Members};
 use super::wire::{Extension, MemberId, SyncKind};
-use super::{Effect, Frame, Level, Now, Sender};
+use super::{Effect, Level, Now, Pieces, Sender};
 use crate::clock::UnixTime;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub trait App: Debug + Sized {
         port: &mut Port<'_, Self>,
     ) -> Result<(), Leave>;
 
-    /// One thing that this node lacks.
+    /// Something that this node lacks.
     fn process_update(&mut self, payload: &[u8], port: &mut Port<'_, Self>) -> Result<(), Leave>;
 
     /// All updates are there.
@@ -168,10 +168,11 @@ impl<A: App> Port<'_, A> {
         self.out.push(Effect::Send(frame));
     }
 
-    /// Sends one thing that some member lacks.
-    pub fn send_update(&mut self, head: &[u8], body: Option<Arc<Vec<u8>>>) {
-        let frame = self.sender.sync(self.now, SyncKind::Update, Extension::default(), head);
-        self.out.push(Effect::Send(Frame { body, ..frame }));
+    /// Sends what some member lacks, or a part of it.
+    pub fn send_update(&mut self, payload: Pieces) {
+        let mut frame = self.sender.sync(self.now, SyncKind::Update, Extension::default(), &[]);
+        frame.bytes.append(payload);
+        self.out.push(Effect::Send(frame));
     }
 
     /// Says that no more updates follow.

@@ -135,7 +135,7 @@ impl<'a, A: App> Turn<'a, A> {
         for message in self.dfsm.queue.take() {
             if message.from == local {
                 let purpose = Purpose::Normal(message.count);
-                self.out.push(Effect::Send(Frame { purpose, head: message.bytes, body: None }));
+                self.out.push(Effect::Send(Frame { purpose, bytes: message.bytes.into() }));
             }
         }
     }

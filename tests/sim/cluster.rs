@@ -93,6 +93,7 @@ impl Cluster {
         world.send_failures = if forks_allowed && rng.one_in(4) { 300 } else { 0 };
         world.late_quorum = faults.lag && rng.one_in(3);
         world.hostile = hostile;
+        world.first_is_older = plan.seed % 2 == 0;
         // Who learns late that it has no quorum may acknowledge what nobody else ever gets.
         let promises = !world.late_quorum && !hostile;
         let first = workload::first_database(count);

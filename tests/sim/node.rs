@@ -3,8 +3,9 @@
 
 use crate::corosync::{Corosync, Group, Item, NodeId};
 use crate::rng::Rng;
-use pmxcfs::dcdb::{Dcdb, DcdbEffect, Outcome, wire::Request};
-use pmxcfs::dfsm::wire::{Epoch, Message, SyncKind};
+use pmxcfs::dcdb::wire::{self as dcdb_wire, Request};
+use pmxcfs::dcdb::{Dcdb, DcdbEffect, Outcome};
+use pmxcfs::dfsm::wire::{Epoch, Extension, Message, SyncKind};
 use pmxcfs::dfsm::{Abandoned, App, Dfsm, Effect, Event, Frame, Level, MemberId, Mode, Now, Purpose, Ticket};
 use pmxcfs::memdb::{Change, Inode, MemDb, Row};
 use pmxcfs::status::{ClusterInfo, ClusterNode, Status};
@@ -118,6 +119,8 @@ pub struct World {
     pub late_quorum: bool,
     /// Messages are damaged: they are kept for that.
     pub hostile: bool,
+    /// The first node does not know of updates with several entries, so nobody sends them while it is a member.
+    pub first_is_older: bool,
     /// What was sent last, when messages are damaged.
     pub recent: Vec<(Group, Vec<u8>)>,
     /// One in so many messages cannot be sent; 0 for none.
@@ -140,6 +143,7 @@ impl World {
             asked: Vec::new(),
             late_quorum: false,
             hostile: false,
+            first_is_older: false,
             recent: Vec::new(),
             send_failures: 0,
             next_pid: 1000,
@@ -191,8 +195,12 @@ impl Node {
         let node = |id| ClusterNode { id, name: name(id), votes: 1 };
         let nodes = (1..=world.nodes).map(node).collect();
         status.set_cluster(ClusterInfo { name: "sim".into(), config_version: 1, nodes });
-        let mut app =
-            if self.bug == Some(Bug::PlainAppend) { Dcdb::without_extensions() } else { Dcdb::new() };
+        let understood = match self.bug {
+            Some(Bug::PlainAppend) => Extension::default(),
+            _ if self.id == 1 && world.first_is_older => dcdb_wire::APPEND,
+            _ => dcdb_wire::UNDERSTOOD,
+        };
+        let mut app = Dcdb::understanding(understood);
         app.set_quorate(world.corosync.process_started(self.id));
         self.process = Some(Process {
             id,
@@ -378,7 +386,7 @@ impl Node {
         for effect in effects {
             match effect {
                 Effect::Send(frame) => {
-                    let keeps = self.bug == Some(Bug::KeepsStatus) && self.id == 1 && frame.head[0] == 0;
+                    let keeps = self.bug == Some(Bug::KeepsStatus) && self.id == 1 && frame.to_vec()[0] == 0;
                     if !keeps {
                         world.send(Group::Status, self.running().id, frame.to_vec());
                     }

@@ -16,9 +16,13 @@ const CONFIG_8: &str = "IPC config of 2 KiB, 8 clients at once";
 const CONNECT_SHARE: &str = "IPC connect+disconnect, libpmxcfs / libqb";
 const VERSION_SHARE: &str = "IPC version, libpmxcfs / libqb";
 const CONFIG_SHARE: &str = "IPC config of 2 KiB, libpmxcfs / libqb";
+const LONG_SHARE: &str = "IPC config of 128 KiB, libpmxcfs / libqb";
+
+/// Far more than an answer that every connection has memory for.
+const LONG: usize = 128 << 10;
 
 pub fn run(bench: &mut Bench) -> Outcome<()> {
-    let shares = [CONNECT_SHARE, VERSION_SHARE, CONFIG_SHARE];
+    let shares = [CONNECT_SHARE, VERSION_SHARE, CONFIG_SHARE, LONG_SHARE];
     let all = [&[CONNECT, VERSION, CONFIG, VERSION_NATIVE, VERSION_8, CONFIG_8][..], &shares].concat();
     if !bench.wants(&all) {
         return Ok(());
@@ -28,6 +32,7 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
         bench.start("ipc", |path| database::with_guests(path, database::ALONE, crate::daemon::NODE, 100))?;
     for daemon in &daemons {
         daemon.inside(|| Ok(fs::write("config", [b'x'; 2048])?))?;
+        daemon.inside(|| Ok(fs::write("long", vec![b'x'; LONG])?))?;
     }
     let version = Request { id: client::GET_FS_VERSION, body: b"", answer_min: 100 };
     let config = Request { id: client::GET_CONFIG, body: b"config\0", answer_min: 2048 };
@@ -63,7 +68,8 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
         let times = [own.time_connect(connects)?, libqb.time_connect(connects)?];
         Ok(times[0].as_secs_f64() / times[1].as_secs_f64())
     });
-    for (load, request) in [(VERSION_SHARE, &version), (CONFIG_SHARE, &config)] {
+    let long = Request { id: client::GET_CONFIG, body: b"long\0", answer_min: LONG };
+    for (load, request) in [(VERSION_SHARE, &version), (CONFIG_SHARE, &config), (LONG_SHARE, &long)] {
         bench.row(load, Unit::Share, Goal::AtMost(1.0), ours, |daemon, _| {
             let times: Outcome<Vec<f64>> = pair(daemon)?
                 .into_iter()

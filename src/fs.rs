@@ -13,6 +13,7 @@ mod fixture;
 mod handles;
 mod incarnations;
 mod ino;
+mod known;
 mod listing;
 pub(crate) mod mode;
 pub(crate) mod plug;
@@ -35,6 +36,7 @@ use crate::memdb::{BLOCK_SIZE, BLOCKS, Entry, FILES, Inode, ROOT};
 use handles::{Handles, Removed};
 use incarnations::Incarnations;
 use ino::Target;
+use known::Known;
 use mode::Class;
 use plug::{Plug, Plugs};
 use std::ops::{Deref, Range};
@@ -54,6 +56,7 @@ pub struct Fs {
     /// Shared with the database, which tells it of removals.
     handles: Arc<Handles>,
     incarnations: Incarnations,
+    known: Known,
 }
 
 /// An opened file.
@@ -115,7 +118,7 @@ impl Fs {
             }
         }));
         let plugs = Plugs::new(&cfs.node.name);
-        Arc::new(Self { cfs, plugs, handles, incarnations: Incarnations::default() })
+        Arc::new(Self { cfs, plugs, handles, incarnations: Incarnations::default(), known: Known::default() })
     }
 
     /// What the kernel asks for is counted here.
@@ -134,6 +137,8 @@ impl Fs {
         check_name(name)?;
         let parent = entry_target(parent).ok_or(FsError::NotDirectory)?;
         let tree = self.cfs.db.read();
+        // That there is none is told too.
+        self.known.note_name(ino::of_entry(parent), name);
         let entry = tree.lookup(parent, name).ok_or(FsError::NotFound)?;
         Ok(self.attr_of(entry, mode::class_of(&tree, entry)))
     }
@@ -256,6 +261,7 @@ impl Fs {
         Some(self.attr_of(entry, mode::class_of(&tree, entry)))
     }
 
+    /// For the kernel; the tree is locked.
     fn attr_of(&self, entry: &Entry, class: Class) -> Attr {
         let quorate = self.cfs.is_quorate();
         let (kind, permissions, links, mtime) = match (entry.inode, entry.is_dir()) {
@@ -265,6 +271,7 @@ impl Fs {
             (_, false) => (Kind::File, mode::file(class, quorate), 1, entry.mtime),
         };
         let ino = ino::of_entry(entry.inode);
+        self.known.note_node(ino);
         self.attr(ino, kind, permissions, links, entry.size(), mtime)
     }
 

@@ -90,6 +90,8 @@ impl Fs {
         }
         let listing = {
             let tree = self.cfs.db.read();
+            let directory = ino::of_entry(inode);
+            self.known.note_listing(directory);
             let children = tree.get(inode).ok_or(FsError::NotFound)?;
             let children = children.children().ok_or(FsError::NotDirectory)?;
             // A name that does not fit into an answer would end the listing.
@@ -116,7 +118,10 @@ impl Fs {
     fn listed_attr(&self, tree: &MemDb, dir: Inode, name: &Name, inode: Inode) -> Option<Attr> {
         let entry = tree.get(inode)?;
         let same = entry.parent == dir && entry.name == *name;
-        same.then(|| self.attr_of(entry, mode::class_of(tree, entry)))
+        same.then(|| {
+            self.known.note_name(ino::of_entry(dir), name);
+            self.attr_of(entry, mode::class_of(tree, entry))
+        })
     }
 
     fn parent_attr(&self, inode: Inode) -> Result<Attr, FsError> {

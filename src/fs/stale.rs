@@ -14,6 +14,8 @@ pub enum Stale {
         parent: u64,
         /// The name in it.
         name: Name,
+        /// Whether the kernel may have a listing.
+        is_listed: bool,
     },
     /// The pages of a file, with its attributes. `parent` is its directory, if it is in one.
     Content {
@@ -40,21 +42,28 @@ pub enum Stale {
 }
 
 impl Fs {
-    /// What the kernel must forget after changes that it did not make.
+    /// What the kernel must forget after changes that it did not make, as far as it may know it.
     pub fn stale(&self, touched: &[Touched]) -> Vec<Stale> {
-        touched.iter().map(|touched| self.stale_by(touched)).collect()
+        touched.iter().filter_map(|touched| self.stale_by(touched)).collect()
     }
 
-    fn stale_by(&self, touched: &Touched) -> Stale {
-        match touched {
+    fn stale_by(&self, touched: &Touched) -> Option<Stale> {
+        Some(match touched {
             Touched::Name { parent, name } => {
-                Stale::Name { parent: ino::of_entry(*parent), name: name.clone() }
+                let parent = ino::of_entry(*parent);
+                let is_listed = self.known.has_listing(parent);
+                if !is_listed && !self.known.has_name(parent, name) {
+                    return None;
+                }
+                Stale::Name { parent, name: name.clone(), is_listed }
             }
             Touched::Data { inode } => {
-                Stale::Content { parent: self.parent_ino(*inode), ino: ino::of_entry(*inode) }
+                let ino = self.known_node(*inode)?;
+                Stale::Content { parent: self.parent_ino(*inode), ino }
             }
             Touched::Attributes { inode } => {
-                Stale::Attributes { parent: self.parent_ino(*inode), ino: ino::of_entry(*inode) }
+                let ino = self.known_node(*inode)?;
+                Stale::Attributes { parent: self.parent_ino(*inode), ino }
             }
             Touched::Removed { inode, .. } => {
                 let ino = ino::of_entry(*inode);
@@ -65,7 +74,11 @@ impl Fs {
                 }
                 Stale::Removed { parent, ino }
             }
-        }
+        })
+    }
+
+    fn known_node(&self, inode: Inode) -> Option<u64> {
+        Some(ino::of_entry(inode)).filter(|ino| self.known.has_node(*ino))
     }
 
     /// To be called when the kernel was told of [`Stale::Removed`].
@@ -108,21 +121,47 @@ mod tests {
         let tree = Fixture::new();
         let (dir, file) = (tree.make("d/"), tree.make("d/f"));
         let name = Name::new(b"f").expect("a name");
+        tree.fs.lookup(ROOT_INO, b"d").expect("there");
+        tree.fs.lookup(dir, b"f").expect("there");
+        tree.fs.known.note_node(999);
         let touched = [
-            Touched::Name { parent: 0, name: name.clone() },
+            Touched::Name { parent: dir, name: name.clone() },
             Touched::Data { inode: file },
             Touched::Attributes { inode: dir },
             Touched::Data { inode: 999 },
             removed(999),
         ];
         let expected = [
-            Stale::Name { parent: ROOT_INO, name },
+            Stale::Name { parent: dir, name, is_listed: false },
             Stale::Content { parent: Some(dir), ino: file },
             Stale::Attributes { parent: Some(ROOT_INO), ino: dir },
             Stale::Content { parent: None, ino: 999 },
             Stale::Removed { parent: None, ino: 999 },
         ];
         assert_eq!(tree.fs.stale(&touched), expected);
+    }
+
+    #[test]
+    fn what_the_kernel_was_never_told_it_need_not_forget() {
+        let tree = Fixture::new();
+        let (dir, file) = (tree.make("d/"), tree.make("d/f"));
+        let named = |name: &[u8]| Touched::Name { parent: dir, name: Name::new(name).expect("a name") };
+        let touched =
+            [named(b"f"), named(b"new"), Touched::Data { inode: file }, Touched::Attributes { inode: file }];
+        assert_eq!(tree.fs.stale(&touched), []);
+        // A name that is not there is something to know, too.
+        tree.fs.lookup(dir, b"new").expect_err("not there");
+        let name = Name::new(b"new").expect("a name");
+        assert_eq!(tree.fs.stale(&touched), [Stale::Name { parent: dir, name, is_listed: false }]);
+        // A listing lacks the names of others.
+        let handle = tree.fs.opendir(dir).expect("there");
+        tree.fs.readdir(dir, handle, 0, |_| false).expect("listed");
+        let stale = tree.fs.stale(&touched);
+        assert_eq!(stale.len(), touched.len(), "{stale:?}");
+        let other = tree.fs.stale(&[named(b"other")]);
+        assert!(matches!(other.as_slice(), [Stale::Name { is_listed: true, .. }]), "{other:?}");
+        // What was removed is told always: somebody may wait for it here.
+        assert_eq!(tree.fs.stale(&[removed(777)]).len(), 1);
     }
 
     #[test]

@@ -124,6 +124,10 @@ impl Invalidate {
     }
 
     fn push(&self, jobs: impl IntoIterator<Item = Job>) {
+        let mut jobs = jobs.into_iter().peekable();
+        if jobs.peek().is_none() {
+            return;
+        }
         let mut queue = self.shared.queue();
         for job in jobs {
             if !queue.stopped && queue.queued.insert(job.clone()) {
@@ -161,10 +165,12 @@ impl Shared {
 
     fn tell(&self, job: Job) {
         match job {
-            Job::Stale(Stale::Name { parent, name }) => {
+            Job::Stale(Stale::Name { parent, name, is_listed }) => {
                 self.entry(parent, &name);
                 // A name that the kernel never looked up may be missing from a listing it has.
-                self.content(parent);
+                if is_listed {
+                    self.content(parent);
+                }
             }
             Job::Stale(Stale::Content { parent, ino }) => {
                 self.wait_for_lookups(parent);

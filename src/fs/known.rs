@@ -1,0 +1,113 @@
+//! What the kernel was told of: names, nodes and listings. What it was never told of, it need not be told to
+//! forget; on a node where nothing of a directory is in use the changes of others then cost nothing.
+//!
+//! It is a filter: it never denies what the kernel knows, but may take for known what it does not, more often
+//! the more there is, as nothing is ever taken out (the kernel does not tell when it drops a name that is not
+//! there). Whoever answers the kernel notes what it says under the lock of the tree by which it read it: a
+//! change comes after that, and finds it noted, or before it, and is in what was read.
+
+use super::ROOT_INO;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bits of the filter, 256 KiB of them: a node looks up some thousand new names a day, most of them temporary.
+const BITS: u64 = 1 << 21;
+
+/// The filter.
+#[derive(Debug)]
+pub(super) struct Known {
+    words: Box<[AtomicU64]>,
+}
+
+#[derive(Hash)]
+enum Item<'a> {
+    Name(u64, &'a [u8]),
+    Node(u64),
+    Listing(u64),
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { words: (0..BITS / 64).map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
+impl Known {
+    /// The kernel is told what this name in a directory means, or that there is none.
+    pub(super) fn note_name(&self, parent: u64, name: &[u8]) {
+        self.note(&Item::Name(parent, name));
+    }
+
+    /// The kernel is told the attributes of a node.
+    pub(super) fn note_node(&self, ino: u64) {
+        self.note(&Item::Node(ino));
+    }
+
+    /// The kernel is told the names in a directory.
+    pub(super) fn note_listing(&self, directory: u64) {
+        self.note(&Item::Listing(directory));
+    }
+
+    /// Whether the kernel may know what this name means.
+    pub(super) fn has_name(&self, parent: u64, name: &[u8]) -> bool {
+        self.has(&Item::Name(parent, name))
+    }
+
+    /// Whether the kernel may know attributes or contents of a node.
+    pub(super) fn has_node(&self, ino: u64) -> bool {
+        ino == ROOT_INO || self.has(&Item::Node(ino))
+    }
+
+    /// Whether the kernel may know what is in a directory.
+    pub(super) fn has_listing(&self, directory: u64) -> bool {
+        self.has(&Item::Listing(directory))
+    }
+
+    fn note(&self, item: &Item<'_>) {
+        if let Some((word, bit)) = self.place(item) {
+            // Most often it is there: then the word need not be taken from the other processors.
+            if word.load(Ordering::Relaxed) & bit == 0 {
+                word.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn has(&self, item: &Item<'_>) -> bool {
+        self.place(item).is_none_or(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
+    }
+
+    fn place(&self, item: &Item<'_>) -> Option<(&AtomicU64, u64)> {
+        let mut hasher = DefaultHasher::new();
+        item.hash(&mut hasher);
+        let at = hasher.finish() % BITS;
+        let word = self.words.get(usize::try_from(at / 64).ok()?)?;
+        Some((word, 1 << (at % 64)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_is_known() {
+        let known = Known::default();
+        for number in 0..20_000 {
+            let name = format!("name {number}");
+            known.note_name(number % 7, name.as_bytes());
+            known.note_node(number);
+            known.note_listing(number);
+            assert!(known.has_name(number % 7, name.as_bytes()));
+            assert!(known.has_node(number) && known.has_listing(number));
+        }
+    }
+
+    #[test]
+    fn most_of_what_was_not_noted_is_not() {
+        let known = Known::default();
+        (0..20_000).for_each(|number| known.note_node(number));
+        let taken_for_known = (20_000..40_000).filter(|number| known.has_node(*number)).count();
+        assert!(taken_for_known < 400, "{taken_for_known} of 20000");
+        assert!(!known.has_listing(5) && !known.has_name(5, b"x") && known.has_node(ROOT_INO));
+    }
+}

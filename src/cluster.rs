@@ -18,6 +18,7 @@ mod member;
 mod node_list;
 mod quorum;
 mod service;
+mod trim;
 mod wait;
 
 pub use hosts::Changed;

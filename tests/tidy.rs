@@ -8,8 +8,14 @@ use std::path::{Path, PathBuf};
 const CORE: &[&str] = &["memdb", "status", "dfsm", "dcdb", "status_group"];
 
 /// The only files with unsafe code: where another language's memory or calls begin.
-const UNSAFE_CORNERS: &[&str] =
-    &["src/ipc/qb/", "src/rrd/librrd.rs", "src/cluster/wait.rs", "capi/src/", "qb-compat/src/"];
+const UNSAFE_CORNERS: &[&str] = &[
+    "src/ipc/qb/",
+    "src/rrd/librrd.rs",
+    "src/cluster/trim.rs",
+    "src/cluster/wait.rs",
+    "capi/src/",
+    "qb-compat/src/",
+];
 
 /// Longest file and longest function, in lines.
 const FILE_LINES_MAX: usize = 800;

@@ -48,6 +48,8 @@ pub(super) struct Group<A: App> {
     /// When the first was refused first.
     refused_since: Option<Duration>,
     in_flight: InFlight,
+    /// A round of synchronisation began, and some member has not got all that it lacked.
+    in_round: bool,
     /// What was reported last.
     told: Option<Gist>,
 }
@@ -90,6 +92,7 @@ impl<A: App> Group<A> {
             outgoing: VecDeque::new(),
             refused_since: None,
             in_flight: InFlight::default(),
+            in_round: false,
             told: None,
         }
     }
@@ -267,7 +270,18 @@ impl<A: App> Group<A> {
         }
     }
 
+    /// Whether a round of synchronisation is over, for all members; once for each.
+    pub(super) fn round_ended(&mut self) -> bool {
+        let is_over = self.in_round && self.dfsm.members().iter().all(|member| member.synced);
+        if is_over {
+            self.in_round = false;
+            self.outgoing.shrink_to_fit();
+        }
+        is_over
+    }
+
     fn mode_changed(&mut self, mode: Mode) {
+        self.in_round |= mode == Mode::StartSync;
         if !mode.is_error() {
             return;
         }

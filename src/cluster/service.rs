@@ -7,6 +7,7 @@ use super::group::{Group, REPORTS_AT_ONCE};
 use super::hosts::{Changed, NodeStatus, Tree};
 use super::inbox::{Command, Inbox};
 use super::member::{self, Member};
+use super::trim::give_memory_back;
 use super::wait::wait;
 use super::{cmap, quorum};
 use crate::cfs::{Cfs, Event as CfsEvent, News};
@@ -183,6 +184,9 @@ impl Loop {
             self.with_member(|member| member.group.work(&mut member.tree, now));
             self.status_group.work(&mut self.status, now);
             self.check_database(now);
+            if self.with_member(|member| member.group.round_ended()) {
+                give_memory_back();
+            }
             let ready = self.wait();
             if ready.bell && !self.serve_callers() {
                 break;

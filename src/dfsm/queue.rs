@@ -9,6 +9,8 @@ pub(super) struct Queued {
     pub(super) from: MemberId,
     pub(super) count: u64,
     pub(super) bytes: Vec<u8>,
+    /// Others had it who are no members any more: they may have applied it.
+    pub(super) is_shared: bool,
 }
 
 /// Both queues.
@@ -31,6 +33,11 @@ impl Queue {
     /// Adds a message in the order of arrival.
     pub(super) fn push_synced(&mut self, message: Queued) {
         self.synced.push_back(message);
+    }
+
+    /// Somebody who had all that is queued is no member any more.
+    pub(super) fn parted(&mut self) {
+        self.messages.iter_mut().for_each(|queued| queued.is_shared = true);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -70,7 +77,7 @@ mod tests {
         let mut queue = Queue::default();
         for (node, count) in [(2, 5), (1, 5), (3, 4), (1, 6), (2, 4)] {
             let from = MemberId { node, pid: 1 };
-            queue.push(Queued { from, count, bytes: Vec::new() });
+            queue.push(Queued { from, count, bytes: Vec::new(), is_shared: false });
         }
         let order: Vec<_> = queue.take().iter().map(|queued| (queued.count, queued.from.node)).collect();
         assert_eq!(order, [(4, 3), (4, 2), (5, 2), (5, 1), (6, 1)]);

@@ -87,6 +87,9 @@ impl<'a, A: App> Turn<'a, A> {
             }
             return;
         }
+        if dfsm.members.iter().any(|member| !ids.contains(&member.id)) {
+            dfsm.queue.parted();
+        }
         dfsm.members = Members::new(ids, dfsm.sender.local);
         dfsm.common = dfsm.app.extension();
         let is_member = dfsm.members.local().is_some();
@@ -130,12 +133,19 @@ impl<'a, A: App> Turn<'a, A> {
         Ok(())
     }
 
+    /// Not what a part of the cluster had that this node was cut off from. There it may have been applied,
+    /// and would be once more: stock sends it all the same.
     fn resend_queue(&mut self) {
         let local = self.dfsm.sender.local;
         for message in self.dfsm.queue.take() {
-            if message.from == local {
+            if message.from != local {
+                continue;
+            }
+            if !message.is_shared {
                 let purpose = Purpose::Normal(message.count);
                 self.out.push(Effect::Send(Frame { purpose, bytes: message.bytes.into() }));
+            } else if let Some(ticket) = self.dfsm.waiting.take(message.count) {
+                self.answer(ticket, Err(Abandoned::Parted));
             }
         }
     }
@@ -175,7 +185,7 @@ impl<'a, A: App> Turn<'a, A> {
             self.critical(format!("received message from non-member {from}"));
             return Err(Leave);
         }
-        let queued = Queued { from, count: message.count, bytes: bytes.to_vec() };
+        let queued = Queued { from, count: message.count, bytes: bytes.to_vec(), is_shared: false };
         if self.dfsm.mode == Mode::Update {
             // Synced members apply it now, whoever it is from.
             self.dfsm.queue.push_synced(queued);

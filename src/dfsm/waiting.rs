@@ -15,6 +15,8 @@ pub enum Abandoned {
     NotMember,
     #[error("the cluster's group was left before the change came back")]
     Left,
+    #[error("the cluster split while the change was under way; it may have been made")]
+    Parted,
     #[error("the change could not be sent to the cluster")]
     SendFailed,
     #[error("the cluster did not answer in time")]

@@ -39,7 +39,7 @@ impl ToErrno for crate::dcdb::Refused {
 impl ToErrno for crate::dfsm::Abandoned {
     fn to_errno(&self) -> i32 {
         match self {
-            Self::NotMember | Self::Left | Self::SendFailed => libc::EBUSY,
+            Self::NotMember | Self::Left | Self::Parted | Self::SendFailed => libc::EBUSY,
             Self::Late => libc::ETIMEDOUT,
         }
     }
@@ -233,6 +233,7 @@ mod tests {
         assert_eq!(Refused::Malformed.to_errno(), libc::EPERM);
         assert_eq!(Abandoned::NotMember.to_errno(), libc::EBUSY);
         assert_eq!(Abandoned::Left.to_errno(), libc::EBUSY);
+        assert_eq!(Abandoned::Parted.to_errno(), libc::EBUSY);
         assert_eq!(Abandoned::SendFailed.to_errno(), libc::EBUSY);
         assert_eq!(Abandoned::Late.to_errno(), libc::ETIMEDOUT);
     }

@@ -26,7 +26,7 @@ pub fn decode_update(payload: &[u8]) -> Result<Row, PayloadError> {
     Err(PayloadError::Length { len: payload.len(), told })
 }
 
-/// Reads the payload of an update where all members understand [`PACKED`]: one entry or more.
+/// Reads the payload of an update where all members understand [`super::PACKED`]: one entry or more.
 pub fn decode_updates(payload: &[u8], mut take: impl FnMut(Row)) -> Result<(), PayloadError> {
     let mut rest = payload;
     loop {

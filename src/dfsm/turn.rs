@@ -137,6 +137,7 @@ impl<'a, A: App> Turn<'a, A> {
     /// and would be once more: stock sends it all the same.
     fn resend_queue(&mut self) {
         let local = self.dfsm.sender.local;
+        let mut in_doubt = 0;
         for message in self.dfsm.queue.take() {
             if message.from != local {
                 continue;
@@ -144,9 +145,15 @@ impl<'a, A: App> Turn<'a, A> {
             if !message.is_shared {
                 let purpose = Purpose::Normal(message.count);
                 self.out.push(Effect::Send(Frame { purpose, bytes: message.bytes.into() }));
-            } else if let Some(ticket) = self.dfsm.waiting.take(message.count) {
+                continue;
+            }
+            in_doubt += 1;
+            if let Some(ticket) = self.dfsm.waiting.take(message.count) {
                 self.answer(ticket, Err(Abandoned::Parted));
             }
+        }
+        if in_doubt > 0 {
+            self.info(format!("{in_doubt} of them are not: who was cut off may have applied them"));
         }
     }
 

@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::counts::Count;
 use crate::dcdb::Refused;
 use crate::dfsm::Abandoned;
-use crate::memdb::{Applied, Change, ChangeError, Limits, LoadError, MemDb, Stamp, TreePath};
+use crate::memdb::{Applied, Change, ChangeError, Inode, Limits, LoadError, MemDb, Stamp, Trace, TreePath};
 use crate::store::{Store, StoreError};
 use commit::Committer;
 use observers::Observers;
@@ -59,6 +59,9 @@ pub enum DbError {
     /// The group did not say what became of the change.
     #[error(transparent)]
     Abandoned(#[from] Abandoned),
+    /// It was made here, but not stored when the tree of another member took the place of this node's.
+    #[error("the cluster's database took the place of this node's, and may not have the change")]
+    Replaced,
 }
 
 /// Why a database cannot be used at all.
@@ -127,6 +130,8 @@ struct Shared {
     committed: AtomicU64,
     /// The last commit failed: what is in the tree is not on disk.
     failed: AtomicBool,
+    /// Which time of another tree taking its place was the last that the log tells of.
+    replaced_told: AtomicU64,
     commits: Count,
     rows: Count,
     bytes: Count,
@@ -154,6 +159,7 @@ impl Db {
             observers: Observers::default(),
             route: OnceLock::new(),
             failed: AtomicBool::new(false),
+            replaced_told: AtomicU64::new(0),
             commits: Count::default(),
             rows: Count::default(),
             bytes: Count::default(),
@@ -210,11 +216,30 @@ impl Db {
     /// Answers when everything that is applied by now is on disk: in this thread, when it already is or
     /// could be stored at once.
     pub fn sync(&self, done: Synced) {
-        let version = self.read().version();
-        if self.shared.committed.load(Ordering::Acquire) >= version {
+        let (version, trace) = {
+            let tree = self.read();
+            (tree.version(), tree.trace())
+        };
+        self.sync_until(version, trace, done);
+    }
+
+    /// The same for one entry alone. Of one that is not there nothing is to be stored.
+    pub fn sync_entry(&self, inode: Inode, done: Synced) {
+        let seen = {
+            let tree = self.read();
+            tree.get(inode).map(|entry| (entry.version, tree.trace_of(inode)))
+        };
+        match seen {
+            Some((version, trace)) => self.sync_until(version, trace, done),
+            None => done(Ok(())),
+        }
+    }
+
+    fn sync_until(&self, version: u64, trace: Trace, done: Synced) {
+        if self.is_stored(version) {
             done(Ok(()));
         } else {
-            self.shared.store_now(done);
+            self.shared.store_now(self.shared.unless_replaced(trace, done));
         }
     }
 

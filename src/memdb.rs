@@ -17,6 +17,7 @@ mod load;
 mod locks;
 mod name;
 mod path;
+mod trace;
 mod update;
 mod verify;
 mod versions;
@@ -31,6 +32,7 @@ pub use index::{Index, IndexEntry, IndexError};
 pub use load::LoadError;
 pub use name::Name;
 pub use path::{GuestConfig, TreePath, is_openvz_script};
+pub use trace::Trace;
 pub use update::UpdateError;
 pub use versions::PathVersions;
 
@@ -67,6 +69,8 @@ pub struct MemDb {
     versions: PathVersions,
     locks: LockAges,
     dirty: Dirty,
+    /// How often another tree took the place of this one.
+    replaced: u64,
 }
 
 /// What `statfs` shows as used.
@@ -89,6 +93,7 @@ impl MemDb {
             versions: PathVersions::default(),
             locks: LockAges::default(),
             dirty: Dirty::fresh(),
+            replaced: 0,
         }
     }
 

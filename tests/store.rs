@@ -12,3 +12,5 @@ mod faults;
 mod kill;
 #[path = "store/load.rs"]
 mod load;
+#[path = "store/replaced.rs"]
+mod replaced;

@@ -1,11 +1,11 @@
 //! The database as a member of a group: changes are not made where they are asked for, but where they
 //! are delivered. This is the way there and the way in; the group itself is elsewhere.
 
-use super::{Db, DbError, Done, Shared, answer_stored, is_durable};
-use crate::memdb::{Applied, Change, MemDb, Touched, TreePath};
+use super::{Db, DbError, Done, Shared, Synced, answer_stored, is_durable};
+use crate::memdb::{Applied, Change, MemDb, Touched, Trace, TreePath};
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use std::sync::{Arc, PoisonError, mpsc};
 
 /// Takes what local callers ask for. Neither may wait.
 pub struct Route {
@@ -72,7 +72,9 @@ impl Db {
     /// by the same rule as everywhere. Never waits for the disk.
     pub fn answer_delivered(&self, applied: Applied, is_durable: bool, done: Done) {
         if is_durable {
-            self.shared.when_stored(answer_stored(applied, done));
+            let trace = self.read().trace_of(applied.inode);
+            let stored = answer_stored(applied, done);
+            self.shared.when_stored(self.shared.unless_replaced(trace, stored));
         } else {
             self.shared.answer_unstored(applied, done);
         }
@@ -90,5 +92,29 @@ impl Shared {
             return Err(DbError::Closed);
         }
         if self.failed.load(Ordering::Acquire) { Err(DbError::Storage) } else { Ok(()) }
+    }
+
+    /// For who waits for what `trace` is of: what reached the disk is that of another member's tree, if that
+    /// took the place of this one before. Then this is a success only if that tree has it, too.
+    pub(super) fn unless_replaced(self: &Arc<Self>, trace: Trace, done: Synced) -> Synced {
+        let shared = Arc::clone(self);
+        Box::new(move |stored| done(stored.and_then(|()| shared.check_has(&trace))))
+    }
+
+    fn check_has(&self, trace: &Trace) -> Result<(), DbError> {
+        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
+        let (has, replaced) = (tree.has(trace), tree.replaced());
+        drop(tree);
+        if has {
+            return Ok(());
+        }
+        if self.replaced_told.swap(replaced, Ordering::Relaxed) != replaced {
+            log::warn!(
+                target: "database",
+                "the cluster's database took the place of this node's before all of that was stored: requests for \
+                 changes that it may not have end with an error"
+            );
+        }
+        Err(DbError::Replaced)
     }
 }

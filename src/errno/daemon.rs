@@ -106,6 +106,8 @@ impl ToErrno for crate::db::DbError {
             Self::Storage | Self::Closed => libc::EIO,
             Self::Refused(error) => error.to_errno(),
             Self::Abandoned(error) => error.to_errno(),
+            // As of a change that is abandoned when the group is left: it may or may not have been made.
+            Self::Replaced => libc::EBUSY,
         }
     }
 }
@@ -219,6 +221,7 @@ mod tests {
         assert_eq!(DbError::Change(ChangeError::Root).to_errno(), libc::EACCES);
         assert_eq!(DbError::Storage.to_errno(), libc::EIO);
         assert_eq!(DbError::Closed.to_errno(), libc::EIO);
+        assert_eq!(DbError::Replaced.to_errno(), libc::EBUSY);
         assert_eq!(DbError::Refused(crate::dcdb::Refused::NoQuorum).to_errno(), libc::EACCES);
         assert_eq!(DbError::Abandoned(crate::dfsm::Abandoned::Late).to_errno(), libc::ETIMEDOUT);
     }

@@ -206,11 +206,12 @@ impl Fs {
 
     /// Answers when all changes of a file are on disk; at once when they are.
     pub fn flush(&self, ino: u64, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
-        let version = entry_target(ino).and_then(|inode| Some(self.cfs.db.read().get(inode)?.version));
-        match version {
-            Some(version) if !self.cfs.db.is_stored(version) => self.sync(done),
-            // Stored; or removed, and nothing of it is to be stored; or generated.
-            Some(_) | None => done(Ok(())),
+        match entry_target(ino) {
+            Some(inode) => {
+                self.cfs.db.sync_entry(inode, Box::new(move |result| done(result.map_err(FsError::from))));
+            }
+            // Generated.
+            None => done(Ok(())),
         }
     }
 
@@ -267,8 +268,10 @@ fn settle(handles: &Handles, result: &Result<Applied, DbError>) {
             }
         }),
         Err(DbError::Change(_) | DbError::Refused(_)) => {}
-        // It may have been removed before the commit failed, or may still be removed.
-        Err(DbError::Storage | DbError::Closed | DbError::Abandoned(_)) => handles.settle_all(),
+        // It may have been removed before the commit failed, or may still be removed, or be back.
+        Err(DbError::Storage | DbError::Closed | DbError::Abandoned(_) | DbError::Replaced) => {
+            handles.settle_all();
+        }
     }
 }
 

@@ -73,6 +73,8 @@ impl Dirty {
 
     /// The row of this entry changed.
     pub(super) fn change(&mut self, inode: Inode) {
+        // Another member's tree may bring back what was deleted in this one.
+        self.deleted.remove(&inode);
         self.changed.insert(inode);
     }
 
@@ -119,8 +121,10 @@ impl MemDb {
     /// are by then.
     pub fn put_back(&mut self, batch: Batch) {
         self.dirty.version = true;
-        // Numbers are never reused: what is deleted stays so, and what is gone by now was noted.
-        self.dirty.deleted.extend(batch.deleted);
+        // Numbers are never reused: what is deleted stays so, unless another tree has it; and what is gone by
+        // now was noted.
+        let gone = batch.deleted.into_iter().filter(|inode| !self.entries.contains_key(inode));
+        self.dirty.deleted.extend(gone);
         let alive = batch.rows.iter().map(|row| row.inode).filter(|inode| self.entries.contains_key(inode));
         self.dirty.changed.extend(alive);
     }

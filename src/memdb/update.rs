@@ -67,6 +67,7 @@ impl MemDb {
         versions.count_all();
         let mut updated = Self::assemble(root, entries, now, &self.guests, versions, &mut Err)?;
         updated.dirty = dirty;
+        updated.replaced = self.replaced + 1;
         if updated.index() != *leader {
             let (version, entries) = (updated.version(), updated.entries.len() + 1);
             return Err(UpdateError::Different { version, entries });

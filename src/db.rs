@@ -10,6 +10,7 @@
 
 mod checkpoints;
 mod commit;
+mod digests;
 mod observers;
 mod queue;
 mod route;

@@ -17,6 +17,7 @@ mod load;
 mod locks;
 mod name;
 mod path;
+mod piecewise;
 mod trace;
 mod update;
 mod verify;
@@ -32,12 +33,14 @@ pub use index::{Index, IndexEntry, IndexError};
 pub use load::LoadError;
 pub use name::Name;
 pub use path::{GuestConfig, TreePath, is_openvz_script};
+pub use piecewise::{PartialChecksum, PartialIndex};
 pub use trace::Trace;
 pub use update::UpdateError;
 pub use versions::PathVersions;
 
 use batch::Dirty;
 use locks::LockAges;
+use piecewise::Prepared;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -71,6 +74,7 @@ pub struct MemDb {
     dirty: Dirty,
     /// How often another tree took the place of this one.
     replaced: u64,
+    prepared: Option<Prepared>,
 }
 
 /// What `statfs` shows as used.
@@ -94,6 +98,7 @@ impl MemDb {
             locks: LockAges::default(),
             dirty: Dirty::fresh(),
             replaced: 0,
+            prepared: None,
         }
     }
 
@@ -184,7 +189,7 @@ impl MemDb {
 
     /// The checksum of the whole database, by which nodes verify each other.
     pub fn checksum(&self) -> [u8; 32] {
-        index::database_checksum(self)
+        self.prepared_checksum().unwrap_or_else(|| index::database_checksum(self))
     }
 
     /// Whether the lock directory at `path` has had this checksum for over 120 seconds, as far as

@@ -6,6 +6,7 @@ use super::config_file;
 use super::group::Host;
 use crate::cfs::{Cfs, GroupReport, News};
 use crate::dcdb::{self, Dcdb, DcdbEffect};
+use crate::dfsm::wire::{Base, SyncKind};
 use crate::dfsm::{Abandoned, Dfsm, Effect, Event, Now, Ticket};
 use crate::memdb::Touched;
 use crate::status_group::{StatusEffect, StatusGroup};
@@ -46,6 +47,17 @@ impl Tree {
         }
     }
 
+    /// What the group is about to need of the tree, and what takes long, is computed before it gets the tree
+    /// for itself.
+    fn prepare(&self, message: &[u8]) {
+        match Base::decode(message).ok().and_then(|base| SyncKind::of(base.kind)) {
+            Some(SyncKind::Start) => self.cfs.db.prepare_index(),
+            Some(SyncKind::VerifyRequest) => self.cfs.db.prepare_checksum(),
+            Some(SyncKind::State | SyncKind::Update | SyncKind::UpdateComplete | SyncKind::Verify) | None => {
+            }
+        }
+    }
+
     /// Nobody here asked for the last change.
     fn changed_elsewhere(&mut self) {
         if !self.unclaimed.is_empty() {
@@ -61,6 +73,9 @@ impl Host<Dcdb> for Tree {
         event: Event<'_, <Dcdb as crate::dfsm::App>::Request>,
         now: Now,
     ) -> Vec<Effect<Dcdb>> {
+        if let Event::Deliver { bytes, .. } = event {
+            self.prepare(bytes);
+        }
         let handled = self.cfs.db.deliver(|tree, tell| {
             let effects = dfsm.handle(tree, event, now);
             for effect in &effects {
@@ -178,5 +193,33 @@ impl Host<StatusGroup> for NodeStatus {
 
     fn report(&self) -> &GroupReport {
         &self.cfs.groups.status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cfs::testing::TestNode;
+    use crate::dfsm::MemberId;
+    use std::time::Duration;
+
+    #[test]
+    fn the_checksum_is_computed_before_the_group_has_the_tree() {
+        let node = TestNode::new();
+        node.write("file", b"text");
+        let callers = Arc::new(Callers::new(node.cfs.clock));
+        let mut tree = Tree::new(Arc::clone(&node.cfs), Box::new(|_| {}), "/nonexistent".into(), callers);
+        let mut deliver = |kind: SyncKind| {
+            let mut bytes = [0; 40];
+            bytes[..2].copy_from_slice(&(kind as u16).to_le_bytes());
+            let event = Event::Deliver { from: MemberId { node: 1, pid: 2 }, bytes: &bytes };
+            tree.handle(&mut Dfsm::new(Dcdb::new()), event, Now { unix: 0, uptime: Duration::ZERO });
+            node.cfs.db.read().prepared_checksum()
+        };
+        assert_eq!(deliver(SyncKind::Verify), None);
+        let prepared = deliver(SyncKind::VerifyRequest);
+        assert_eq!(prepared, Some(node.cfs.db.read().clone().checksum()));
+        node.write("file", b"other");
+        assert_eq!(deliver(SyncKind::Start), None);
     }
 }

@@ -142,7 +142,7 @@ pub(super) fn database_checksum(db: &MemDb) -> [u8; 32] {
     sha.finalize().into()
 }
 
-fn add_entry(sha: &mut Sha256, entry: &Entry) {
+pub(super) fn add_entry(sha: &mut Sha256, entry: &Entry) {
     sha.update(entry.inode.to_le_bytes());
     add_fields(sha, entry);
 }

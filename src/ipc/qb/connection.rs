@@ -31,6 +31,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+#[cfg(test)]
+mod tests;
+
 /// Rounds of taking and answering before the socket is looked at: a client that keeps its ring filled must not
 /// keep us from noticing that it is gone.
 const BATCH: usize = 64;
@@ -188,20 +191,7 @@ fn run(entry: &Entry, size: u32, own: bool) {
             return;
         }
     };
-    let (long_requests, long_responses) = rings.long.unzip();
-    let mut server = RingServer {
-        shared,
-        connection,
-        mapping: rings.mapping,
-        requests: Reader::new(rings.requests),
-        responses: Writer::new(rings.responses),
-        long_requests,
-        long_responses,
-        size: size as usize,
-        message: Vec::new(),
-        // A new client has to open its files first.
-        patience: Patience::new(1),
-    };
+    let mut server = RingServer::new(shared, connection, rings, size);
     let end = server.serve();
     server.requests.ring().close();
     server.responses.ring().close();
@@ -233,7 +223,24 @@ struct RingServer<'a> {
     patience: Patience,
 }
 
-impl RingServer<'_> {
+impl<'a> RingServer<'a> {
+    fn new(shared: &'a Shared, connection: &'a Connection, rings: Rings, size: u32) -> Self {
+        let (long_requests, long_responses) = rings.long.unzip();
+        Self {
+            shared,
+            connection,
+            mapping: rings.mapping,
+            requests: Reader::new(rings.requests),
+            responses: Writer::new(rings.responses),
+            long_requests,
+            long_responses,
+            size: size as usize,
+            message: Vec::new(),
+            // A new client has to open its files first.
+            patience: Patience::new(1),
+        }
+    }
+
     fn serve(&mut self) -> End {
         loop {
             let answered = self.answer_all();

@@ -175,10 +175,17 @@ impl LongRing {
         allocate(&self.file, self.at, self.len)
     }
 
-    /// Has no memory from now on.
+    /// Has no memory from now on; returns what it would have it from.
     #[cfg(test)]
-    pub(crate) fn exhaust(&mut self) {
-        self.file = Arc::new(std::fs::File::open("/dev/null").expect("on every system").into());
+    pub(crate) fn exhaust(&mut self) -> Arc<OwnedFd> {
+        let none = std::fs::File::open("/dev/null").expect("on every system");
+        std::mem::replace(&mut self.file, Arc::new(none.into()))
+    }
+
+    /// Has memory again.
+    #[cfg(test)]
+    pub(crate) fn refill(&mut self, file: Arc<OwnedFd>) {
+        self.file = file;
     }
 
     /// The ring, once there is memory for it.

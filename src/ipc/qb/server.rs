@@ -247,6 +247,11 @@ impl Server {
         lock(&self.shared.table).connections.len()
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// A view of who is connected.
     pub fn clients(&self) -> Clients {
         Clients { shared: Arc::downgrade(&self.shared) }

@@ -84,9 +84,14 @@ impl Workers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use std::collections::BTreeSet;
     use std::sync::mpsc::{Receiver, channel};
     use std::thread::ThreadId;
+    use std::time::Duration;
+
+    /// Longer than anything takes that is not broken, on a busy machine.
+    const LIMIT: Duration = Duration::from_secs(20);
 
     /// Has `count` threads work at the same time; which they were.
     fn work(workers: &Arc<Workers>, count: usize) -> BTreeSet<u64> {
@@ -114,7 +119,13 @@ mod tests {
     }
 
     fn wait_for_idle(workers: &Workers, count: usize) {
-        while workers.lock().idle != count {
+        let clock = Clock::start();
+        loop {
+            let idle = workers.lock().idle;
+            if idle == count {
+                return;
+            }
+            assert!(clock.uptime() < LIMIT, "{idle} threads wait for work, not {count}");
             std::thread::yield_now();
         }
     }

@@ -1,16 +1,17 @@
 //! The native client against stock libqb's server, and against servers that are hostile, dead or
 //! somebody else's.
 
+#[path = "ipc/fake.rs"]
+mod fake;
 #[path = "ipc/support.rs"]
 mod support;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use fake::{FakeServer, until_left};
 use pmxcfs::errno::ToErrno;
 use pmxcfs::ipc::qb::Namespace;
 use pmxcfs::ipc::qb::client::{Client, ClientError, ConnectOptions};
-use pmxcfs::ipc::qb::wire::{AUTH_REQUEST_LEN, AuthResponse, TYPE_SHM, new_ring_header};
-use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use pmxcfs::ipc::qb::wire::{AuthResponse, TYPE_SHM, new_ring_header};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -142,8 +143,7 @@ fn a_server_killed_in_a_request_is_noticed_and_cleaned_up_after() {
 #[test]
 fn nobody_there_and_nobody_answering() {
     assert_eq!(try_connect(&unique_name()).unwrap_err().to_errno(), libc::ECONNREFUSED);
-    let (_dir, options, _listener) = listen(Duration::from_millis(50));
-    let error = Client::connect_with("server", &options).unwrap_err();
+    let error = FakeServer::start(12328, Duration::from_millis(50)).connect().unwrap_err();
     assert!(matches!(error, ClientError::TimedOut), "{error}");
 }
 
@@ -177,33 +177,17 @@ fn a_full_ring_is_no_broken_connection() {
     }
 }
 
-/// A setup socket of our own, as a socket file.
-fn listen(timeout: Duration) -> (tempfile::TempDir, ConnectOptions, UnixListener) {
-    let dir = tempfile::tempdir().unwrap();
-    let listener = UnixListener::bind(dir.path().join("server")).unwrap();
-    let options = ConnectOptions {
-        namespace: Namespace::Directory(dir.path().into()),
-        max_message_size: 12328,
-        timeout: Some(timeout),
-        as_libqb: false,
-    };
-    (dir, options, listener)
-}
-
 /// Connects to a server that answers `answer` and waits for the client to leave.
 fn connect_to(answer: &[u8]) -> ClientError {
-    let (_dir, options, listener) = listen(LIMIT);
+    let server = FakeServer::start(12328, LIMIT);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let (mut socket, _) = listener.accept().unwrap();
-            let mut request = [0; AUTH_REQUEST_LEN];
-            socket.read_exact(&mut request).unwrap();
-            socket.write_all(answer).unwrap();
-            socket.shutdown(std::net::Shutdown::Write).unwrap();
-            // Until the client is gone, by whichever word.
-            let _ = socket.read(&mut request);
+            let mut client = server.accept();
+            client.write_all(answer).unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            until_left(&client);
         });
-        Client::connect_with("server", &options).map(drop).unwrap_err()
+        server.connect().map(drop).unwrap_err()
     })
 }
 
@@ -308,15 +292,14 @@ fn files_that_are_not_what_a_server_makes() {
 #[test]
 fn files_as_a_server_makes_them() {
     let rings = Rings::make();
-    let (_dir, options, listener) = listen(LIMIT);
+    let server = FakeServer::start(12328, LIMIT);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let (mut socket, _) = listener.accept().unwrap();
-            socket.read_exact(&mut [0; AUTH_REQUEST_LEN]).unwrap();
-            socket.write_all(&rings.response().encode().unwrap()).unwrap();
-            let _ = socket.read(&mut [0]);
+            let mut client = server.accept();
+            client.write_all(&rings.response().encode().unwrap()).unwrap();
+            until_left(&client);
         });
-        let mut client = Client::connect_with("server", &options).unwrap();
+        let mut client = server.connect().unwrap();
         client.send(ECHO, b"x").unwrap();
         assert!(matches!(client.send(ECHO, &[0; 12313]), Err(ClientError::TooLong)));
     });
@@ -326,13 +309,11 @@ fn files_as_a_server_makes_them() {
 #[test]
 fn squatter_process() {
     let Some(dir) = std::env::var_os("PMXCFS_TEST_SQUAT") else { return };
-    let listener = UnixListener::bind(Path::new(&dir).join("server")).unwrap();
-    setsockopt(&listener, sockopt::PassCred, &true).unwrap();
+    let listener = fake::listen(Path::new(&dir));
     println!("\nserving");
-    let (mut socket, _): (UnixStream, _) = listener.accept().unwrap();
-    socket.read_exact(&mut [0; AUTH_REQUEST_LEN]).unwrap();
-    socket.write_all(&AuthResponse::default().encode().unwrap()).unwrap();
-    let _ = socket.read(&mut [0]);
+    let mut client = fake::accept(&listener);
+    client.write_all(&AuthResponse::default().encode().unwrap()).unwrap();
+    until_left(&client);
 }
 
 #[test]

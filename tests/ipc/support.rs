@@ -181,6 +181,28 @@ fn options(as_libqb: bool) -> ConnectOptions {
     ConnectOptions { namespace, max_message_size: 1 << 20, timeout, as_libqb }
 }
 
+/// Random numbers that can be had again: SEED replays what a failed test printed.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new() -> Self {
+        use std::hash::{BuildHasher, Hasher};
+        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| std::hash::RandomState::new().build_hasher().finish());
+        println!("SEED={seed}");
+        Self(seed)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        // splitmix64
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end
+    }
+}
+
 /// An echo must come back as it is.
 pub fn assert_echo(client: &mut NativeClient, body: &[u8]) {
     let response = client.request(ECHO, body, Some(LIMIT)).unwrap();
@@ -324,8 +346,13 @@ const SHM_VARIABLE: &str = "PMXCFS_TEST_SHM";
 
 /// A server in another process: this test program, told to run [`serve_if_asked`].
 pub fn spawn_server(name: &str, shm: &Path) -> Program {
+    spawn_server_by(&mut Command::new(std::env::current_exe().unwrap()), name, shm)
+}
+
+/// The same by a command that runs this test program with the arguments that are added.
+pub fn spawn_server_by(command: &mut Command, name: &str, shm: &Path) -> Program {
     let mut server = Program::start(
-        Command::new(std::env::current_exe().unwrap())
+        command
             .args(["--exact", SERVER_TEST, "--nocapture"])
             .env(SERVICE_VARIABLE, name)
             .env(SHM_VARIABLE, shm),

@@ -8,6 +8,8 @@
 
 mod changes;
 mod groups;
+#[cfg(test)]
+pub(crate) mod testing;
 mod texts;
 
 use crate::clock::Clock;
@@ -260,72 +262,6 @@ impl fmt::Debug for Cfs {
             .field("node", &self.node)
             .field("quorate", &self.quorate)
             .finish_non_exhaustive()
-    }
-}
-
-/// A node for unit tests: its database in a directory that vanishes with it, and shorthands for what
-/// tests do.
-#[cfg(test)]
-pub(crate) mod testing {
-    use super::{Cfs, NodeIdentity};
-    use crate::clock::Clock;
-    use crate::db::Db;
-    use crate::memdb::{Change, TreePath, WriteAt};
-    use crate::rrd::Sink;
-    use crate::store::Store;
-    use std::sync::Arc;
-
-    /// The group that may read.
-    pub(crate) const WWW_DATA: u32 = 33;
-
-    /// A node called n1, alone.
-    pub(crate) struct TestNode {
-        pub(crate) cfs: Arc<Cfs>,
-        _dir: tempfile::TempDir,
-    }
-
-    impl TestNode {
-        pub(crate) fn new() -> TestNode {
-            let dir = tempfile::tempdir().expect("a directory for the database");
-            let clock = Clock::start();
-            let store = Store::open(&dir.path().join("config.db"), clock.unix()).expect("a new database");
-            let db = Db::open(store, clock).expect("an empty tree");
-            let node = NodeIdentity { name: "n1".to_owned(), address: None, www_data_gid: WWW_DATA };
-            TestNode { cfs: Arc::new(Cfs::new(Arc::new(db), clock, node, Sink::discarding())), _dir: dir }
-        }
-
-        /// Makes a change that the rules allow. It is in memory, and on disk some time later.
-        pub(crate) fn change(&self, change: Change) {
-            self.cfs.db.submit(change, Box::new(|result| drop(result.expect("an allowed change"))));
-        }
-
-        /// Replaces or makes a file, and the directories to it.
-        pub(crate) fn write(&self, path: &str, data: &[u8]) {
-            let path = TreePath::from(path);
-            let mut dir = TreePath::root();
-            let names: Vec<&[u8]> = path.components().collect();
-            for name in &names[..names.len() - 1] {
-                dir = dir.join(name);
-                if self.cfs.db.read().resolve(dir.as_bytes()).is_none() {
-                    self.change(Change::Mkdir { path: dir.clone() });
-                }
-            }
-            if self.cfs.db.read().resolve(path.as_bytes()).is_none() {
-                self.change(Change::Create { path: path.clone() });
-            }
-            self.change(Change::Truncate { path: path.clone(), size: 0 });
-            self.change(Change::Write { path, at: WriteAt::Offset(0), data: data.to_vec() });
-        }
-
-        /// Removes a file.
-        pub(crate) fn delete(&self, path: &str) {
-            self.change(Change::Delete { path: path.into() });
-        }
-
-        /// Moves a file.
-        pub(crate) fn rename(&self, from: &str, to: &str) {
-            self.change(Change::Rename { from: from.into(), to: to.into() });
-        }
     }
 }
 

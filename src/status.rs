@@ -6,17 +6,20 @@
 
 pub mod clusterlog;
 mod json;
+mod kind;
 mod members;
 mod rrddump;
 mod rrdkey;
 pub mod text;
 mod values;
 
+pub use kind::SetError;
 pub use members::{ClusterInfo, ClusterNode};
 pub use rrdkey::{RrdKeyError, RrdSchema, RrdUpdate, map_rrd};
 
 use crate::clock::UnixTime;
 use clusterlog::{ClusterLog, NewEntry};
+use kind::Kind;
 use members::Members;
 use rrddump::RrdDump;
 use std::collections::BTreeMap;
@@ -28,10 +31,6 @@ use values::KeyValues;
 pub const NAME_FIELD: usize = 256;
 /// Bytes a value may have.
 pub const VALUE_MAX: usize = 32768;
-/// An address, with its NUL, is shorter than this.
-const ADDRESS_LIMIT: usize = 256;
-/// An RRD value, with its NUL, is shorter than this.
-const RRD_LIMIT: usize = 4096;
 
 /// The status of this node and what it knows of the others.
 #[derive(Debug)]
@@ -59,19 +58,6 @@ pub enum Stored {
     /// Into the RRD dump; and what is to be written to a file, unless the key is of no known kind
     /// (to be logged, the request succeeds).
     Rrd(Result<RrdUpdate, RrdKeyError>),
-}
-
-/// A value that is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SetError {
-    #[error("a status name of {0} bytes: the limit is {max}", max = NAME_FIELD - 1)]
-    NameTooLong(usize),
-    #[error("a status value of {0} bytes: the limit is {VALUE_MAX}")]
-    ValueTooLong(usize),
-    #[error("an address must be text with its NUL, shorter than {ADDRESS_LIMIT} bytes")]
-    NotAnAddress,
-    #[error("an RRD value must be text with its NUL, shorter than {RRD_LIMIT} bytes")]
-    NotAnRrdValue,
 }
 
 /// A value of a peer that is refused.
@@ -246,40 +232,6 @@ impl Status {
 /// What is before the first NUL.
 fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|&byte| byte == 0).next().unwrap_or(bytes)
-}
-
-/// What a key says about its value.
-enum Kind<'a> {
-    Value,
-    Address(&'a [u8]),
-    Rrd { key: &'a [u8], data: &'a [u8] },
-}
-
-impl<'a> Kind<'a> {
-    fn of(key: &'a [u8], value: &'a [u8]) -> Result<Kind<'a>, SetError> {
-        if key.len() >= NAME_FIELD {
-            return Err(SetError::NameTooLong(key.len()));
-        }
-        if value.len() > VALUE_MAX {
-            return Err(SetError::ValueTooLong(value.len()));
-        }
-        if let Some(key) = key.strip_prefix(b"rrd/") {
-            let data = c_text(value, RRD_LIMIT).ok_or(SetError::NotAnRrdValue)?;
-            return Ok(Kind::Rrd { key, data });
-        }
-        if key == b"nodeip" {
-            return c_text(value, ADDRESS_LIMIT).map(Kind::Address).ok_or(SetError::NotAnAddress);
-        }
-        Ok(Kind::Value)
-    }
-}
-
-/// The text of a value that must end in a NUL and be shorter than `limit` with it.
-fn c_text(value: &[u8], limit: usize) -> Option<&[u8]> {
-    match value.split_last() {
-        Some((0, text)) if value.len() < limit => Some(until_nul(text)),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

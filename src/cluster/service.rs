@@ -32,6 +32,9 @@ const SLEEP_MAX: Duration = Duration::from_secs(10);
 /// still.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A wait that took no longer was none: what ended it was there before.
+const NO_WAIT: Duration = Duration::from_micros(20);
+
 /// Messages that nobody waits for, and that may wait for a group. At every sync all status values are
 /// told again; who wants a lock removed asks again.
 const BACKLOG_MAX: usize = 4096;
@@ -157,6 +160,8 @@ struct Ready {
     cmap: bool,
     tree: bool,
     status: bool,
+    /// They had it to say before they were waited for.
+    at_once: bool,
 }
 
 impl Loop {
@@ -265,14 +270,16 @@ impl Loop {
         let due = [self.quorum.due(), self.cmap.due(), tree_due, self.status_group.due()];
         let left = due.into_iter().min().unwrap_or_default().saturating_sub(uptime).min(SLEEP_MAX);
         let pause = left.max(tree_pause).max(self.status_group.pause());
+        // The tree first: a loss of quorum that came before a message is then told with it.
         let fds = [
+            tree_fd,
             self.quorum.connection.as_ref().map(quorum::Connection::fd),
             self.cmap.connection.as_ref().map(cmap::Connection::fd),
-            tree_fd,
             self.status_group.fd(),
         ];
-        let (bell, ready) = wait(self.inbox.as_fd(), fds, pause);
-        Ready { bell, quorum: ready[0], cmap: ready[1], tree: ready[2], status: ready[3] }
+        let (bell, [tree, quorum, cmap, status]) = wait(self.inbox.as_fd(), fds, pause);
+        let at_once = self.cfs.clock.uptime().saturating_sub(uptime) < NO_WAIT;
+        Ready { bell, quorum, cmap, tree, status, at_once }
     }
 
     /// Serves what local callers left; false when that is to end.
@@ -306,10 +313,9 @@ impl Loop {
             self.serve_cmap();
         }
         if ready.tree || ready.quorum {
-            // To look whether there is a second report takes time, which nobody waits for after the first.
-            if self.serve_tree(1) {
-                self.serve_tree(REPORTS_AT_ONCE);
-            }
+            // To look whether there is a second report takes time, and the next wait says so anyway.
+            let most = if ready.at_once { REPORTS_AT_ONCE } else { 1 };
+            self.serve_tree(most, ready.quorum);
         }
         if ready.status {
             let now = self.now();
@@ -320,10 +326,10 @@ impl Loop {
     /// Serves the database group, whose messages count only with quorum; of that corosync tells elsewhere.
     /// A loss counts for what is still to be delivered, a gain only after all that could be delivered
     /// when it was learnt of: what only the lost part of a cluster got must not be applied.
-    fn serve_tree(&mut self, most: usize) -> bool {
+    fn serve_tree(&mut self, most: usize, is_quorum_told: bool) {
         let (mut reports, mut outcome) = self.with_member(|member| member.group.collect(most));
-        let is_any = !reports.is_empty();
-        let quorum = self.ask_quorum();
+        // The first report was there when there was no news of quorum, later ones need not have been.
+        let quorum = if is_quorum_told || reports.len() > 1 { self.ask_quorum() } else { None };
         if quorum == Some(false) {
             self.set_quorate(false);
         }
@@ -343,7 +349,6 @@ impl Loop {
         if quorum == Some(true) {
             self.set_quorate(true);
         }
-        is_any
     }
 
     /// What is new of quorum. Without a connection there is none.

@@ -7,7 +7,8 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::time::Duration;
 
 /// Waits until the bell rings, one of the descriptors can be read (or is broken), or time is up. Says
-/// of the bell and of each descriptor whether it did.
+/// of the bell and of each descriptor whether it did. They are looked at one after the other: what could
+/// be read of a later one before an earlier one could be read is told with that.
 pub(super) fn wait<const N: usize>(
     bell: BorrowedFd<'_>,
     fds: [Option<RawFd>; N],

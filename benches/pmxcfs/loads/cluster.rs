@@ -9,6 +9,7 @@ use crate::fixture::wait::{PATIENCE, within};
 use crate::table::{Goal, Unit};
 use crate::{Bench, Outcome, process};
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Instant;
 
@@ -22,6 +23,10 @@ const MEMORY_JOINER: &str = "  the same, memory of the joiner after it";
 
 /// Milliseconds: the machine may be busy, and nothing here is about lost nodes.
 const TOKEN: u32 = 10_000;
+
+/// Clusters of each side, in turns: from one start to the next the time of the same load differs by up to a third,
+/// which is more than most changes to the daemons make.
+const STARTS: usize = 3;
 
 /// The node that joins.
 const JOINER: usize = 3;
@@ -54,29 +59,27 @@ fn mix(side: &Side) -> Mix {
 
 /// Changes through the mount of one node, which has to be told by the others.
 fn changes(bench: &mut Bench) {
-    let creates = bench.amount(200);
-    let mut rows: Vec<[Outcome<Vec<f64>>; 3]> = Vec::new();
-    for side in &bench.sides {
-        // One cluster at a time: corosync alone keeps a small machine busy.
-        let cluster = Cluster::start(&mix(side), TOKEN);
-        let tree = cluster[1].tree("");
-        let rounds = 1..=bench.options.rounds;
-        let create = (0..creates).map(|index| {
-            let started = Instant::now();
-            fs::write(tree.join(format!("create-{index}")), [b'x'; 1024])?;
-            Ok(started.elapsed().as_secs_f64() * 1e3)
-        });
-        let pieces = rounds.clone().map(|round| {
-            let started = Instant::now();
-            write_in_pieces(tree.join(format!("pieces-{round}")), 1 << 20, 4096)?;
-            Ok(started.elapsed().as_secs_f64() * 1e3)
-        });
-        let at_once = rounds.map(|round| {
-            let started = Instant::now();
-            fs::write(tree.join(format!("at-once-{round}")), vec![b'x'; 1 << 20])?;
-            Ok(started.elapsed().as_secs_f64() * 1e3)
-        });
-        rows.push([create.collect(), pieces.collect(), at_once.collect()]);
+    let starts = bench.options.rounds.clamp(1, STARTS);
+    let creates = bench.amount(200).div_ceil(starts);
+    let rounds = 1..=bench.options.rounds.div_ceil(starts);
+    let mut rows: Vec<[Outcome<Vec<f64>>; 3]> =
+        bench.sides.iter().map(|_| [const { Ok(Vec::new()) }; 3]).collect();
+    for _ in 0..starts {
+        for (side, row) in bench.sides.iter().zip(&mut rows) {
+            // One cluster at a time: corosync alone keeps a small machine busy.
+            let cluster = Cluster::start(&mix(side), TOKEN);
+            let tree = cluster[1].tree("");
+            let [create, pieces, at_once] = row;
+            sample(create, 1..=creates, |index| {
+                Ok(fs::write(tree.join(format!("create-{index}")), [b'x'; 1024])?)
+            });
+            sample(pieces, rounds.clone(), |round| {
+                write_in_pieces(tree.join(format!("pieces-{round}")), 1 << 20, 4096)
+            });
+            sample(at_once, rounds.clone(), |round| {
+                Ok(fs::write(tree.join(format!("at-once-{round}")), vec![b'x'; 1 << 20])?)
+            });
+        }
     }
     let goals = [(CREATE, 1.3), (PIECES, 5.0), (AT_ONCE, 3.0)];
     for (load, goal) in goals {
@@ -91,6 +94,18 @@ fn changes(bench: &mut Bench) {
         });
         let samples = samples.collect();
         bench.table.add(load, Unit::Milliseconds, Goal::Times(goal), samples);
+    }
+}
+
+/// Adds how many milliseconds a load took, each time, unless it failed before.
+fn sample(row: &mut Outcome<Vec<f64>>, times: RangeInclusive<usize>, load: impl Fn(usize) -> Outcome<()>) {
+    for index in times {
+        let Ok(taken) = row else { return };
+        let started = Instant::now();
+        match load(index) {
+            Ok(()) => taken.push(started.elapsed().as_secs_f64() * 1e3),
+            Err(failure) => *row = Err(failure),
+        }
     }
 }
 

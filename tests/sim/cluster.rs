@@ -35,6 +35,19 @@ pub struct Summary {
     pub expired: usize,
 }
 
+impl Summary {
+    pub fn add(&mut self, other: Summary) {
+        self.acknowledged += other.acknowledged;
+        self.refused += other.refused;
+        self.abandoned += other.abandoned;
+        self.replaced += other.replaced;
+        self.forks += other.forks;
+        self.kept += other.kept;
+        self.verified += other.verified;
+        self.expired += other.expired;
+    }
+}
+
 /// Kinds of faults that a run may have.
 #[derive(Debug, Clone, Copy)]
 pub struct Faults {

@@ -28,11 +28,13 @@ pub enum Item {
         members: Vec<MemberId>,
         joined: bool,
     },
-    /// `order` is unique: members of one ring have the same messages before it.
+    /// `order` is unique: members of one ring have the same messages before it. `told` is how many of the
+    /// group have it: when a ring breaks only those who stay together, who hear of the break after it.
     Message {
         order: u64,
         from: MemberId,
         bytes: Rc<[u8]>,
+        told: usize,
     },
 }
 
@@ -152,8 +154,9 @@ impl Corosync {
                 if !members.contains(&from) {
                     return;
                 }
+                let told = members.len();
                 for member in members {
-                    let item = Item::Message { order, from, bytes: Rc::clone(&bytes) };
+                    let item = Item::Message { order, from, bytes: Rc::clone(&bytes), told };
                     self.tell(member.node, group, item);
                 }
             }

@@ -53,8 +53,11 @@ pub struct Answer {
 /// What a step of a node showed to the outside.
 #[derive(Debug)]
 pub enum Seen {
-    /// A change was applied.
-    Applied(ChangeId),
+    /// A change was applied, on account of something that so many members of the group got.
+    Applied {
+        change: ChangeId,
+        told: usize,
+    },
     /// The tree was replaced by a leader's.
     Replaced {
         before: Contents,
@@ -89,6 +92,8 @@ pub struct Process {
     last_order: u64,
     /// The round of the message that is handled.
     epoch: Option<Epoch>,
+    /// How many members got what is handled.
+    told: usize,
 }
 
 /// A node, running or not.
@@ -214,6 +219,7 @@ impl Node {
             durable: BTreeSet::new(),
             last_order: 0,
             epoch: None,
+            told: 0,
         });
         let mut seen = self.join(Group::Dcdb, world);
         if world.with_status {
@@ -299,11 +305,12 @@ impl Node {
             Item::Confchg { members, joined } => match group {
                 Group::Dcdb => {
                     self.running().last_order = 0;
+                    self.running().told = members.len();
                     self.dcdb_event(Event::Confchg { members: &members, joined }, world)
                 }
                 Group::Status => self.kv_event(Event::Confchg { members: &members, joined }, world),
             },
-            Item::Message { order, from, bytes } => {
+            Item::Message { order, from, bytes, told } => {
                 let mut bytes = bytes.to_vec();
                 if self.bug == Some(Bug::OwnClock) && self.id == 2 && bytes[0] == 0 {
                     bytes[8] ^= 1;
@@ -312,6 +319,7 @@ impl Node {
                 match group {
                     Group::Dcdb => {
                         self.running().last_order = order;
+                        self.running().told = told;
                         self.running().epoch = match Message::decode(&bytes, Dcdb::PROTOCOL_VERSION) {
                             Ok(Message::Sync(sync)) => Some(sync.epoch),
                             _ => None,
@@ -493,7 +501,7 @@ impl Node {
                 let id = (by, count);
                 Rc::make_mut(&mut process.contents).insert(id);
                 *applied = (by == process.id).then_some(id);
-                Some(Seen::Applied(id))
+                Some(Seen::Applied { change: id, told: process.told })
             }
             DcdbEffect::Replaced { leader, .. } => {
                 let told = |(id, epoch, _): &&(MemberId, Epoch, Contents)| {

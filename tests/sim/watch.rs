@@ -19,12 +19,12 @@ impl Cluster {
                 self.asked.insert(change, asked);
             }
         }
-        let changed = seen.iter().any(|one| matches!(one, Seen::Applied(_) | Seen::Replaced { .. }));
+        let changed = seen.iter().any(|one| matches!(one, Seen::Applied { .. } | Seen::Replaced { .. }));
         for one in seen {
             match one {
-                Seen::Applied(change) => {
+                Seen::Applied { change, told } => {
                     let process = self.nodes[&id].process.as_ref().expect("runs");
-                    self.history.applied(change, &process.contents, process.dcdb.members().len());
+                    self.history.applied(change, &process.contents, told);
                     self.look_applied(change);
                 }
                 Seen::Replaced { before, after } => {
@@ -57,10 +57,10 @@ impl Cluster {
         }
         if let Some(path) = given(asked) {
             if path.lock_name().is_some() {
-                self.locks.given(path.clone(), "", change);
+                self.locks.given(path.clone(), "", change, &self.history);
             }
             if let Some(guest) = path.guest_config() {
-                self.guests.given(guest.vmid, guest.node, change);
+                self.guests.given(guest.vmid, guest.node, change, &self.history);
             }
         }
     }

@@ -1,5 +1,9 @@
 //! What only one can have: a lock, or a VMID in one place. It is given by one change and given back
 //! by another.
+//!
+//! Two have it when both were told so, and one was given it while the other's was safe. Whether it was is
+//! settled when the change is applied: a node may tell who asked much later, when its disk is slow, and by
+//! then another part of the cluster, which never knew of it, may have brought its own to a majority.
 
 use super::{Complaint, History};
 use crate::node::ChangeId;
@@ -10,6 +14,8 @@ struct Grant<K> {
     key: K,
     place: String,
     change: ChangeId,
+    /// Which ones that exclude it were safe when it was given.
+    rivals: Vec<ChangeId>,
     acknowledged: bool,
     over: bool,
 }
@@ -28,9 +34,14 @@ impl<K: PartialEq + Clone + Debug> Grants<K> {
     }
 
     /// A change that gives `key` was applied for the first time anywhere.
-    pub fn given(&mut self, key: K, place: &str, change: ChangeId) {
+    pub fn given(&mut self, key: K, place: &str, change: ChangeId, history: &History) {
+        let excludes = |grant: &&Grant<K>| {
+            grant.key == key && !grant.over && !(self.same_place_is_fine && grant.place == place)
+        };
+        let safe = |grant: &&Grant<K>| history.is_safe(grant.change);
+        let rivals = self.grants.iter().filter(excludes).filter(safe).map(|grant| grant.change).collect();
         let place = place.to_owned();
-        self.grants.push(Grant { key, place, change, acknowledged: false, over: false });
+        self.grants.push(Grant { key, place, change, rivals, acknowledged: false, over: false });
     }
 
     /// A change that gives `key` at this place back was applied for the first time anywhere.
@@ -39,7 +50,7 @@ impl<K: PartialEq + Clone + Debug> Grants<K> {
         self.grants.iter_mut().filter(of_it).for_each(|grant| grant.over = true);
     }
 
-    /// Somebody was told that it has `key`.
+    /// Somebody was told that it has `key` by this change.
     pub fn acknowledged(
         &mut self,
         key: &K,
@@ -47,18 +58,18 @@ impl<K: PartialEq + Clone + Debug> Grants<K> {
         change: ChangeId,
         history: &History,
     ) -> Result<(), Complaint> {
-        if let Some(own) = self.grants.iter_mut().find(|grant| grant.change == change) {
-            own.acknowledged = true;
-            if own.over {
-                return Ok(());
-            }
+        let is_own = |grant: &Grant<K>| grant.change == change;
+        if !self.grants.iter().any(is_own) {
+            // Told so without a change: then it is given now.
+            self.given(key.clone(), place, change, history);
         }
-        let conflicts = |grant: &&Grant<K>| {
-            let other = grant.key == *key && grant.change != change && !grant.over && grant.acknowledged;
-            let elsewhere = !self.same_place_is_fine || grant.place != place;
-            other && elsewhere && history.is_safe(grant.change)
-        };
-        match self.grants.iter().find(conflicts) {
+        let Some(at) = self.grants.iter().position(is_own) else { return Ok(()) };
+        self.grants[at].acknowledged = true;
+        let own = &self.grants[at];
+        let has_it = |grant: &&Grant<K>| grant.acknowledged && !grant.over && !own.over;
+        let excludes =
+            |other: &&Grant<K>| own.rivals.contains(&other.change) || other.rivals.contains(&own.change);
+        match self.grants.iter().filter(has_it).find(excludes) {
             Some(other) => Err(format!(
                 "{} {key:?} was given by {change:?} at {place}, while {:?} has it at {}",
                 self.what, other.change, other.place

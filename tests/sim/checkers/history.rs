@@ -59,9 +59,10 @@ impl History {
         self.acknowledged.iter().filter(|change| self.is_safe(**change)).count()
     }
 
-    /// A node that has these changes now applied one, in a group of so many members.
-    pub fn applied(&mut self, change: ChangeId, contents: &Contents, members: usize) {
-        if members < self.majority {
+    /// A node that has these changes now applied one, on account of something that so many members of the
+    /// group were told: a message, the end of a round, a change of the membership.
+    pub fn applied(&mut self, change: ChangeId, contents: &Contents, told: usize) {
+        if told < self.majority {
             self.forks_allowed = true;
             self.excused.extend(self.safe.difference(contents).copied());
         }
@@ -88,15 +89,15 @@ impl History {
         if lost.is_empty() {
             return Ok(());
         }
-        let safe: Vec<ChangeId> = lost.into_iter().filter(|change| self.is_safe(*change)).collect();
+        let safe: Vec<ChangeId> = lost.iter().copied().filter(|change| self.is_safe(*change)).collect();
         if !safe.is_empty() && gained.is_empty() {
             return Err(format!("{safe:?} were dropped for a database that knows less"));
         }
         if !gained.is_empty() {
             self.forks += 1;
-        }
-        if !self.forks_allowed && !safe.is_empty() {
-            return Err(format!("a fork without a crash: {safe:?} were dropped for {gained:?}"));
+            if !self.forks_allowed {
+                return Err(format!("a fork without a reason: {lost:?} were dropped for {gained:?}"));
+            }
         }
         self.excused.extend(safe);
         Ok(())

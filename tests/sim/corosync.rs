@@ -203,6 +203,11 @@ impl Corosync {
         }
     }
 
+    /// Whether the ring of this node is a majority, whatever the node was told by now.
+    pub fn is_quorate(&self, node: NodeId) -> bool {
+        self.daemons[&node].quorate
+    }
+
     /// A new process connects: it asks whether there is quorum.
     pub fn process_started(&mut self, node: NodeId) -> bool {
         let daemon = self.daemon(node);

@@ -109,6 +109,7 @@ fn every_checker_finds_its_bug() {
     for (bug, complaint) in [
         (Bug::OwnClock, "databases differ"),
         (Bug::OldCopy, "knows less"),
+        (Bug::AlwaysQuorate, "has no quorum"),
         (Bug::GuestExistsIsFine, "VMID"),
         (Bug::LockHeldIsFine, "lock"),
         (Bug::PlainAppend, "appended were"),

@@ -27,6 +27,8 @@ pub enum Bug {
     OwnClock,
     /// A node that starts takes an old copy of its database for the newest.
     OldCopy,
+    /// One node takes itself for quorate always.
+    AlwaysQuorate,
     /// A guest that exists is reported as made.
     GuestExistsIsFine,
     /// A lock that is held is reported as taken.
@@ -283,6 +285,7 @@ impl Node {
                     seen.extend(self.take(Group::Dcdb, item, world));
                 }
             }
+            let quorate = quorate || (self.bug == Some(Bug::AlwaysQuorate) && self.id == 2);
             self.running().dcdb.app_mut().set_quorate(quorate);
         }
         seen
@@ -453,7 +456,9 @@ impl Node {
                 Effect::Left => self.left(Group::Dcdb, world),
                 Effect::Log(level, text) => seen.push(Seen::Log(Group::Dcdb, level, text)),
                 Effect::Answer { ticket, result } => {
-                    let change = applied.take().filter(|_| matches!(result, Ok(Ok(_))));
+                    // What changes nothing is nobody's change: the one before may be of who does not wait any more.
+                    let is_change = matches!(&result, Ok(Ok(applied)) if !applied.touched.is_empty());
+                    let change = applied.take().filter(|_| is_change);
                     seen.extend(self.answer(Answer { ticket, result, change }, world));
                 }
                 Effect::App(effect) => seen.extend(self.dcdb_effect(effect, &mut applied, world)),

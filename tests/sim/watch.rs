@@ -23,16 +23,21 @@ impl Cluster {
         for one in seen {
             match one {
                 Seen::Applied { change, told } => {
+                    if !self.world.late_quorum && !self.world.corosync.is_quorate(id) {
+                        return Err(format!("node {id} has no quorum and applied {change:?}"));
+                    }
                     let process = self.nodes[&id].process.as_ref().expect("runs");
-                    self.history.applied(change, &process.contents, told);
-                    self.look_applied(change);
+                    // Who is not synced yet keeps it for later, and that may never be.
+                    let synced = process.dcdb.members().iter().filter(|member| member.synced).count();
+                    self.history.applied(change, &process.contents, told.min(synced));
+                    self.look_applied(id, change);
                 }
                 Seen::Replaced { before, after } => {
                     self.summary.replaced += 1;
                     self.history.replaced(&before, &after)?;
                     self.nodes[&id].process.as_ref().expect("runs").db.verify()?;
                 }
-                Seen::Answered(answer) => self.look_answer(answer)?,
+                Seen::Answered(answer) => self.look_answer(id, answer)?,
                 Seen::Log(group, level, text) => self.look_log(id, group, level, text)?,
             }
         }
@@ -43,7 +48,7 @@ impl Cluster {
     }
 
     /// A change was applied, perhaps for the first time anywhere.
-    fn look_applied(&mut self, change: ChangeId) {
+    fn look_applied(&mut self, id: NodeId, change: ChangeId) {
         if !self.applied.insert(change) {
             return;
         }
@@ -56,16 +61,17 @@ impl Cluster {
             self.summary.expired += usize::from(matches!(asked, Change::Unlock { .. }));
         }
         if let Some(path) = given(asked) {
+            let known = (self.nodes[&id].contents(), &self.history);
             if path.lock_name().is_some() {
-                self.locks.given(path.clone(), "", change, &self.history);
+                self.locks.given(path.clone(), "", change, known);
             }
             if let Some(guest) = path.guest_config() {
-                self.guests.given(guest.vmid, guest.node, change, &self.history);
+                self.guests.given(guest.vmid, guest.node, change, known);
             }
         }
     }
 
-    fn look_answer(&mut self, answer: Answer) -> Result<(), Complaint> {
+    fn look_answer(&mut self, id: NodeId, answer: Answer) -> Result<(), Complaint> {
         let Some((_, asked)) = self.open.remove(&answer.ticket) else {
             return Err(format!("{:?} was answered twice or never asked", answer.ticket));
         };
@@ -77,11 +83,12 @@ impl Cluster {
         let Some(change) = answer.change else { return Ok(()) };
         self.history.acknowledged(change);
         let Some(path) = given(&asked) else { return Ok(()) };
+        let known = (self.nodes[&id].contents(), &self.history);
         if path.lock_name().is_some() {
-            self.locks.acknowledged(path, "", change, &self.history)?;
+            self.locks.acknowledged(path, "", change, known)?;
         }
         match path.guest_config() {
-            Some(guest) => self.guests.acknowledged(&guest.vmid, guest.node, change, &self.history),
+            Some(guest) => self.guests.acknowledged(&guest.vmid, guest.node, change, known),
             None => Ok(()),
         }
     }

@@ -59,10 +59,10 @@ impl History {
         self.acknowledged.iter().filter(|change| self.is_safe(**change)).count()
     }
 
-    /// A node that has these changes now applied one, on account of something that so many members of the
-    /// group were told: a message, the end of a round, a change of the membership.
-    pub fn applied(&mut self, change: ChangeId, contents: &Contents, told: usize) {
-        if told < self.majority {
+    /// A node that has these changes now applied one, as do so many members of the group who are synced and
+    /// were told of what made it apply it: a message, the end of a round, a change of the membership.
+    pub fn applied(&mut self, change: ChangeId, contents: &Contents, members: usize) {
+        if members < self.majority {
             self.forks_allowed = true;
             self.excused.extend(self.safe.difference(contents).copied());
         }

@@ -28,13 +28,13 @@ pub enum Item {
         members: Vec<MemberId>,
         joined: bool,
     },
-    /// `order` is unique: members of one ring have the same messages before it. `told` is how many of the
-    /// group have it: when a ring breaks only those who stay together, who hear of the break after it.
+    /// `order` is unique: members of one ring have the same messages before it. `told` is who has
+    /// it: when a ring breaks only those who stay together, and they hear of the break after it.
     Message {
         order: u64,
         from: MemberId,
         bytes: Rc<[u8]>,
-        told: usize,
+        told: Rc<[MemberId]>,
     },
 }
 
@@ -154,9 +154,10 @@ impl Corosync {
                 if !members.contains(&from) {
                     return;
                 }
-                let told = members.len();
-                for member in members {
-                    let item = Item::Message { order, from, bytes: Rc::clone(&bytes), told };
+                let told: Rc<[MemberId]> = members.into();
+                for member in told.iter() {
+                    let (bytes, told) = (Rc::clone(&bytes), Rc::clone(&told));
+                    let item = Item::Message { order, from, bytes, told };
                     self.tell(member.node, group, item);
                 }
             }

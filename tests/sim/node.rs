@@ -55,10 +55,10 @@ pub struct Answer {
 /// What a step of a node showed to the outside.
 #[derive(Debug)]
 pub enum Seen {
-    /// A change was applied, on account of something that so many members of the group got.
+    /// A change was applied; as by so many members of the group, who have what this one has.
     Applied {
         change: ChangeId,
-        told: usize,
+        members: usize,
     },
     /// The tree was replaced by a leader's.
     Replaced {
@@ -94,8 +94,8 @@ pub struct Process {
     last_order: u64,
     /// The round of the message that is handled.
     epoch: Option<Epoch>,
-    /// How many members got what is handled.
-    told: usize,
+    /// Which members got what is handled.
+    told: Rc<[MemberId]>,
 }
 
 /// A node, running or not.
@@ -221,7 +221,7 @@ impl Node {
             durable: BTreeSet::new(),
             last_order: 0,
             epoch: None,
-            told: 0,
+            told: Rc::default(),
         });
         let mut seen = self.join(Group::Dcdb, world);
         if world.with_status {
@@ -308,7 +308,7 @@ impl Node {
             Item::Confchg { members, joined } => match group {
                 Group::Dcdb => {
                     self.running().last_order = 0;
-                    self.running().told = members.len();
+                    self.running().told = members.as_slice().into();
                     self.dcdb_event(Event::Confchg { members: &members, joined }, world)
                 }
                 Group::Status => self.kv_event(Event::Confchg { members: &members, joined }, world),
@@ -506,7 +506,10 @@ impl Node {
                 let id = (by, count);
                 Rc::make_mut(&mut process.contents).insert(id);
                 *applied = (by == process.id).then_some(id);
-                Some(Seen::Applied { change: id, told: process.told })
+                // Who is not synced yet keeps it for later, and that may never be.
+                let synced = process.dcdb.members().iter().filter(|member| member.synced);
+                let members = synced.filter(|member| process.told.contains(&member.id)).count();
+                Some(Seen::Applied { change: id, members })
             }
             DcdbEffect::Replaced { leader, .. } => {
                 let told = |(id, epoch, _): &&(MemberId, Epoch, Contents)| {

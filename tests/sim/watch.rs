@@ -22,14 +22,12 @@ impl Cluster {
         let changed = seen.iter().any(|one| matches!(one, Seen::Applied { .. } | Seen::Replaced { .. }));
         for one in seen {
             match one {
-                Seen::Applied { change, told } => {
+                Seen::Applied { change, members } => {
                     if !self.world.late_quorum && !self.world.corosync.is_quorate(id) {
                         return Err(format!("node {id} has no quorum and applied {change:?}"));
                     }
                     let process = self.nodes[&id].process.as_ref().expect("runs");
-                    // Who is not synced yet keeps it for later, and that may never be.
-                    let synced = process.dcdb.members().iter().filter(|member| member.synced).count();
-                    self.history.applied(change, &process.contents, told.min(synced));
+                    self.history.applied(change, &process.contents, members);
                     self.look_applied(id, change);
                 }
                 Seen::Replaced { before, after } => {

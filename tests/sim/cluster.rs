@@ -3,9 +3,10 @@
 
 use crate::checkers::{Appends, Complaint, Grants, History, SameIndex};
 use crate::corosync::{Group, NodeId};
-use crate::node::{Bug, ChangeId, Node, World};
+use crate::node::{Bug, ChangeId, Node};
 use crate::rng::Rng;
 use crate::workload;
+use crate::world::World;
 use pmxcfs::dfsm::{Event, MemberId, Ticket};
 use pmxcfs::memdb::{Change, TreePath, WriteAt};
 use pmxcfs::status_group::wire::Request as StatusRequest;

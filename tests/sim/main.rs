@@ -14,6 +14,7 @@ mod node;
 mod rng;
 mod watch;
 mod workload;
+mod world;
 
 use cluster::{Cluster, Plan, Summary};
 use node::Bug;
@@ -25,13 +26,26 @@ const REGRESSIONS: &[u64] = &[
     // Sent again to a part of the cluster that had applied them: appended twice.
     158_749_446_936_533,
     158_750_379_897_016,
+    // Databases that did not know of each other, which the checkers took for one: messages that a minority was
+    // told of just before a ring broke, a leader ahead of who still waits for its updates, answers that waited
+    // for a disk.
+    160_041_365_768_029,
+    160_316_752_120_558,
+    160_340_652_123_477,
+    160_041_374_111_829,
+    160_043_750_721_208,
+    160_325_560_114_010,
+    160_193_076_124_222,
+    164_353_497_223_912,
+    164_353_497_380_173,
+    164_318_659_008_235,
+    165_299_061_382_660,
 ];
 
 /// How many fixed schedules every test run has.
 const FIXED: u64 = 2000;
-/// And how many fresh ones. About one schedule in 60,000 still finds a lock given twice or a change dropped that
-/// a majority had, where a partition falls into the end of a round: `make sim` looks for these.
-const FRESH: u64 = 100;
+/// And how many fresh ones.
+const FRESH: u64 = 500;
 /// And how many in which members send damaged messages.
 const HOSTILE: u64 = 200;
 

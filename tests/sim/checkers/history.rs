@@ -1,14 +1,18 @@
 //! No acknowledged change is lost while a quorum survives.
 //!
 //! A change is safe once a majority of nodes has it, in memory or, where a daemon does not run, on
-//! disk; it is no longer when crashes leave less than a majority. A safe change may only be dropped
-//! for a database that knows changes of which the loser knows nothing: a fork. Stock's way to choose
-//! a leader cannot rule forks out once nodes crash or fall behind, or when a group goes on that is no
-//! majority itself: quorum counts nodes, whether their daemons are in the group or not. Never may a
-//! change be dropped for a database that knows less.
+//! disk; it is no longer when crashes leave less than a majority. Never may a change be dropped for a
+//! database that knows less. It may only be dropped in a fork: for a database that knows changes of
+//! which the loser knows nothing.
 //!
-//! What is not safe can be dropped without a crash, too: who gets the last state of a round just before the
-//! others are cut off ends the round without them, and alone applies what it had queued.
+//! A fork needs a reason, and the protocol, which is stock's, knows these:
+//!
+//! - A node crashes, or falls behind.
+//! - A group goes on that is no majority itself: quorum counts nodes, whether their daemons are in the
+//!   group or not.
+//! - Less than a majority was told: when a ring breaks, what was on its way reaches those who stay
+//!   together, and only afterwards do they hear of the break. Delivery is agreed, not safe.
+//! - Less than a majority was synced: a leader goes on while the others wait for its updates.
 
 use super::Complaint;
 use crate::node::{ChangeId, Contents};

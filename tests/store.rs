@@ -4,6 +4,8 @@
 #[path = "store/support.rs"]
 mod support;
 
+#[path = "store/apart.rs"]
+mod apart;
 #[path = "store/commit.rs"]
 mod commit;
 #[path = "store/faults.rs"]

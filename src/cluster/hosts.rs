@@ -5,10 +5,11 @@ use super::callers::Callers;
 use super::config_file;
 use super::group::Host;
 use crate::cfs::{Cfs, GroupReport, News};
+use crate::db::Tell;
 use crate::dcdb::{self, Dcdb, DcdbEffect};
 use crate::dfsm::wire::{Base, SyncKind};
-use crate::dfsm::{Abandoned, Dfsm, Effect, Event, Now, Ticket};
-use crate::memdb::Touched;
+use crate::dfsm::{Abandoned, Dfsm, Effect, Event, Mode, Now, Ticket};
+use crate::memdb::{MemDb, Touched};
 use crate::status_group::{StatusEffect, StatusGroup};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,8 +50,8 @@ impl Tree {
 
     /// What the group is about to need of the tree, and what takes long, is computed before it gets the tree
     /// for itself.
-    fn prepare(&self, message: &[u8]) {
-        match Base::decode(message).ok().and_then(|base| SyncKind::of(base.kind)) {
+    fn prepare(&self, kind: Option<SyncKind>) {
+        match kind {
             Some(SyncKind::Start) => self.cfs.db.prepare_index(),
             Some(SyncKind::VerifyRequest) => self.cfs.db.prepare_checksum(),
             Some(SyncKind::State | SyncKind::Update | SyncKind::UpdateComplete | SyncKind::Verify) | None => {
@@ -73,10 +74,10 @@ impl Host<Dcdb> for Tree {
         event: Event<'_, <Dcdb as crate::dfsm::App>::Request>,
         now: Now,
     ) -> Vec<Effect<Dcdb>> {
-        if let Event::Deliver { bytes, .. } = event {
-            self.prepare(bytes);
-        }
-        let handled = self.cfs.db.deliver(|tree, tell| {
+        let kind = sync_kind(&event);
+        self.prepare(kind);
+        let takes_long = kind == Some(SyncKind::UpdateComplete) && dfsm.mode() == Mode::Update;
+        let act = |tree: &mut MemDb, tell: Tell<'_>| {
             let effects = dfsm.handle(tree, event, now);
             for effect in &effects {
                 match effect {
@@ -86,7 +87,9 @@ impl Host<Dcdb> for Tree {
                 }
             }
             effects
-        });
+        };
+        let db = &self.cfs.db;
+        let handled = if takes_long { db.deliver_apart(act) } else { db.deliver(act) };
         handled.unwrap_or_else(|error| {
             if !std::mem::replace(&mut self.failed, true) {
                 log::error!(target: "dcdb", "the database cannot follow the cluster: {error}");
@@ -143,6 +146,12 @@ impl Host<Dcdb> for Tree {
     fn report(&self) -> &GroupReport {
         &self.cfs.groups.database
     }
+}
+
+/// What a message of the state machine is for.
+fn sync_kind<R>(event: &Event<'_, R>) -> Option<SyncKind> {
+    let Event::Deliver { bytes, .. } = event else { return None };
+    Base::decode(bytes).ok().and_then(|base| SyncKind::of(base.kind))
 }
 
 /// The status group's side.

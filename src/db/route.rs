@@ -3,6 +3,7 @@
 
 use super::{Db, DbError, Done, Shared, Synced, answer_stored, is_durable};
 use crate::memdb::{Applied, Change, MemDb, Touched, Trace, TreePath};
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, mpsc};
@@ -54,10 +55,33 @@ impl Db {
             let mut tree = self.shared.write()?;
             act(&mut tree, &|touched| self.shared.observers.tell(touched))
         };
+        self.store_soon();
+        Ok(result)
+    }
+
+    /// The same for what takes long: `act` works on a copy, and readers have the tree as it is until the copy
+    /// takes its place. Nobody else may change the tree meanwhile. A panic leaves it as it was.
+    pub fn deliver_apart<R>(&self, act: impl FnOnce(&mut MemDb, Tell<'_>) -> R) -> Result<R, DbError> {
+        if self.shared.queue.is_stopping() {
+            return Err(DbError::Closed);
+        }
+        let mut copy = self.read().clone();
+        let told = RefCell::new(Vec::new());
+        let result = act(&mut copy, &|touched| told.borrow_mut().extend_from_slice(touched));
+        {
+            // What a commit took meanwhile the copy still has as changed: it is stored once more.
+            let mut tree = self.shared.write()?;
+            std::mem::swap(&mut *tree, &mut copy);
+            self.shared.observers.tell(&told.into_inner());
+        }
+        self.store_soon();
+        Ok(result)
+    }
+
+    fn store_soon(&self) {
         if !self.is_stored(self.read().version()) {
             self.shared.queue.commit_soon(self.shared.clock);
         }
-        Ok(result)
     }
 
     /// Waits until the tree as it is now is on disk, whatever is known of its version: another database

@@ -108,6 +108,7 @@ impl Cluster {
         world.late_quorum = faults.lag && rng.one_in(3);
         world.hostile = hostile;
         world.first_is_older = plan.seed % 2 == 0;
+        world.slow_disk = plan.seed % 8 == 7 || plan.bug == Some(Bug::AnswersForOthers);
         // Who learns late that it has no quorum may acknowledge what nobody else ever gets.
         let promises = !world.late_quorum && !hostile;
         let first = workload::first_database(count);

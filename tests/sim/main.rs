@@ -129,11 +129,13 @@ fn every_checker_finds_its_bug() {
         (Bug::PlainAppend, "appended were"),
         (Bug::StaysAway, "is in mode"),
         (Bug::LosesAnswers, "was never answered"),
+        (Bug::AnswersForOthers, "was answered as made"),
         (Bug::KeepsStatus, "does not know"),
     ] {
-        let runs = (0..400).map(|seed| Cluster::run(Plan { seed, bug: Some(bug), hostile: false }));
+        let runs = (0..4000).map(|seed| Cluster::run(Plan { seed, bug: Some(bug), hostile: false }));
         let mut complaints = runs.filter_map(|run| run.err().map(|(complaint, _)| complaint));
         let found = complaints.find(|found| found.contains(complaint));
+
         assert!(found.is_some(), "{bug:?} was not found");
     }
 }

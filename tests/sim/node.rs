@@ -9,7 +9,7 @@ use pmxcfs::dcdb::wire::{self as dcdb_wire, Request};
 use pmxcfs::dcdb::{Dcdb, Outcome};
 use pmxcfs::dfsm::wire::{Epoch, Extension, Message};
 use pmxcfs::dfsm::{Abandoned, App, Dfsm, Effect, Event, Level, MemberId, Mode, Now, Ticket};
-use pmxcfs::memdb::{Change, Inode, MemDb, Row};
+use pmxcfs::memdb::{Change, Inode, MemDb, Row, Trace};
 use pmxcfs::status::{ClusterInfo, ClusterNode, Status};
 use pmxcfs::status_group::{StatusGroup, wire::Request as StatusRequest};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +41,8 @@ pub enum Bug {
     StaysAway,
     /// Some answers are lost.
     LosesAnswers,
+    /// Who waits for the disk is told of success when the leader's tree is stored.
+    AnswersForOthers,
     /// The status of a node is not told to who joins.
     KeepsStatus,
 }
@@ -89,8 +91,8 @@ pub struct Process {
     pub contents: Contents,
     /// When the group is joined again.
     rejoin: BTreeMap<Group, Duration>,
-    /// Answers that wait for the disk.
-    uncommitted: Vec<Answer>,
+    /// Answers that wait for the disk, each with what it is about.
+    uncommitted: Vec<(Answer, Trace)>,
     /// Tickets of changes that are answered when they are on disk.
     durable: BTreeSet<Ticket>,
     last_order: u64,
@@ -311,7 +313,14 @@ impl Node {
             self.disk.rows.extend(batch.rows.into_iter().map(|row| (row.inode, row)));
             self.disk.contents = Rc::clone(&process.contents);
         }
-        process.uncommitted.drain(..).map(Seen::Answered).collect()
+        let knows_better = self.bug != Some(Bug::AnswersForOthers);
+        let answer = |(mut answer, trace): (Answer, Trace)| {
+            if knows_better && !process.db.has(&trace) {
+                answer = Answer { result: Err(Abandoned::Left), change: None, ..answer };
+            }
+            Seen::Answered(answer)
+        };
+        std::mem::take(&mut process.uncommitted).into_iter().map(answer).collect()
     }
 
     /// Time went by.

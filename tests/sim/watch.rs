@@ -80,6 +80,10 @@ impl Cluster {
         }
         let Some(change) = answer.change else { return Ok(()) };
         self.history.acknowledged(change);
+        let is_gone = matches!(asked, Change::Delete { .. } | Change::Unlock { .. });
+        if self.applied.contains(&change) && !is_gone && !self.nodes[&id].contents().contains(&change) {
+            return Err(format!("{change:?} was answered as made, but is not in the tree: {asked:?}"));
+        }
         let Some(path) = given(&asked) else { return Ok(()) };
         let known = (self.nodes[&id].contents(), &self.history);
         if path.lock_name().is_some() {

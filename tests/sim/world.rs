@@ -25,6 +25,8 @@ pub struct World {
     pub hostile: bool,
     /// The first node does not know of updates with several entries, so nobody sends them while it is a member.
     pub first_is_older: bool,
+    /// The disk is slow: what was applied is not stored by the time that members tell their states.
+    pub slow_disk: bool,
     /// What was sent last, when messages are damaged.
     pub recent: Vec<(Group, Vec<u8>)>,
     /// One in so many messages cannot be sent; 0 for none.
@@ -48,6 +50,7 @@ impl World {
             late_quorum: false,
             hostile: false,
             first_is_older: false,
+            slow_disk: false,
             recent: Vec::new(),
             send_failures: 0,
             next_pid: 1000,

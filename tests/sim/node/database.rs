@@ -6,7 +6,7 @@ use crate::world::World;
 use pmxcfs::dcdb::wire::Request;
 use pmxcfs::dcdb::{Dcdb, DcdbEffect};
 use pmxcfs::dfsm::wire::{Epoch, Message, SyncKind};
-use pmxcfs::dfsm::{Abandoned, App, Effect, Event, Frame, MemberId, Mode, Purpose};
+use pmxcfs::dfsm::{App, Effect, Event, Frame, MemberId, Mode, Purpose};
 use std::rc::Rc;
 
 impl Node {
@@ -36,7 +36,7 @@ impl Node {
                 }
                 Effect::Mode(mode) => {
                     self.mode_changed(Group::Dcdb, mode, world);
-                    if mode == Mode::StartSync {
+                    if mode == Mode::StartSync && !world.slow_disk {
                         seen.extend(self.commit());
                     }
                 }
@@ -106,10 +106,6 @@ impl Node {
                 let after = world.known.iter().find(told).map(|(_, _, contents)| Rc::clone(contents));
                 let after = after.unwrap_or_default();
                 let before = std::mem::replace(&mut process.contents, Rc::clone(&after));
-                for answer in &mut process.uncommitted {
-                    answer.result = Err(Abandoned::Left);
-                    answer.change = None;
-                }
                 Some(Seen::Replaced { before, after })
             }
             DcdbEffect::ExportConfig { .. } => None,
@@ -138,10 +134,13 @@ impl Node {
         }
         let process = self.running();
         let durable = process.durable.remove(&answer.ticket);
-        if durable && matches!(answer.result, Ok(Ok(_))) {
-            process.uncommitted.push(answer);
-            return None;
+        match &answer.result {
+            Ok(Ok(applied)) if durable => {
+                let trace = process.db.trace_of(applied.inode);
+                process.uncommitted.push((answer, trace));
+                None
+            }
+            _ => Some(Seen::Answered(answer)),
         }
-        Some(Seen::Answered(answer))
     }
 }

@@ -30,6 +30,8 @@ pub struct Summary {
     pub abandoned: usize,
     pub replaced: usize,
     pub forks: usize,
+    /// Runs in which nothing excused a fork.
+    pub strict: usize,
     /// Acknowledged changes that nothing excuses to lose.
     pub kept: usize,
     pub verified: usize,
@@ -43,6 +45,7 @@ impl Summary {
         self.abandoned += other.abandoned;
         self.replaced += other.replaced;
         self.forks += other.forks;
+        self.strict += other.strict;
         self.kept += other.kept;
         self.verified += other.verified;
         self.expired += other.expired;
@@ -152,6 +155,7 @@ impl Cluster {
         }
         self.heal()?;
         self.summary.forks = self.history.forks;
+        self.summary.strict = usize::from(self.history.excuses_nothing());
         self.summary.kept = self.history.held_to();
         self.check_healed()
     }

@@ -63,6 +63,11 @@ impl History {
         self.acknowledged.iter().filter(|change| self.is_safe(**change)).count()
     }
 
+    /// Whether nothing happened that excuses a fork.
+    pub fn excuses_nothing(&self) -> bool {
+        self.promises && !self.forks_allowed
+    }
+
     /// A node that has these changes now applied one, as do so many members of the group who are synced and
     /// were told of what made it apply it: a message, the end of a round, a change of the membership.
     pub fn applied(&mut self, change: ChangeId, contents: &Contents, members: usize) {

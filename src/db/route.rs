@@ -69,9 +69,9 @@ impl Db {
         let told = RefCell::new(Vec::new());
         let result = act(&mut copy, &|touched| told.borrow_mut().extend_from_slice(touched));
         {
-            // What a commit took meanwhile the copy still has as changed: it is stored once more.
+            // What a commit stored meanwhile the copy still has as changed: it is stored once more.
             let mut tree = self.shared.write()?;
-            std::mem::swap(&mut *tree, &mut copy);
+            tree.give_way(&mut copy);
             self.shared.observers.tell(&told.into_inner());
         }
         self.store_soon();

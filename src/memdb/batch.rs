@@ -128,6 +128,15 @@ impl MemDb {
         let alive = batch.rows.iter().map(|row| row.inode).filter(|inode| self.entries.contains_key(inode));
         self.dirty.changed.extend(alive);
     }
+
+    /// Lets `copy`, which was made of this one and then changed, take its place, and hands this one out for it.
+    /// What is not stored of this one, for one because a commit that had it failed meanwhile, is to be stored then.
+    pub fn give_way(&mut self, copy: &mut MemDb) {
+        if let Some(unstored) = self.take_batch() {
+            copy.put_back(unstored);
+        }
+        std::mem::swap(self, copy);
+    }
 }
 
 /// Gives back what a file's buffer has over its length after it grew in steps. While others still
@@ -140,5 +149,33 @@ fn drop_slack(entry: &mut Entry) {
     match Arc::get_mut(content) {
         Some(bytes) => bytes.shrink_to_fit(),
         None => *content = Arc::new(content.as_slice().to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memdb::{Change, Limits, Stamp};
+    use std::time::Duration;
+
+    fn mkdir(db: &mut MemDb, path: &str) {
+        let change = Change::Mkdir { path: path.into() };
+        db.apply(change, Stamp { writer: 1, time: 10 }, Limits::Agreed, Duration::ZERO).expect("applies");
+    }
+
+    #[test]
+    fn what_comes_back_unstored_while_a_copy_is_changed_is_not_forgotten() {
+        let mut db = MemDb::new();
+        db.take_batch().expect("it is fresh");
+        mkdir(&mut db, "a");
+        let under_way = db.take_batch().expect("a is new");
+        let mut copy = db.clone();
+        mkdir(&mut copy, "b");
+        db.put_back(under_way);
+        db.give_way(&mut copy);
+        let names: Vec<_> =
+            db.take_batch().expect("both are new").rows.into_iter().map(|row| row.name).collect();
+        assert_eq!(names[1..].iter().map(|name| &**name).collect::<Vec<_>>(), [b"a", b"b"]);
+        assert!(db.resolve(b"b").is_some() && copy.resolve(b"b").is_none());
     }
 }

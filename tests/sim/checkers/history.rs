@@ -140,3 +140,53 @@ impl History {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pmxcfs::dfsm::MemberId;
+    use std::rc::Rc;
+
+    fn contents(nodes: &[u32]) -> Contents {
+        Rc::new(nodes.iter().map(|node| change(*node)).collect())
+    }
+
+    fn change(node: u32) -> ChangeId {
+        (MemberId { node, pid: 1 }, 1)
+    }
+
+    /// Of three nodes the first two have one change, and the third, told with so many, another one.
+    fn fork(members: usize) -> History {
+        let mut history = History::new(3, false, true);
+        for node in [1, 2] {
+            history.applied(change(1), &contents(&[node]), 2);
+        }
+        history.applied(change(3), &contents(&[3]), members);
+        history
+    }
+
+    #[test]
+    fn a_fork_needs_a_reason_and_then_has_one() {
+        let (ours, theirs) = (contents(&[1]), contents(&[3]));
+        let complaint = fork(2).replaced(&ours, &theirs).expect_err("a majority applied both");
+        assert!(complaint.contains("a fork without a reason"), "{complaint}");
+        // What is dropped need not be safe.
+        assert!(fork(2).replaced(&theirs, &ours).is_err());
+        let mut history = fork(1);
+        history.replaced(&ours, &theirs).expect("a minority went on by itself");
+        assert_eq!(history.forks, 1);
+        assert!(!history.excuses_nothing() && !history.is_safe(change(1)));
+    }
+
+    #[test]
+    fn whatever_happened_nothing_is_dropped_for_less() {
+        for members in [1, 2] {
+            let mut history = History::new(3, true, true);
+            for _ in 0..2 {
+                history.applied(change(1), &contents(&[1]), members);
+            }
+            let complaint = history.replaced(&contents(&[1]), &contents(&[])).expect_err("it is safe");
+            assert!(complaint.contains("knows less"), "{complaint}");
+        }
+    }
+}

@@ -5,6 +5,7 @@ use pmxcfs::dfsm::wire::{Base, Epoch, Extension, Message, Sync, SyncKind};
 use rust_corosync::cpg::{self, Guarantee, Handle, Model1Data, Model1Flags, ModelData};
 use rust_corosync::{CsError, DispatchFlags, NodeId};
 use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ pub fn intrude(group: &str, version: u32, when: When, words: impl FnOnce(Epoch) 
         confchg_fn: Some(on_confchg),
         totem_confchg_fn: None,
     });
-    let handle = cpg::initialize(&model, 0).expect("corosync runs");
+    let handle = one_at_a_time(|| cpg::initialize(&model, 0)).expect("corosync runs");
     cpg::join(&handle, &group).expect("joined");
     let epoch = await_epoch(&handle);
     if when == When::Synced {
@@ -62,6 +63,15 @@ pub fn intrude(group: &str, version: u32, when: When, words: impl FnOnce(Epoch) 
     }
     cpg::leave(&handle, &group).expect("left");
     await_that(&handle, |seen| seen.members == 0);
+    one_at_a_time(|| drop(handle));
+}
+
+/// The library's table of handles has no lock: of two threads that make one at once, one gets the other's place
+/// and hears that its handle is bad.
+fn one_at_a_time<T>(act: impl FnOnce() -> T) -> T {
+    static TABLE: Mutex<()> = Mutex::new(());
+    let _turn = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    act()
 }
 
 /// The epoch of the round that the others have begun because of us.

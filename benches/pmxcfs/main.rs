@@ -1,5 +1,5 @@
 //! The benchmark: prints one table of medians, and with `STOCK=/path/to/a/stock/pmxcfs` the same loads on
-//! that daemon in the same run, in turns, with the ratio. It owns the options and the order of the loads;
+//! that daemon in the same run, in turns, with the ratio (of several, `STOCK=a:b:c`, on the first). It owns the options and the order of the loads;
 //! it builds no daemon and touches nothing outside of its own temporary directory.
 //!
 //! Options, after `cargo bench --bench pmxcfs --`:
@@ -16,10 +16,13 @@ mod database;
 mod fixture;
 mod loads;
 mod process;
+#[path = "../../tests/stock/daemons.rs"]
+mod stock_daemons;
 mod table;
 
 use daemon::{Daemon, Side};
 use std::path::{Path, PathBuf};
+use stock_daemons::stock_daemons;
 use table::{Goal, Table, Unit};
 
 /// Anything that can go wrong is told in words, and ends a load or the run.
@@ -136,7 +139,7 @@ fn run() -> Outcome<bool> {
     let parent =
         std::env::var_os("BENCH_DIR").map_or(PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&parent)?;
-    let stock = std::env::var_os("STOCK").map(|path| Side::Stock(PathBuf::from(path)));
+    let stock = stock_daemons().into_iter().next().map(Side::Stock);
     let sides: Vec<Side> = stock.into_iter().chain([Side::Ours]).collect();
     let table = Table::new(sides.len() > 1, options.quick);
     let mut bench = Bench { options, sides, dir: dir.path().to_owned(), table };

@@ -1,9 +1,9 @@
 //! Lock directories across nodes.
 
-use crate::cluster::{Cluster, Mix};
+use crate::cluster::Cluster;
 use crate::node::Node;
 use crate::wait::{eventually, soon};
-use crate::{TOKEN, mixes, run_with, scenario};
+use crate::{TOKEN, mixes_among, run_with, scenario};
 use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,15 +45,10 @@ fn contend(node: &Node, holders: &AtomicUsize, turns: &AtomicUsize) {
 }
 
 /// The real time of two minutes: a daemon has no switch for it. So with a stock daemon only two mixes are tried,
-/// one with each as the lowest node, which decides.
+/// one with each kind as the lowest node, which decides.
 #[test]
 fn an_abandoned_lock_is_taken_away_after_its_time_and_a_refreshed_one_is_not() {
-    let mut mixes = mixes();
-    if mixes.iter().any(Mix::has_stock) && mixes.len() > 1 {
-        mixes.retain(|mix| mix.has_stock() && mix.kinds[0] != mix.kinds[1]);
-        mixes.truncate(2);
-    }
-    run_with(mixes, "lock expiry", TOKEN, expire);
+    run_with(mixes_among(&["soo", "oso"]), "lock expiry", TOKEN, expire);
 }
 
 fn expire(cluster: &mut Cluster) {

@@ -1,7 +1,9 @@
 //! Daemons in real clusters: corosync and three nodes, each in namespaces of its own on this machine.
 //!
 //! Every scenario runs on three of our daemons. With `STOCK=/path/to/a/stock/pmxcfs` it runs once for every mix
-//! of stock and ours as well; `MIX=sos` picks one (s stock, o ours, by node number).
+//! of stock and ours as well, with `STOCK=a:b:c` once for every mix with each of the stock daemons. `MIX` picks
+//! one mix, with a letter for each node: o is ours, s is each stock daemon in turn, and 1, 2, 3 are those of
+//! `STOCK` by number (`MIX=1o2`).
 
 mod coherence;
 mod corosync_conf;
@@ -19,20 +21,31 @@ mod report;
 mod rolling;
 mod stalls;
 mod status;
+#[path = "../stock/daemons.rs"]
+mod stock_daemons;
 mod writers;
 
 use fixture::cluster::{Cluster, Mix};
 use fixture::{cluster, node, wait};
+use stock_daemons::stock_daemons;
 
 /// Time after which a node counts as gone, where the test is not about that.
 const TOKEN: u32 = 5000;
 
-/// The mixes that a scenario runs with.
+/// Mixes of a scenario: those that `MIX` selects, else all.
 fn mixes() -> Vec<Mix> {
-    let Ok(stock) = std::env::var("STOCK") else { return vec![Mix::ours(3)] };
+    mixes_among(&["ooo", "soo", "oso", "oos", "sso", "sos", "oss"])
+}
+
+/// Mixes of a scenario: those that `MIX` selects, else `among`. Only ours without a stock daemon.
+fn mixes_among(among: &[&str]) -> Vec<Mix> {
+    let stock = stock_daemons();
+    if stock.is_empty() {
+        return vec![Mix::ours(3)];
+    }
     match std::env::var("MIX") {
-        Ok(letters) => vec![Mix::new(&letters, &stock)],
-        Err(_) => ["ooo", "soo", "oso", "oos", "sso", "sos", "oss"].map(|mix| Mix::new(mix, &stock)).to_vec(),
+        Ok(letters) => Mix::all(&letters, &stock),
+        Err(_) => among.iter().flat_map(|letters| Mix::all(letters, &stock)).collect(),
     }
 }
 
@@ -67,4 +80,16 @@ macro_rules! scenario {
             $crate::run(stringify!($name), $token, |$cluster: &mut $crate::cluster::Cluster| $body);
         }
     };
+}
+
+#[test]
+fn mix_names_daemon_of_each_node() {
+    use node::Kind;
+    let stock = ["/a", "/b"].map(std::path::PathBuf::from);
+    let [a, b] = stock.clone().map(Kind::Stock);
+    let kinds =
+        |letters: &str| Mix::all(letters, &stock).into_iter().map(|mix| mix.kinds).collect::<Vec<_>>();
+    assert_eq!(kinds("ooo"), [[Kind::Ours, Kind::Ours, Kind::Ours]]);
+    assert_eq!(kinds("so"), [[a.clone(), Kind::Ours], [b.clone(), Kind::Ours]]);
+    assert_eq!(kinds("1o2"), [[a, Kind::Ours, b]]);
 }

@@ -3,24 +3,30 @@
 use crate::cluster::{Cluster, Mix};
 use crate::load::Load;
 use crate::node::Kind;
+use crate::stock_daemons::stock_daemons;
 use crate::wait::eventually;
 use crate::{TOKEN, run_with};
 
-/// From stock to ours and back, when there is a stock daemon; else from ours to ours.
+/// From each stock daemon to ours and back; without one from ours to ours.
 #[test]
 fn rolling_replacement_under_load() {
-    let (from, to) = match std::env::var("STOCK") {
-        Ok(path) => (Kind::Stock(path.into()), Kind::Ours),
-        Err(_) => (Kind::Ours, Kind::Ours),
-    };
-    let mix = Mix { kinds: vec![from.clone(); 3] };
+    let stock = stock_daemons();
+    if stock.is_empty() {
+        return replace_all(&Kind::Ours);
+    }
+    stock.into_iter().for_each(|daemon| replace_all(&Kind::Stock(daemon)));
+}
+
+/// From `other` to ours and back.
+fn replace_all(other: &Kind) {
+    let mix = Mix { kinds: vec![other.clone(); 3] };
     run_with(vec![mix], "rolling replacement", TOKEN, |cluster| {
         for number in [3, 1, 2] {
-            replace(cluster, number, &to);
+            replace(cluster, number, &Kind::Ours);
         }
-        assert!(cluster.nodes.iter().all(|node| node.kind == to));
+        assert!(cluster.nodes.iter().all(|node| node.kind == Kind::Ours));
         for number in [1, 3, 2] {
-            replace(cluster, number, &from);
+            replace(cluster, number, other);
         }
     });
 }

@@ -1,13 +1,13 @@
 //! The program that makes a database for the installer, beside the stock one: the same rows.
 
 use crate::host::{Row, rows};
-use crate::stock_binary;
 use crate::tree::time_text;
+use crate::with_each_stock;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn run(program: &Path, arguments: &[&Path]) -> Output {
@@ -30,7 +30,10 @@ fn numbers(rows: &[Row]) -> Vec<(i64, i64)> {
 
 #[test]
 fn a_directory_becomes_the_same_database() {
-    let Some(binary) = stock_binary() else { return };
+    with_each_stock(create_both);
+}
+
+fn create_both(binary: PathBuf) {
     let stock = binary.with_file_name("create_pmxcfs_db");
     if !stock.exists() {
         println!("skipped: {} is not there", stock.display());

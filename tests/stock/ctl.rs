@@ -2,9 +2,10 @@
 
 use crate::daemon::Side;
 use crate::host::{Host, Served};
-use crate::stock_binary;
+use crate::with_each_stock;
 use serde_json::{Value, json};
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 fn ctl(served: &Served, arguments: &[&str]) -> Output {
@@ -25,7 +26,10 @@ fn json_of(served: &Served, arguments: &[&str]) -> Value {
 
 #[test]
 fn a_stock_daemon_tells_what_it_can() {
-    let Some(binary) = stock_binary() else { return };
+    with_each_stock(ask_stock);
+}
+
+fn ask_stock(binary: PathBuf) {
     let host = Host::new();
     let served = host.start(&Side::Stock(binary));
     let status = json_of(&served, &["status"]);

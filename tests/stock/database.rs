@@ -5,7 +5,8 @@ use crate::exchange::{GuestList, assert_same_rows};
 use crate::host::{Host, Served};
 use crate::operation::{Actor, Content, Operation, Place, Time, User};
 use crate::random::{Chooser, DIRECTORIES, seed};
-use crate::{known, stock_binary, tree};
+use crate::{known, tree, with_each_stock};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Small files of each round.
@@ -122,7 +123,10 @@ enum End {
 
 #[test]
 fn databases_change_hands() {
-    let Some(binary) = stock_binary() else { return };
+    with_each_stock(exchange_databases);
+}
+
+fn exchange_databases(binary: PathBuf) {
     let stock_side = Side::Stock(binary);
     let mut hosts = [Host::new(), Host::new()];
     for (round, end) in [End::InOrder, End::OursKilled, End::BothKilled, End::InOrder].into_iter().enumerate()
@@ -180,7 +184,10 @@ fn keeps_stock_from_starting(host: &Host) -> bool {
 
 #[test]
 fn what_is_left_of_a_killed_daemon_is_the_same_for_both() {
-    let Some(binary) = stock_binary() else { return };
+    with_each_stock(kill_and_compare);
+}
+
+fn kill_and_compare(binary: PathBuf) {
     let stock_side = Side::Stock(binary);
     let seed = seed();
     let host = Host::new();

@@ -6,14 +6,14 @@ use crate::daemon::Side;
 use crate::host::{Host, Served};
 use crate::operation::{Actor, Content, Operation, Place};
 use crate::random::{Random, number, seed};
-use crate::stock_binary;
 use crate::support::{Program, public_stock_program, run};
+use crate::with_each_stock;
 use maker::Maker;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -213,7 +213,10 @@ fn recorded() -> Vec<Request> {
 
 #[test]
 fn requests_have_the_same_answers() {
-    let Some(binary) = stock_binary() else { return };
+    with_each_stock(compare_requests);
+}
+
+fn compare_requests(binary: PathBuf) {
     let (stock_host, our_host) = (Host::new(), Host::new());
     let (stock, ours) = (stock_host.start(&Side::Stock(binary)), our_host.start(&Side::Ours));
     fill(&stock);

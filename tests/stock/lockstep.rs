@@ -7,8 +7,8 @@ use crate::host::{Host, Row, Served};
 use crate::known::{self, LATE, NO_FILES_AT};
 use crate::operation::{Actor, Answer, Content, Operation, Place, User};
 use crate::random::{Chooser, DIRECTORIES, number, seed};
-use crate::stock_binary;
 use crate::tree::{self, Tree};
+use crate::with_each_stock;
 use nix::fcntl::OFlag;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -145,7 +145,10 @@ fn assert_same_rows(stock: &[Row], ours: &[Row]) {
 
 #[test]
 fn random_operations_have_the_same_answers() {
-    let Some(binary) = stock_binary() else { return };
+    with_each_stock(compare_random_operations);
+}
+
+fn compare_random_operations(binary: PathBuf) {
     let stock = Side::Stock(binary);
     let mut chooser = Chooser::new(seed());
     let steps = number("STOCK_STEPS").unwrap_or(STEPS);
@@ -175,7 +178,10 @@ fn random_operations_have_the_same_answers() {
 /// compared.
 #[test]
 fn removed_files_are_used_on() {
-    let Some(binary) = stock_binary() else { return };
+    with_each_stock(use_removed_files);
+}
+
+fn use_removed_files(binary: PathBuf) {
     let (stock_host, our_host) = (Host::new(), Host::new());
     let mut pair = Pair::start((&stock_host, &Side::Stock(binary)), (&our_host, &Side::Ours));
     pair.make_directories();

@@ -1,12 +1,14 @@
 //! This daemon beside a stock one: the same operations and requests on both, and each on the database
 //! that the other left. The running stock daemon is the judge, except where `known.rs` says otherwise.
 //!
-//! `STOCK` is the path of a stock `pmxcfs`; without it every test says that it is skipped. Both
-//! daemons run in mount, host name and network namespaces of their own, on directories of their own.
-//! `STOCK_SEED` repeats a run of the random tests, `STOCK_STEPS` sets its length.
+//! `STOCK` is the path of a stock `pmxcfs`, or of several (`STOCK=a:b:c`), of which each is compared with;
+//! without it every test says that it is skipped. Both daemons run in mount, host name and network
+//! namespaces of their own, on directories of their own. `STOCK_SEED` repeats a run of the random tests,
+//! `STOCK_STEPS` sets its length.
 
 mod create;
 mod ctl;
+mod daemons;
 mod database;
 mod exchange;
 mod host;
@@ -34,12 +36,16 @@ use std::path::PathBuf;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Outcome<T> = Result<T, Failure>;
 
-/// The stock daemon to compare with. Without one the test is over, and says so.
-fn stock_binary() -> Option<PathBuf> {
-    let Some(path) = std::env::var_os("STOCK") else {
-        // Not by println, of which nothing is seen when a test passes.
+/// Runs a comparison with each stock daemon in `STOCK`. Without one the test is over, and says so.
+fn with_each_stock(compare: impl Fn(PathBuf)) {
+    let daemons = daemons::stock_daemons();
+    if daemons.is_empty() {
+        // `println` would be captured when the test passes.
         let _ = writeln!(io::stderr(), "skipped: STOCK is not set to the path of a stock pmxcfs");
-        return None;
-    };
-    Some(PathBuf::from(path).canonicalize().expect("STOCK is the path of a stock pmxcfs"))
+    }
+    for daemon in daemons {
+        // Shown when the test fails.
+        println!("stock daemon: {}", daemon.display());
+        compare(daemon);
+    }
 }

@@ -14,7 +14,7 @@ mod texts;
 
 use crate::clock::Clock;
 use crate::counts::KernelCounts;
-use crate::db::Db;
+use crate::engine::Engine;
 use crate::guest_props::{self, GuestError, GuestProperties};
 use crate::logging;
 use crate::memdb::TreePath;
@@ -74,7 +74,7 @@ pub struct LogMessage<'a> {
 /// The state of this node that outlives a request.
 pub struct Cfs {
     /// The database.
-    pub db: Arc<Db>,
+    pub engine: Arc<Engine>,
     /// The clock of everything here.
     pub clock: Clock,
     /// Who this node is.
@@ -97,13 +97,13 @@ pub struct Cfs {
 
 impl Cfs {
     /// A node that starts now, without quorum and with nothing known of others.
-    pub fn new(db: Arc<Db>, clock: Clock, node: NodeIdentity, rrd: rrd::Sink) -> Cfs {
+    pub fn new(engine: Arc<Engine>, clock: Clock, node: NodeIdentity, rrd: rrd::Sink) -> Cfs {
         let status = Status::new(&node.name, clock.unix(), std::process::id());
         let changes = Arc::new(Changes::new(clock));
         let told = Arc::clone(&changes);
-        db.observe(Box::new(move |touched| told.touched(touched)));
+        engine.observe(Box::new(move |touched| told.touched(touched)));
         Cfs {
-            db,
+            engine,
             clock,
             node,
             kernel: KernelCounts::default(),
@@ -231,7 +231,7 @@ impl Cfs {
 
     /// The contents of a file of the database, whatever is mounted over its path.
     pub fn config(&self, path: &TreePath) -> Option<Arc<Vec<u8>>> {
-        self.db.read().resolve(path.as_bytes())?.content().cloned()
+        self.engine.read().resolve(path.as_bytes())?.content().cloned()
     }
 
     /// Whether `token` ("USER!NAME SECRET") is a line of the token file.
@@ -242,17 +242,17 @@ impl Cfs {
 
     /// Whether the guest list has this VMID.
     pub fn has_guest(&self, vmid: u32) -> bool {
-        self.db.read().guests().get(vmid).is_some()
+        self.engine.read().guests().get(vmid).is_some()
     }
 
     /// Properties of all guests, as JSON.
     pub fn properties_of_all(&self, names: &[&[u8]]) -> Arc<Vec<u8>> {
-        self.guest_properties.of_all(&self.db, names)
+        self.guest_properties.of_all(&self.engine, names)
     }
 
     /// Properties of one guest, as JSON.
     pub fn properties_of_one(&self, vmid: u32, names: &[&[u8]]) -> Result<Vec<u8>, GuestError> {
-        guest_props::of_one(&self.db, vmid, names)
+        guest_props::of_one(&self.engine, vmid, names)
     }
 }
 

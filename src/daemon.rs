@@ -19,8 +19,8 @@ use watchdog::Watchdog;
 use crate::cfs::{Cfs, NodeIdentity};
 use crate::clock::Clock;
 use crate::cluster::{self, Cluster};
-use crate::db::{Db, OpenError};
 use crate::dcdb::COROSYNC_CONF;
+use crate::engine::{Engine, OpenError};
 use crate::fuse;
 use crate::ipc::requests::Requests;
 use crate::ipc::{self, Server};
@@ -128,11 +128,11 @@ fn allow_open_files() {
     }
 }
 
-fn open_database(config: &Config, clock: Clock) -> Result<Db, StartError> {
+fn open_database(config: &Config, clock: Clock) -> Result<Engine, StartError> {
     let paths = &config.paths;
     let store = Store::open(&paths.database, clock.unix()).map_err(OpenError::from)?;
     let is_fresh = store.is_created();
-    let db = Db::open(store, clock)?;
+    let db = Engine::open(store, clock)?;
     if is_fresh && !config.local {
         import_corosync_conf(config, &db)?;
     }
@@ -155,12 +155,12 @@ fn open_database(config: &Config, clock: Clock) -> Result<Db, StartError> {
 }
 
 /// Whether the database belongs to a cluster.
-fn is_cluster(db: &Db) -> bool {
+fn is_cluster(db: &Engine) -> bool {
     db.read().resolve(COROSYNC_CONF).is_some()
 }
 
 /// A node that was installed into a cluster has corosync's configuration before it has a database.
-fn import_corosync_conf(config: &Config, db: &Db) -> Result<(), StartError> {
+fn import_corosync_conf(config: &Config, db: &Engine) -> Result<(), StartError> {
     let path = &config.paths.corosync_conf;
     let failed = |reason: String| StartError::Import { path: path.clone(), reason };
     let data = match std::fs::read(path) {
@@ -191,7 +191,7 @@ struct Parts {
 
 fn serve(
     config: &Config,
-    db: &Arc<Db>,
+    db: &Arc<Engine>,
     clock: Clock,
     manager: &Arc<Manager>,
     ready: impl FnOnce() -> io::Result<()>,
@@ -232,7 +232,7 @@ fn watch_over(config: &Config, parts: &Parts, manager: &Arc<Manager>) -> io::Res
 
 fn start(
     config: &Config,
-    db: &Arc<Db>,
+    db: &Arc<Engine>,
     clock: Clock,
     reports: Sender<StopReason>,
 ) -> Result<Parts, StartError> {

@@ -112,7 +112,7 @@ impl Fs {
     pub fn new(cfs: Arc<Cfs>) -> Arc<Self> {
         let handles = Arc::<Handles>::default();
         let keeper = Arc::downgrade(&handles);
-        cfs.db.observe(Box::new(move |touched| {
+        cfs.engine.observe(Box::new(move |touched| {
             if let Some(handles) = keeper.upgrade() {
                 handles.keep_removed(touched);
             }
@@ -136,7 +136,7 @@ impl Fs {
         }
         check_name(name)?;
         let parent = entry_target(parent).ok_or(FsError::NotDirectory)?;
-        let tree = self.cfs.db.read();
+        let tree = self.cfs.engine.read();
         // That there is none is told too.
         self.known.note_name(ino::of_entry(parent), name);
         let entry = tree.lookup(parent, name).ok_or(FsError::NotFound)?;
@@ -185,7 +185,7 @@ impl Fs {
     }
 
     fn open_entry(&self, inode: Inode, writing: bool) -> Result<(), FsError> {
-        let tree = self.cfs.db.read();
+        let tree = self.cfs.engine.read();
         match tree.get(inode) {
             Some(entry) if entry.is_dir() => Err(FsError::IsDirectory),
             Some(entry) => {
@@ -220,7 +220,7 @@ impl Fs {
     }
 
     fn content(&self, inode: Inode) -> Result<Arc<Vec<u8>>, FsError> {
-        if let Some(entry) = self.cfs.db.read().get(inode) {
+        if let Some(entry) = self.cfs.engine.read().get(inode) {
             return entry.content().cloned().ok_or(FsError::IsDirectory);
         }
         let (removed, _) = self.handles.removed(inode).ok_or(FsError::NotFound)?;
@@ -234,7 +234,7 @@ impl Fs {
 
     /// How full the database is.
     pub fn statfs(&self) -> StatFs {
-        let usage = self.cfs.db.read().usage();
+        let usage = self.cfs.engine.read().usage();
         StatFs {
             block_size: BLOCK_SIZE as u32,
             blocks: BLOCKS,
@@ -256,7 +256,7 @@ impl Fs {
 
     /// The attributes of an entry that is in the tree.
     fn entry_attr(&self, inode: Inode) -> Option<Attr> {
-        let tree = self.cfs.db.read();
+        let tree = self.cfs.engine.read();
         let entry = tree.get(inode)?;
         Some(self.attr_of(entry, mode::class_of(&tree, entry)))
     }

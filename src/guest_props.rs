@@ -8,7 +8,7 @@ pub mod answer;
 pub mod scan;
 
 use crate::counts::CacheCounts;
-use crate::db::Db;
+use crate::engine::Engine;
 use answer::{Answer, Properties};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -54,7 +54,7 @@ struct Current {
 
 impl GuestProperties {
     /// The properties `names` of all guests that have any of them.
-    pub fn of_all(&self, db: &Db, names: &[&[u8]]) -> Arc<Vec<u8>> {
+    pub fn of_all(&self, db: &Engine, names: &[&[u8]]) -> Arc<Vec<u8>> {
         self.kept(names).text(db, &self.counts)
     }
 
@@ -81,7 +81,7 @@ impl GuestProperties {
 }
 
 impl Kept {
-    fn text(&self, db: &Db, counts: &CacheCounts) -> Arc<Vec<u8>> {
+    fn text(&self, db: &Engine, counts: &CacheCounts) -> Arc<Vec<u8>> {
         let mut current = lock(&self.current);
         let (changes, plan) = {
             let tree = db.read();
@@ -105,7 +105,7 @@ impl Kept {
 }
 
 /// The properties `names` of one guest; an object without members when it has none of them.
-pub fn of_one(db: &Db, vmid: u32, names: &[&[u8]]) -> Result<Vec<u8>, GuestError> {
+pub fn of_one(db: &Engine, vmid: u32, names: &[&[u8]]) -> Result<Vec<u8>, GuestError> {
     let config = {
         let tree = db.read();
         let guest = tree.guests().get(vmid).ok_or(GuestError::Unknown(vmid))?;

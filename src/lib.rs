@@ -8,7 +8,7 @@
 //! | assembly | [`daemon`], [`options`], [`logging`] |
 //! | adapters | [`fuse`] (kernel), [`ipc`] (clients), [`cluster`] (corosync), [`rrd`] (round-robin files) |
 //! | operations | [`fs`] (the tree as the kernel sees it), [`cfs`] (what tree and clients share) |
-//! | storage | [`db`] (one writer, many readers, group commit), [`store`] (SQLite) |
+//! | storage | [`engine`] (one writer, many readers, group commit), [`store`] (SQLite) |
 //! | core, without I/O | [`dcdb`], [`status_group`] (what members of the groups do), [`dfsm`] (when), [`memdb`], [`status`] |
 //! | tables | [`errno`], [`clock`] |
 //!
@@ -33,13 +33,13 @@ pub mod ctl;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 #[cfg(feature = "daemon")]
-pub mod db;
-#[cfg(feature = "daemon")]
 pub mod dbtool;
 #[cfg(feature = "daemon")]
 pub mod dcdb;
 #[cfg(feature = "daemon")]
 pub mod dfsm;
+#[cfg(feature = "daemon")]
+pub mod engine;
 #[cfg(feature = "daemon")]
 pub mod fs;
 #[cfg(feature = "daemon")]

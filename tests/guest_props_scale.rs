@@ -4,7 +4,7 @@
 
 use pmxcfs::cfs::{Cfs, Generated, NodeIdentity};
 use pmxcfs::clock::Clock;
-use pmxcfs::db::Db;
+use pmxcfs::engine::Engine;
 use pmxcfs::memdb::{Change, WriteAt};
 use pmxcfs::rrd::Sink;
 use pmxcfs::store::Store;
@@ -47,7 +47,7 @@ fn config(vmid: u32, name: &str) -> Vec<u8> {
 fn cluster(dir: &tempfile::TempDir) -> Arc<Cfs> {
     let clock = Clock::start();
     let store = Store::open(&dir.path().join("config.db"), clock.unix()).expect("a new database");
-    let db = Arc::new(Db::open(store, clock).expect("an empty tree"));
+    let db = Arc::new(Engine::open(store, clock).expect("an empty tree"));
     let node = NodeIdentity { name: "node0".to_owned(), address: None, www_data_gid: 33 };
     let cfs = Arc::new(Cfs::new(db, clock, node, Sink::discarding()));
     let mut dirs = vec!["nodes".to_owned()];
@@ -65,7 +65,7 @@ fn cluster(dir: &tempfile::TempDir) -> Arc<Cfs> {
 }
 
 fn change(cfs: &Cfs, change: Change) {
-    cfs.db.submit(change, Box::new(|result| drop(result.expect("an allowed change"))));
+    cfs.engine.submit(change, Box::new(|result| drop(result.expect("an allowed change"))));
 }
 
 fn write(cfs: &Cfs, vmid: u32, data: &[u8]) {
@@ -101,7 +101,7 @@ fn json(text: &[u8]) -> Value {
 fn ten_thousand_guests() {
     let dir = tempfile::tempdir().expect("a directory for the database");
     let cfs = cluster(&dir);
-    cfs.db.sync_wait().expect("a disk that takes it");
+    cfs.engine.sync_wait().expect("a disk that takes it");
     let ask = || cfs.properties_of_all(&NAMES);
 
     let first = timed(&cfs, "2 properties, cold", ask);

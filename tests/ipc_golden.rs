@@ -5,7 +5,7 @@
 mod golden;
 
 use golden::*;
-use pmxcfs::db::Db;
+use pmxcfs::engine::Engine;
 use pmxcfs::ipc::qb::Namespace;
 use pmxcfs::ipc::qb::client::{Client as NativeClient, ConnectOptions};
 use pmxcfs::ipc::requests::Requests;
@@ -63,7 +63,7 @@ fn random_requests_are_answered_as_recorded() {
     for (number, line) in text.lines().enumerate() {
         let json: Value = serde_json::from_str(line).expect("a JSON line");
         if let Some(path) = json["write"].as_str() {
-            replace(&node.cfs.db, &path.into(), bytes(&json["data"]));
+            replace(&node.cfs.engine, &path.into(), bytes(&json["data"]));
             continue;
         }
         let Record { id, body, errno, data, .. } = record(&json);
@@ -79,7 +79,7 @@ fn random_requests_are_answered_as_recorded() {
 }
 
 /// What a program does that truncates a file and writes it, after making it and the directories to it.
-fn replace(db: &Db, path: &TreePath, data: Vec<u8>) {
+fn replace(db: &Engine, path: &TreePath, data: Vec<u8>) {
     let change = |change| db.submit(change, Box::new(|result| drop(result.expect("an allowed change"))));
     let exists = |path: &TreePath| db.read().resolve(path.as_bytes()).is_some();
     let (dirs, _) = path.split().expect("not the root");

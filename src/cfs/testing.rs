@@ -3,7 +3,7 @@
 
 use super::{Cfs, NodeIdentity};
 use crate::clock::Clock;
-use crate::db::Db;
+use crate::engine::Engine;
 use crate::memdb::{Change, TreePath, WriteAt};
 use crate::rrd::Sink;
 use crate::store::Store;
@@ -23,14 +23,14 @@ impl TestNode {
         let dir = tempfile::tempdir().expect("a directory for the database");
         let clock = Clock::start();
         let store = Store::open(&dir.path().join("config.db"), clock.unix()).expect("a new database");
-        let db = Db::open(store, clock).expect("an empty tree");
+        let engine = Engine::open(store, clock).expect("an empty tree");
         let node = NodeIdentity { name: "n1".to_owned(), address: None, www_data_gid: WWW_DATA };
-        TestNode { cfs: Arc::new(Cfs::new(Arc::new(db), clock, node, Sink::discarding())), _dir: dir }
+        TestNode { cfs: Arc::new(Cfs::new(Arc::new(engine), clock, node, Sink::discarding())), _dir: dir }
     }
 
     /// Makes a change that the rules allow. It is in memory, and on disk some time later.
     pub(crate) fn change(&self, change: Change) {
-        self.cfs.db.submit(change, Box::new(|result| drop(result.expect("an allowed change"))));
+        self.cfs.engine.submit(change, Box::new(|result| drop(result.expect("an allowed change"))));
     }
 
     /// Replaces or makes a file, and the directories to it.
@@ -40,11 +40,11 @@ impl TestNode {
         let names: Vec<&[u8]> = path.components().collect();
         for name in &names[..names.len() - 1] {
             dir = dir.join(name);
-            if self.cfs.db.read().resolve(dir.as_bytes()).is_none() {
+            if self.cfs.engine.read().resolve(dir.as_bytes()).is_none() {
                 self.change(Change::Mkdir { path: dir.clone() });
             }
         }
-        if self.cfs.db.read().resolve(path.as_bytes()).is_none() {
+        if self.cfs.engine.read().resolve(path.as_bytes()).is_none() {
             self.change(Change::Create { path: path.clone() });
         }
         self.change(Change::Truncate { path: path.clone(), size: 0 });

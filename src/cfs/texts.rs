@@ -60,7 +60,7 @@ impl Cfs {
     fn version_text(&self) -> String {
         // The tree's counters are copied first, so that nobody waits for the tree with the status.
         let (vmlist, watched) = {
-            let tree = self.db.read();
+            let tree = self.engine.read();
             (tree.guests().version(), tree.versions().clone())
         };
         self.with_status(|status| status.version_text(vmlist, watched.iter()))
@@ -77,7 +77,7 @@ impl Cfs {
 
     fn vmlist_text(&self) -> Arc<[u8]> {
         let mut kept = lock(&self.texts.vmlist);
-        let tree = self.db.read();
+        let tree = self.engine.read();
         let guests = tree.guests();
         let version = guests.version();
         if let Some((_, text)) = kept.as_ref().filter(|(kept, _)| *kept == version) {

@@ -6,8 +6,8 @@
 //! is heard of the group they are refused at once, but for one now and then that tries.
 
 use crate::clock::Clock;
-use crate::db::{DbError, Done};
 use crate::dfsm::{ANSWER_TIMEOUT, Abandoned, Ticket};
+use crate::engine::{ChangeCallback, EngineError};
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,9 +19,9 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One who waits.
 pub(super) struct Caller {
-    pub(super) done: Done,
+    pub(super) done: ChangeCallback,
     /// To be answered when the change is stored.
-    pub(super) waits_for_disk: bool,
+    pub(super) requires_commit: bool,
 }
 
 /// All who wait.
@@ -54,19 +54,19 @@ impl Callers {
     }
 
     /// Lets a caller wait. None: it was answered already.
-    pub(super) fn enter(&self, done: Done, waits_for_disk: bool) -> Option<Ticket> {
+    pub(super) fn enter(&self, done: ChangeCallback, requires_commit: bool) -> Option<Ticket> {
         let now = self.clock.uptime();
         let mut state = self.lock();
         let refusal = if state.closed { Some(Abandoned::NotMember) } else { state.stalled(now) };
         if let Some(refusal) = refusal {
             drop(state);
-            done(Err(DbError::from(refusal)));
+            done(Err(EngineError::from(refusal)));
             return None;
         }
         let deadline = now + if state.stall.is_some() { TRY_TIMEOUT } else { ANSWER_TIMEOUT };
         state.last_ticket += 1;
         let ticket = Ticket(state.last_ticket);
-        state.waiting.insert(ticket, (Caller { done, waits_for_disk }, deadline));
+        state.waiting.insert(ticket, (Caller { done, requires_commit }, deadline));
         if state.sleeps_until.is_some_and(|until| until > deadline) {
             self.changed.notify_all();
         }
@@ -183,7 +183,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
     use std::thread;
 
-    type Answer = Result<crate::memdb::Applied, DbError>;
+    type Answer = Result<crate::memdb::Applied, EngineError>;
 
     fn enter(callers: &Callers) -> (Option<Ticket>, Receiver<Answer>) {
         let (sender, receiver) = channel();
@@ -221,8 +221,8 @@ mod tests {
         callers.heard();
         let (ticket, answer) = enter(&callers);
         let caller = callers.take(ticket.expect("waits")).expect("waits");
-        (caller.done)(Err(DbError::Storage));
-        assert_eq!(answer.recv(), Ok(Err(DbError::Storage)));
+        (caller.done)(Err(EngineError::Storage));
+        assert_eq!(answer.recv(), Ok(Err(EngineError::Storage)));
         let (_, answer) = enter(&callers);
         callers.close();
         assert_eq!(answer.recv(), Ok(Err(Abandoned::NotMember.into())));

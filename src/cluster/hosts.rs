@@ -5,10 +5,10 @@ use super::callers::Callers;
 use super::config_file;
 use super::group::Host;
 use crate::cfs::{Cfs, GroupReport, News};
-use crate::db::Tell;
 use crate::dcdb::{self, Dcdb, DcdbEffect};
 use crate::dfsm::wire::{Base, SyncKind};
 use crate::dfsm::{Abandoned, Dfsm, Effect, Event, Mode, Now, Ticket};
+use crate::engine::Notify;
 use crate::memdb::{MemDb, Touched};
 use crate::status_group::{StatusEffect, StatusGroup};
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ impl Tree {
     /// Copies the database's `corosync.conf` to the host.
     pub(super) fn export_config(&self, reload: bool) {
         let name = dcdb::COROSYNC_CONF;
-        let content = self.cfs.db.read().resolve(name).and_then(|entry| entry.content().cloned());
+        let content = self.cfs.engine.read().resolve(name).and_then(|entry| entry.content().cloned());
         if let Some(content) = content {
             config_file::export(&content, &self.corosync_conf, reload);
         }
@@ -52,8 +52,8 @@ impl Tree {
     /// for itself.
     fn prepare(&self, kind: Option<SyncKind>) {
         match kind {
-            Some(SyncKind::Start) => self.cfs.db.prepare_index(),
-            Some(SyncKind::VerifyRequest) => self.cfs.db.prepare_checksum(),
+            Some(SyncKind::Start) => self.cfs.engine.prepare_index(),
+            Some(SyncKind::VerifyRequest) => self.cfs.engine.prepare_checksum(),
             Some(SyncKind::State | SyncKind::Update | SyncKind::UpdateComplete | SyncKind::Verify) | None => {
             }
         }
@@ -77,7 +77,7 @@ impl Host<Dcdb> for Tree {
         let kind = sync_kind(&event);
         self.prepare(kind);
         let takes_long = kind == Some(SyncKind::UpdateComplete) && dfsm.mode() == Mode::Update;
-        let act = |tree: &mut MemDb, tell: Tell<'_>| {
+        let act = |tree: &mut MemDb, tell: Notify<'_>| {
             let effects = dfsm.handle(tree, event, now);
             for effect in &effects {
                 match effect {
@@ -88,8 +88,8 @@ impl Host<Dcdb> for Tree {
             }
             effects
         };
-        let db = &self.cfs.db;
-        let handled = if takes_long { db.deliver_apart(act) } else { db.deliver(act) };
+        let db = &self.cfs.engine;
+        let handled = if takes_long { db.apply_on_copy(act) } else { db.deliver(act) };
         handled.unwrap_or_else(|error| {
             if !std::mem::replace(&mut self.failed, true) {
                 log::error!(target: "dcdb", "the database cannot follow the cluster: {error}");
@@ -108,7 +108,7 @@ impl Host<Dcdb> for Tree {
                 self.changed_elsewhere();
                 // Readers have the new tree already: caches must not keep it from them while it is stored.
                 (self.changed)(&touched);
-                if let Err(error) = self.cfs.db.store_wait() {
+                if let Err(error) = self.cfs.engine.commit_blocking() {
                     log::error!(target: "dcdb", "the updates of the leader are not stored: {error}");
                     self.failed = true;
                 }
@@ -127,7 +127,7 @@ impl Host<Dcdb> for Tree {
             Ok(Ok(applied)) => {
                 // The caller's kernel knows, or is told by who answers it.
                 self.unclaimed.clear();
-                self.cfs.db.answer_delivered(applied, caller.waits_for_disk, caller.done);
+                self.cfs.engine.answer_delivered(applied, caller.requires_commit, caller.done);
             }
             Ok(Err(dcdb::Refused::Change(error))) => (caller.done)(Err(error.into())),
             Ok(Err(refused)) => (caller.done)(Err(refused.into())),
@@ -223,11 +223,11 @@ mod tests {
             bytes[..2].copy_from_slice(&(kind as u16).to_le_bytes());
             let event = Event::Deliver { from: MemberId { node: 1, pid: 2 }, bytes: &bytes };
             tree.handle(&mut Dfsm::new(Dcdb::new()), event, Now { unix: 0, uptime: Duration::ZERO });
-            node.cfs.db.read().prepared_checksum()
+            node.cfs.engine.read().prepared_checksum()
         };
         assert_eq!(deliver(SyncKind::Verify), None);
         let prepared = deliver(SyncKind::VerifyRequest);
-        assert_eq!(prepared, Some(node.cfs.db.read().clone().checksum()));
+        assert_eq!(prepared, Some(node.cfs.engine.read().clone().checksum()));
         node.write("file", b"other");
         assert_eq!(deliver(SyncKind::Start), None);
     }

@@ -22,7 +22,7 @@ pub(super) enum Command {
     Change { change: Change, ticket: Ticket },
     /// Ask the group to remove a lock if it has expired.
     ExpireLock { path: crate::memdb::TreePath, checksum: [u8; 32] },
-    /// Tell the others a value or a log entry.
+    /// Notify the others a value or a log entry.
     Status(StatusRequest),
     /// Leave the groups and end.
     Stop,

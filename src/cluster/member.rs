@@ -8,10 +8,10 @@ use super::group::Group;
 use super::hosts::Tree;
 use super::inbox::{Command, Inbox};
 use crate::clock::Clock;
-use crate::db::{DbError, Route, waits_for_disk};
 use crate::dcdb::Dcdb;
 use crate::dcdb::wire::Request;
 use crate::dfsm::{Event, Now, Ticket};
+use crate::engine::{EngineError, Route, requires_commit};
 use crate::memdb::Change;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -63,7 +63,7 @@ impl Member {
     pub(super) fn submit(&mut self, change: Change, ticket: Ticket, now: Now) -> bool {
         if self.tree.failed {
             if let Some(caller) = self.callers.take(ticket) {
-                (caller.done)(Err(DbError::Storage));
+                (caller.done)(Err(EngineError::Storage));
             }
             false
         } else if self.callers.is_waiting(ticket) {
@@ -82,7 +82,7 @@ pub(super) fn route(clock: Clock, member: &Arc<Shared>, inbox: &Arc<Inbox>, call
     let (inbox, locks) = (Arc::clone(inbox), Arc::clone(inbox));
     Route {
         change: Box::new(move |change, done| {
-            let Some(ticket) = callers.enter(done, waits_for_disk(&change)) else { return };
+            let Some(ticket) = callers.enter(done, requires_commit(&change)) else { return };
             let Some(member) = member.upgrade() else { return callers.close() };
             let now = Now { unix: clock.unix(), uptime: clock.uptime() };
             match member.submit(change, ticket, now) {
@@ -109,7 +109,7 @@ mod tests {
     use crate::dfsm::Abandoned;
     use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
-    type Answer = Result<crate::memdb::Applied, DbError>;
+    type Answer = Result<crate::memdb::Applied, EngineError>;
 
     struct Fixture {
         member: Arc<Shared>,

@@ -93,7 +93,7 @@ impl Cluster {
             drop(running);
         });
         let thread = thread.inspect_err(|_| callers.close())?;
-        cfs.db.replicate_by(member::route(cfs.clock, &member, &inbox, &callers));
+        cfs.engine.replicate_by(member::route(cfs.clock, &member, &inbox, &callers));
         let told = Arc::clone(&inbox);
         cfs.watch(Box::new(move |event| tell_group(&told, event)));
         Ok(Self { inbox, thread: Some(thread), callers, watcher: Some(watcher), ended })
@@ -256,7 +256,7 @@ impl Loop {
 
     /// What cannot be stored must not be agreed to.
     fn check_database(&mut self, now: Now) {
-        let failed = self.with_member(|member| member.tree.failed) || self.cfs.db.is_failed();
+        let failed = self.with_member(|member| member.tree.failed) || self.cfs.engine.is_failed();
         if failed && !std::mem::replace(&mut self.has_left, true) {
             self.with_member(|member| member.group.handle(&mut member.tree, Event::StoreFailed, now));
         }

@@ -163,7 +163,7 @@ impl Feed {
 /// One line about a daemon that serves.
 pub fn status(cfs: &Cfs) -> String {
     let quorum = if cfs.is_quorate() { "changes allowed" } else { "no quorum: read only" };
-    let tree = cfs.db.read();
+    let tree = cfs.engine.read();
     format!("serving {} entries, {quorum}", tree.usage().entries)
 }
 

@@ -94,12 +94,12 @@ impl ToErrno for crate::fs::FsError {
             Self::ReadOnlyText | Self::DebugValue => libc::EIO,
             Self::FixedMode | Self::FixedOwner => libc::EPERM,
             Self::NotSupported => libc::ENOSYS,
-            Self::Db(error) => error.to_errno(),
+            Self::Engine(error) => error.to_errno(),
         }
     }
 }
 
-impl ToErrno for crate::db::DbError {
+impl ToErrno for crate::engine::EngineError {
     fn to_errno(&self) -> i32 {
         match self {
             Self::Change(error) => error.to_errno(),
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn mounted_tree() {
-        use crate::db::DbError;
+        use crate::engine::EngineError;
         use crate::fs::FsError;
         let table = [
             (FsError::NotFound, libc::ENOENT),
@@ -207,7 +207,7 @@ mod tests {
             (FsError::FixedMode, libc::EPERM),
             (FsError::FixedOwner, libc::EPERM),
             (FsError::NotSupported, libc::ENOSYS),
-            (FsError::Db(DbError::Storage), libc::EIO),
+            (FsError::Engine(EngineError::Storage), libc::EIO),
         ];
         for (error, errno) in table {
             assert_eq!(error.to_errno(), errno, "{error}");
@@ -216,14 +216,14 @@ mod tests {
 
     #[test]
     fn database() {
-        use crate::db::DbError;
+        use crate::engine::EngineError;
         use crate::memdb::ChangeError;
-        assert_eq!(DbError::Change(ChangeError::Root).to_errno(), libc::EACCES);
-        assert_eq!(DbError::Storage.to_errno(), libc::EIO);
-        assert_eq!(DbError::Closed.to_errno(), libc::EIO);
-        assert_eq!(DbError::Replaced.to_errno(), libc::EBUSY);
-        assert_eq!(DbError::Refused(crate::dcdb::Refused::NoQuorum).to_errno(), libc::EACCES);
-        assert_eq!(DbError::Abandoned(crate::dfsm::Abandoned::Late).to_errno(), libc::ETIMEDOUT);
+        assert_eq!(EngineError::Change(ChangeError::Root).to_errno(), libc::EACCES);
+        assert_eq!(EngineError::Storage.to_errno(), libc::EIO);
+        assert_eq!(EngineError::Closed.to_errno(), libc::EIO);
+        assert_eq!(EngineError::Replaced.to_errno(), libc::EBUSY);
+        assert_eq!(EngineError::Refused(crate::dcdb::Refused::NoQuorum).to_errno(), libc::EACCES);
+        assert_eq!(EngineError::Abandoned(crate::dfsm::Abandoned::Late).to_errno(), libc::ETIMEDOUT);
     }
 
     #[test]

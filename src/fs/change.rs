@@ -5,7 +5,7 @@ use super::handles::Handles;
 use super::ino::Target;
 use super::plug::Plug;
 use super::{Attr, Fs, FsError, check_name, entry_target, ino};
-use crate::db::DbError;
+use crate::engine::EngineError;
 use crate::memdb::{Applied, Change, Inode, Name, Touched, TreePath, WriteAt};
 use std::sync::Arc;
 
@@ -94,7 +94,7 @@ impl Fs {
         };
         let fs = Arc::clone(self);
         let unsure = place.unsure();
-        self.cfs.db.submit(
+        self.cfs.engine.submit(
             change(place.path),
             Box::new(move |result| {
                 let made = |applied: Applied| fs.entry_attr(applied.inode).ok_or(FsError::NotFound);
@@ -126,7 +126,7 @@ impl Fs {
         };
         let unsure = place.unsure();
         let handles = Arc::clone(&self.handles);
-        self.cfs.db.submit(
+        self.cfs.engine.submit(
             Change::Delete { path: place.path },
             Box::new(move |result| {
                 settle(&handles, &result);
@@ -137,7 +137,7 @@ impl Fs {
 
     /// The kernel compared with what it knew, which another node may have replaced since.
     fn check_kind(&self, place: Place, directory: bool) -> Result<Place, FsError> {
-        let tree = self.cfs.db.read();
+        let tree = self.cfs.engine.read();
         match tree.lookup(place.parent, &place.name) {
             Some(entry) if entry.is_dir() && !directory => Err(FsError::IsDirectory),
             Some(entry) if !entry.is_dir() && directory => Err(FsError::NotDirectory),
@@ -160,7 +160,7 @@ impl Fs {
         };
         let unsure = [from.unsure(), to.unsure()].concat();
         let handles = Arc::clone(&self.handles);
-        self.cfs.db.submit(
+        self.cfs.engine.submit(
             Change::Rename { from: from.path, to: to.path },
             Box::new(move |result| {
                 // The kernel moves the names itself; it does not know that the mode follows the path.
@@ -190,7 +190,7 @@ impl Fs {
         let Write { offset, append, data } = write;
         let length = data.len();
         let at = if append { WriteAt::End } else { WriteAt::Offset(offset) };
-        self.cfs.db.submit(
+        self.cfs.engine.submit(
             Change::Write { path, at, data },
             Box::new(move |result| {
                 let landed = result.as_ref().map(|applied| applied.offset);
@@ -208,7 +208,9 @@ impl Fs {
     pub fn flush(&self, ino: u64, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
         match entry_target(ino) {
             Some(inode) => {
-                self.cfs.db.sync_entry(inode, Box::new(move |result| done(result.map_err(FsError::from))));
+                self.cfs
+                    .engine
+                    .sync_entry(inode, Box::new(move |result| done(result.map_err(FsError::from))));
             }
             // Generated.
             None => done(Ok(())),
@@ -217,7 +219,7 @@ impl Fs {
 
     /// Answers when all changes so far are on disk; at once when they are.
     pub fn sync(&self, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
-        self.cfs.db.sync(Box::new(move |result| done(result.map_err(FsError::from))));
+        self.cfs.engine.sync(Box::new(move |result| done(result.map_err(FsError::from))));
     }
 
     /// Nothing changes without quorum.
@@ -228,7 +230,7 @@ impl Fs {
     /// Where an entry is that is to be changed.
     pub(super) fn path_to_change(&self, inode: Inode) -> Result<TreePath, FsError> {
         self.check_quorum()?;
-        self.cfs.db.read().path_of(inode).ok_or(FsError::NotFound)
+        self.cfs.engine.read().path_of(inode).ok_or(FsError::NotFound)
     }
 
     /// The place of a name that is to be changed.
@@ -260,16 +262,18 @@ impl Place {
 }
 
 /// The kernel is about to be answered: what its request removed is only for who has it open.
-fn settle(handles: &Handles, result: &Result<Applied, DbError>) {
+fn settle(handles: &Handles, result: &Result<Applied, EngineError>) {
     match result {
         Ok(applied) => applied.touched.iter().for_each(|touched| {
             if let Touched::Removed { inode, .. } = touched {
                 handles.settle_private(*inode);
             }
         }),
-        Err(DbError::Change(_) | DbError::Refused(_)) => {}
+        Err(EngineError::Change(_) | EngineError::Refused(_)) => {}
         // It may have been removed before the commit failed, or may still be removed, or be back.
-        Err(DbError::Storage | DbError::Closed | DbError::Abandoned(_) | DbError::Replaced) => {
+        Err(
+            EngineError::Storage | EngineError::Closed | EngineError::Abandoned(_) | EngineError::Replaced,
+        ) => {
             handles.settle_all();
         }
     }
@@ -278,13 +282,13 @@ fn settle(handles: &Handles, result: &Result<Applied, DbError>) {
 /// Makes an outcome of the database's answer. `unsure` is what the kernel must forget when the
 /// change was refused to it but may be in the tree: its commit failed.
 pub(super) fn outcome<T>(
-    result: Result<Applied, DbError>,
+    result: Result<Applied, EngineError>,
     unsure: Vec<Touched>,
     value: impl FnOnce(Applied) -> Result<T, FsError>,
 ) -> Outcome<T> {
     match result {
         Ok(applied) => value(applied).into(),
-        Err(error @ (DbError::Change(_) | DbError::Refused(_))) => Outcome::refused(error.into()),
+        Err(error @ (EngineError::Change(_) | EngineError::Refused(_))) => Outcome::refused(error.into()),
         Err(error) => Outcome { result: Err(error.into()), unknown: unsure },
     }
 }
@@ -311,10 +315,10 @@ mod tests {
     fn a_failed_commit_leaves_the_kernel_unsure_of_the_names() {
         let tree = Fixture::new();
         tree.make("f");
-        tree.fs.cfs.db.close().expect("closed");
+        tree.fs.cfs.engine.close().expect("closed");
         let name = |name: &[u8]| Touched::Name { parent: 0, name: Name::new(name).expect("a name") };
         let removed = outcome(|done| tree.fs.unlink(ROOT_INO, b"f", done));
-        assert!(matches!(removed.result, Err(FsError::Db(_))));
+        assert!(matches!(removed.result, Err(FsError::Engine(_))));
         assert_eq!(removed.unknown, [name(b"f")]);
         let moved = outcome(|done| tree.fs.rename((ROOT_INO, b"f"), (ROOT_INO, b"g"), done));
         assert!(moved.result.is_err());

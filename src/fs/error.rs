@@ -1,6 +1,6 @@
 //! What can go wrong with an operation on the tree. Which errno that is stands in `errno.rs`.
 
-use crate::db::DbError;
+use crate::engine::EngineError;
 
 /// Why an operation on the tree failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,5 +46,5 @@ pub enum FsError {
     NotSupported,
     /// What the database said.
     #[error(transparent)]
-    Db(#[from] DbError),
+    Engine(#[from] EngineError),
 }

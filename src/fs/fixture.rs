@@ -3,7 +3,7 @@
 use super::Fs;
 use crate::cfs::{Cfs, NodeIdentity};
 use crate::clock::Clock;
-use crate::db::Db;
+use crate::engine::Engine;
 use crate::memdb::{Change, TreePath};
 use crate::rrd;
 use crate::store::Store;
@@ -20,7 +20,7 @@ impl Fixture {
         let dir = tempfile::tempdir().expect("directory");
         let clock = Clock::start();
         let store = Store::open(&dir.path().join("config.db"), clock.unix()).expect("database");
-        let db = Arc::new(Db::open(store, clock).expect("loaded"));
+        let db = Arc::new(Engine::open(store, clock).expect("loaded"));
         let node = NodeIdentity { name: "alpha".to_owned(), address: None, www_data_gid: 33 };
         let cfs = Cfs::new(db, clock, node, rrd::Sink::discarding());
         cfs.set_quorate(true);
@@ -37,6 +37,6 @@ impl Fixture {
     }
 
     pub(super) fn change(&self, change: Change) -> u64 {
-        self.fs.cfs.db.submit_wait(change).expect("applied").inode
+        self.fs.cfs.engine.submit_wait(change).expect("applied").inode
     }
 }

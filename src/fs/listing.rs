@@ -30,7 +30,7 @@ impl Fs {
         let inode = entry_target(ino).ok_or(FsError::NotDirectory)?;
         // Not as with a file, which is another one from one moment to the next: a directory was not there
         // in between.
-        let is_dir = self.cfs.db.read().get(inode).ok_or(FsError::NotFound)?.is_dir();
+        let is_dir = self.cfs.engine.read().get(inode).ok_or(FsError::NotFound)?.is_dir();
         if is_dir { Ok(self.handles.number()) } else { Err(FsError::NotDirectory) }
     }
 
@@ -64,7 +64,7 @@ impl Fs {
         for (index, (name, ino)) in listing.names.iter().enumerate().skip(start) {
             let attr = match ino::target(*ino) {
                 Target::Entry(child) => {
-                    let tree = tree.get_or_insert_with(|| self.cfs.db.read());
+                    let tree = tree.get_or_insert_with(|| self.cfs.engine.read());
                     self.listed_attr(tree, inode, name, child)
                 }
                 Target::Generated(index) => {
@@ -89,7 +89,7 @@ impl Fs {
             }
         }
         let listing = {
-            let tree = self.cfs.db.read();
+            let tree = self.cfs.engine.read();
             let directory = ino::of_entry(inode);
             self.known.note_listing(directory);
             let children = tree.get(inode).ok_or(FsError::NotFound)?;
@@ -125,7 +125,7 @@ impl Fs {
     }
 
     fn parent_attr(&self, inode: Inode) -> Result<Attr, FsError> {
-        let parent = self.cfs.db.read().get(inode).ok_or(FsError::NotFound)?.parent;
+        let parent = self.cfs.engine.read().get(inode).ok_or(FsError::NotFound)?.parent;
         self.entry_attr(parent).ok_or(FsError::NotFound)
     }
 }

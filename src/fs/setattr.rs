@@ -74,7 +74,7 @@ impl Fs {
 
     fn is_private(&self, ino: u64) -> Result<bool, FsError> {
         let Some(inode) = entry_target(ino) else { return Ok(false) };
-        let tree = self.cfs.db.read();
+        let tree = self.cfs.engine.read();
         if let Some(entry) = tree.get(inode) {
             return Ok(mode::is_private(&tree, entry));
         }
@@ -90,7 +90,7 @@ impl Fs {
             }
         };
         match self.path_to_change(inode) {
-            Ok(path) => self.cfs.db.submit(
+            Ok(path) => self.cfs.engine.submit(
                 Change::Truncate { path, size },
                 Box::new(move |result| done(outcome(result, Vec::new(), |_| Ok(())))),
             ),
@@ -114,7 +114,7 @@ impl Fs {
             return self.expire(path, done);
         }
         let fs = Arc::clone(self);
-        self.cfs.db.submit(
+        self.cfs.engine.submit(
             Change::SetMtime { path, mtime },
             Box::new(move |result| done(outcome(result, Vec::new(), |_| fs.getattr(ino)))),
         );
@@ -125,17 +125,17 @@ impl Fs {
             return false;
         }
         let checksum = {
-            let tree = self.cfs.db.read();
+            let tree = self.cfs.engine.read();
             let is_dir = tree.get(inode).is_some_and(|entry| entry.is_dir());
             if is_dir { tree.entry_checksum(inode) } else { None }
         };
-        checksum.is_some_and(|checksum| self.cfs.db.lock_expired(path, &checksum))
+        checksum.is_some_and(|checksum| self.cfs.engine.lock_expired(path, &checksum))
     }
 
     /// Removes a lock that was held too long. Who asked is told that it is not there any more, as by
     /// the stock daemon, whose answer is the attributes of the path.
     fn expire(&self, path: TreePath, done: Done) {
-        self.cfs.db.submit(
+        self.cfs.engine.submit(
             Change::Delete { path },
             Box::new(move |result| {
                 // The kernel believes that it set a time. Told of the removal, it settles it too.

@@ -89,7 +89,7 @@ impl Fs {
     }
 
     fn parent_ino(&self, inode: Inode) -> Option<u64> {
-        Some(ino::of_entry(self.cfs.db.read().get(inode)?.parent))
+        Some(ino::of_entry(self.cfs.engine.read().get(inode)?.parent))
     }
 
     /// Every node whose mode depends on quorum, by its directory.
@@ -97,7 +97,7 @@ impl Fs {
         let mut nodes = BTreeMap::<u64, Vec<u64>>::new();
         let generated = (0..self.plugs.names().count()).map(ino::of_generated);
         nodes.entry(ROOT_INO).or_default().extend(generated);
-        for entry in self.cfs.db.read().all_entries().filter(|entry| entry.inode != ROOT) {
+        for entry in self.cfs.engine.read().all_entries().filter(|entry| entry.inode != ROOT) {
             let directory = nodes.entry(ino::of_entry(entry.parent)).or_default();
             directory.push(ino::of_entry(entry.inode));
         }

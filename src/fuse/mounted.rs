@@ -21,7 +21,7 @@ use std::time::Duration;
 /// how long a mistake could last.
 const CACHE_LIFETIME: Duration = Duration::from_secs(300);
 
-/// Event loops. One at a time may be held by the disk ([`crate::db`]), so there are at least two. More than
+/// Event loops. One at a time may be held by the disk ([`crate::engine`]), so there are at least two. More than
 /// there are cores only take turns, each time on another core that has to wake up.
 const LOOPS: std::ops::RangeInclusive<usize> = 2..=4;
 

@@ -131,7 +131,7 @@ impl MemDb {
 
     /// Lets `copy`, which was made of this one and then changed, take its place, and hands this one out for it.
     /// What is not stored of this one, for one because a commit that had it failed meanwhile, is to be stored then.
-    pub fn give_way(&mut self, copy: &mut MemDb) {
+    pub fn swap_in(&mut self, copy: &mut MemDb) {
         if let Some(unstored) = self.take_batch() {
             copy.put_back(unstored);
         }
@@ -172,7 +172,7 @@ mod tests {
         let mut copy = db.clone();
         mkdir(&mut copy, "b");
         db.put_back(under_way);
-        db.give_way(&mut copy);
+        db.swap_in(&mut copy);
         let names: Vec<_> =
             db.take_batch().expect("both are new").rows.into_iter().map(|row| row.name).collect();
         assert_eq!(names[1..].iter().map(|name| &**name).collect::<Vec<_>>(), [b"a", b"b"]);

@@ -33,7 +33,7 @@ const FIRST_VERSION: &str = "INSERT INTO tree (inode, parent, version, writer, m
 pub const PAGE_BYTES: u32 = 1024;
 
 /// - NORMAL: the log is not synced at each commit; a crash of this process loses nothing.
-/// - Checkpoints are made by [`crate::db`], after those who wait for a commit have their answer.
+/// - Checkpoints are made by [`crate::engine`], after those who wait for a commit have their answer.
 /// - A log that was moved into the file entirely is cut when it starts again, so that its length
 ///   tells how much of it is in use.
 /// - FAST: freed pages are not written once more only to clear them, which would double the

@@ -2,7 +2,7 @@
 
 use crate::support::{Home, run, verb};
 use pmxcfs::clock::Clock;
-use pmxcfs::db::Db;
+use pmxcfs::engine::Engine;
 use pmxcfs::memdb::Change;
 use pmxcfs::store::Store;
 use std::ffi::OsStr;
@@ -84,7 +84,7 @@ fn every_fault_is_listed() {
 #[test]
 fn damage_below_the_rows_is_found() {
     let home = Home::empty();
-    let db = Db::open(Store::open(&home.db(), 1).unwrap(), Clock::start()).unwrap();
+    let db = Engine::open(Store::open(&home.db(), 1).unwrap(), Clock::start()).unwrap();
     for number in 0..50 {
         db.submit_wait(Change::Create { path: format!("file-of-a-long-name-{number}").as_str().into() })
             .unwrap();
@@ -147,7 +147,7 @@ fn bytes_of(path: &Path) -> Vec<u8> {
 #[test]
 fn a_database_in_use_is_read_and_left_as_it_is() {
     let home = Home::golden();
-    let db = Db::open(Store::open(&home.db(), 1).unwrap(), Clock::start()).unwrap();
+    let db = Engine::open(Store::open(&home.db(), 1).unwrap(), Clock::start()).unwrap();
     db.submit_wait(Change::Mkdir { path: "fresh".into() }).unwrap();
     let (wal, shm) = (home.at("config.db-wal"), home.at("config.db-shm"));
     assert!(wal.exists() && shm.exists());
@@ -166,7 +166,7 @@ fn a_database_in_use_is_read_and_left_as_it_is() {
 #[test]
 fn what_a_crash_left_in_the_log_is_read_and_stays_there() {
     let live = Home::golden();
-    let db = Db::open(Store::open(&live.db(), 1).unwrap(), Clock::start()).unwrap();
+    let db = Engine::open(Store::open(&live.db(), 1).unwrap(), Clock::start()).unwrap();
     db.submit_wait(Change::Mkdir { path: "fresh".into() }).unwrap();
     let crashed = Home::empty();
     let copy = |name: &str| {

@@ -3,7 +3,7 @@
 
 use pmxcfs::cfs::{Cfs, NodeIdentity};
 use pmxcfs::clock::Clock;
-use pmxcfs::db::Db;
+use pmxcfs::engine::Engine;
 use pmxcfs::ipc::qb::{Namespace, Options, Server};
 use pmxcfs::ipc::requests::Requests;
 use pmxcfs::memdb::{Change, WriteAt};
@@ -117,7 +117,7 @@ impl Node {
         let dir = tempfile::tempdir().expect("a directory for the database");
         let clock = Clock::start();
         let store = Store::open(&dir.path().join("config.db"), clock.unix()).expect("a new database");
-        let db = Arc::new(Db::open(store, clock).expect("an empty tree"));
+        let db = Arc::new(Engine::open(store, clock).expect("an empty tree"));
         let identity = NodeIdentity { name: "n1".to_owned(), address: None, www_data_gid: 33 };
         Node { cfs: Arc::new(Cfs::new(db, clock, identity, Sink::discarding())), _dir: dir }
     }
@@ -125,14 +125,14 @@ impl Node {
     /// That of the recorded cluster, as it was before the first request.
     pub fn recorded() -> Node {
         let node = Node::empty();
-        fill_tree(&node.cfs.db);
+        fill_tree(&node.cfs.engine);
         fill_status(&node.cfs);
         node
     }
 }
 
 /// The files of the recorded cluster, made by as many changes as there: the counters are compared.
-fn fill_tree(db: &Db) {
+fn fill_tree(db: &Engine) {
     let change = |change| {
         db.submit_wait(change).expect("an allowed change");
     };

@@ -6,8 +6,8 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 
 fn is_stored(tree: &Tree) -> bool {
-    let version = tree.cfs.db.read().version();
-    tree.cfs.db.is_stored(version)
+    let version = tree.cfs.engine.read().version();
+    tree.cfs.engine.is_stored(version)
 }
 
 #[test]
@@ -44,27 +44,27 @@ fn readers_cause_no_commit() {
     let tree = Tree::new();
     tree.mkdir("d");
     tree.write("d/f", "x");
-    let before = tree.cfs.db.commit_stats();
+    let before = tree.cfs.engine.commit_stats();
     for _ in 0..10 {
         tree.read("d/f");
         tree.list("d");
         drop(OpenOptions::new().read(true).write(true).open(tree.path("d/f")).expect("open"));
     }
-    assert_eq!(tree.cfs.db.commit_stats(), before);
+    assert_eq!(tree.cfs.engine.commit_stats(), before);
 }
 
 #[test]
 fn many_writes_share_a_commit() {
     let tree = Tree::new();
     let file = File::create(tree.path("f")).expect("create");
-    let before = tree.cfs.db.commit_stats();
+    let before = tree.cfs.engine.commit_stats();
     let start = tree.cfs.clock.uptime();
     for piece in 0..1000 {
         file.write_all_at(&[b'x'; 512], piece * 512).expect("write");
     }
     drop(file);
     let took = tree.cfs.clock.uptime() - start;
-    let commits = tree.cfs.db.commit_stats().commits - before.commits;
+    let commits = tree.cfs.engine.commit_stats().commits - before.commits;
     // One for each 50 ms that it took, one that ran meanwhile, and that of the close.
     let most = u64::try_from(took.as_millis() / 50).expect("short") + 2;
     assert!(commits <= most, "{commits} commits in {took:?}");
@@ -94,11 +94,11 @@ fn readers_do_not_wait_for_the_disk() {
                 fs::rename(path("old"), path("new")).expect("rename");
             }
         };
-        let before = tree.cfs.db.read().version();
+        let before = tree.cfs.engine.read().version();
         let waiting: Vec<_> = (0..WAITING).map(|number| scope.spawn(move || call(number))).collect();
         // Each is in memory already, a new file with its contents as two changes.
         let all = before + WAITING as u64 + WAITING as u64 / 4;
-        while tree.cfs.db.read().version() < all {
+        while tree.cfs.engine.read().version() < all {
             std::thread::yield_now();
         }
         for number in 0..WAITING {
@@ -121,7 +121,7 @@ fn a_closed_database_refuses_changes_and_is_read_on() {
     let tree = Tree::new();
     tree.mkdir("d");
     tree.write("d/f", "x");
-    tree.cfs.db.close().expect("closed");
+    tree.cfs.engine.close().expect("closed");
     refused(fs::create_dir(tree.path("d/e")), libc::EIO);
     refused(File::create(tree.path("d/g")), libc::EIO);
     refused(fs::write(tree.path("d/f"), "y"), libc::EIO);

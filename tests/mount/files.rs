@@ -30,9 +30,9 @@ fn a_megabyte_is_one_change_and_pieces_are_many() {
     let tree = Tree::new();
     let data = pattern(MAX, 2);
     let mut file = File::create(tree.path("f")).expect("create");
-    let before = tree.cfs.db.read().version();
+    let before = tree.cfs.engine.read().version();
     file.write_all(&data).expect("write");
-    assert_eq!(tree.cfs.db.read().version(), before + 1, "one request");
+    assert_eq!(tree.cfs.engine.read().version(), before + 1, "one request");
     drop(file);
     let file = File::create(tree.path("g")).expect("create");
     for (index, piece) in data.chunks(4096).enumerate() {
@@ -155,7 +155,7 @@ fn an_append_lands_at_the_true_end_also_when_nobody_told_the_kernel() {
     let mut file = OpenOptions::new().append(true).open(&path).expect("open");
     let at = pmxcfs::memdb::WriteAt::End;
     let change = pmxcfs::memdb::Change::Write { path: "f".into(), at, data: b"5678".to_vec() };
-    tree.cfs.db.submit_wait(change).expect("written");
+    tree.cfs.engine.submit_wait(change).expect("written");
     file.write_all(b"9").expect("append");
     tree.drain();
     assert_eq!(tree.read("f"), b"123456789");
@@ -215,12 +215,12 @@ fn direct_and_synchronous_opens_work() {
     let data = pattern(3 * 4096 + 17, 6);
     file.write_all_at(&data, 0).expect("write");
     assert!(tree.read("f") == data);
-    let commits = tree.cfs.db.commit_stats().commits;
+    let commits = tree.cfs.engine.commit_stats().commits;
     let mut sync = OpenOptions::new();
     let mut file = sync.write(true).custom_flags(libc::O_SYNC).open(tree.path("f")).expect("O_SYNC");
     file.write_all(b"stored").expect("write");
-    assert!(tree.cfs.db.commit_stats().commits > commits, "on disk before the write returned");
-    assert!(tree.cfs.db.is_stored(tree.cfs.db.read().version()));
+    assert!(tree.cfs.engine.commit_stats().commits > commits, "on disk before the write returned");
+    assert!(tree.cfs.engine.is_stored(tree.cfs.engine.read().version()));
 }
 
 #[test]

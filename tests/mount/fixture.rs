@@ -6,7 +6,7 @@
 
 use pmxcfs::cfs::{Cfs, NodeIdentity};
 use pmxcfs::clock::{Clock, Forward};
-use pmxcfs::db::Db;
+use pmxcfs::engine::Engine;
 use pmxcfs::fuse::{self, Mounted, Options};
 use pmxcfs::memdb::{Change, TreePath, WriteAt};
 use pmxcfs::rrd;
@@ -102,7 +102,7 @@ impl Tree {
 
     /// Makes a change behind the kernel's back, and tells it, as when it comes from another node.
     pub fn elsewhere(&self, change: Change) {
-        let applied = self.cfs.db.submit_wait(change).expect("applied");
+        let applied = self.cfs.engine.submit_wait(change).expect("applied");
         self.mounted().invalidate().changed_elsewhere(&applied.touched);
         self.drain();
     }
@@ -134,7 +134,7 @@ impl Tree {
     /// Unmounts, closes the database and opens it again: what is left is what is on disk.
     pub fn reload(mut self) -> Self {
         assert!(self.unmount(), "somebody has a file open");
-        self.cfs.db.close().expect("closed");
+        self.cfs.engine.close().expect("closed");
         let (cfs, forward) = open(&self.database());
         let mounted = fuse::mount(Arc::clone(&cfs), &self.root(), Options::default());
         self.mounted = Some(mounted.expect("mounted again"));
@@ -174,7 +174,7 @@ fn enter_own_namespace() {
 fn open(database: &Path) -> (Arc<Cfs>, Forward) {
     let (clock, forward) = Clock::forwardable();
     let store = Store::open(database, clock.unix()).expect("database");
-    let db = Arc::new(Db::open(store, clock).expect("loaded"));
+    let db = Arc::new(Engine::open(store, clock).expect("loaded"));
     let node = NodeIdentity { name: NODE.to_owned(), address: None, www_data_gid: www_data() };
     let cfs = Arc::new(Cfs::new(db, clock, node, rrd::Sink::discarding()));
     cfs.set_quorate(true);

@@ -144,7 +144,7 @@ fn large_directories_are_listed_and_removed() {
     tree.mkdir("d");
     for number in 0..3000 {
         let change = pmxcfs::memdb::Change::Create { path: format!("d/file-{number:05}").as_str().into() };
-        tree.cfs.db.submit_wait(change).expect("created");
+        tree.cfs.engine.submit_wait(change).expect("created");
     }
     let names = tree.list("d");
     assert_eq!((names.len(), names.first().map(String::as_str)), (3000, Some("file-00000")));

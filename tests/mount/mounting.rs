@@ -96,7 +96,7 @@ fn mount_points_are_made() {
 fn a_panic_fails_one_request() {
     let tree = Tree::new();
     let path = tree.write("f", "x");
-    tree.cfs.db.observe(Box::new(|_| panic!("on purpose")));
+    tree.cfs.engine.observe(Box::new(|_| panic!("on purpose")));
     refused(File::open(&path).and(fs::write(&path, "y")), libc::EIO);
     for _ in 0..20 {
         assert!(tree.list("").contains(&"f".to_owned()));

@@ -80,12 +80,12 @@ fn a_full_directory_over_an_existing_one_changes_nothing() {
     let tree = Tree::new();
     tree.mkdir("source/inside");
     tree.mkdir("target");
-    let before = tree.cfs.db.read().checksum();
+    let before = tree.cfs.engine.read().checksum();
     for _ in 0..3 {
         refused(fs::rename(tree.path("source"), tree.path("target")), libc::ENOTEMPTY);
         refused(fs::rename(tree.path("target"), tree.path("source")), libc::ENOTEMPTY);
     }
-    assert_eq!(tree.cfs.db.read().checksum(), before);
+    assert_eq!(tree.cfs.engine.read().checksum(), before);
     refused(fs::create_dir(tree.path("target")), libc::EEXIST);
     tree.write("target/f", "x");
     let tree = tree.reload();

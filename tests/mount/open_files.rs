@@ -78,7 +78,7 @@ fn a_file_removed_here_is_written_on() {
     let file = OpenOptions::new().read(true).write(true).open(&path).expect("open");
     let mut end = OpenOptions::new().append(true).open(&path).expect("open");
     fs::remove_file(&path).expect("unlink");
-    let version = tree.cfs.db.read().version();
+    let version = tree.cfs.engine.read().version();
     tree.write("f", "new");
     let now = file.metadata().expect("fstat").mtime();
     assert_eq!(file.write_at(b"abcdef", 4000).expect("write"), 6);
@@ -99,7 +99,7 @@ fn a_file_removed_here_is_written_on() {
     assert_eq!(file.metadata().expect("fstat").mtime(), 0);
 
     assert_eq!(tree.read("f"), b"new");
-    assert_eq!(tree.cfs.db.read().version(), version + 2, "made and written");
+    assert_eq!(tree.cfs.engine.read().version(), version + 2, "made and written");
 }
 
 #[test]

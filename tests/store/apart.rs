@@ -22,13 +22,13 @@ fn readers_and_commits_go_on_and_the_change_comes_as_one() {
     }));
     let has = |path: &str| db.read().resolve(path.as_bytes()).is_some();
     db.deliver(|tree, _| make(tree, "before")).unwrap();
-    db.deliver_apart(|tree, tell| {
+    db.apply_on_copy(|tree, tell| {
         for path in ["one", "two"] {
             tell(&make(tree, path).touched);
         }
         // Neither of these waits; and what is stored now the copy still takes for new.
         assert!(has("before") && !has("one"));
-        db.store_wait().unwrap();
+        db.commit_blocking().unwrap();
         assert_eq!(told.load(Ordering::SeqCst), 0, "of what nobody can see nobody is told");
     })
     .unwrap();
@@ -46,7 +46,7 @@ fn a_panic_leaves_the_tree_as_it_was() {
     let db = home.db();
     let version = db.read().version();
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        db.deliver_apart(|tree, _| {
+        db.apply_on_copy(|tree, _| {
             make(tree, "half");
             panic!("on purpose");
         })

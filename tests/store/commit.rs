@@ -2,7 +2,7 @@
 //! state of some version.
 
 use crate::support::{Home, NOW, Random, assert_sound, create, mkdir, rename, rows, tree, wait_until, write};
-use pmxcfs::db::{Db, DbError};
+use pmxcfs::engine::{Engine, EngineError};
 use pmxcfs::memdb::{Change, ChangeError, Limits, MemDb, Row, Stamp, WriteAt};
 use pmxcfs::store::{BUSY_TIMEOUT, Store};
 use rusqlite::Connection;
@@ -28,7 +28,7 @@ fn locked(home: &Home) -> Connection {
 }
 
 /// Submits and returns where the answer will come in, with the thread that gave it.
-fn submit(db: &Db, change: Change) -> mpsc::Receiver<(thread::ThreadId, Result<(), DbError>)> {
+fn submit(db: &Engine, change: Change) -> mpsc::Receiver<(thread::ThreadId, Result<(), EngineError>)> {
     let (sender, receiver) = mpsc::channel();
     let done = move |result: Result<_, _>| {
         sender.send((thread::current().id(), result.map(drop))).unwrap();
@@ -130,7 +130,7 @@ fn refused_changes_are_answered_at_once_and_change_nothing() {
     let db = home.db();
     let (thread, result) = submit(&db, mkdir("missing/directory")).try_recv().unwrap();
     assert_eq!(thread, thread::current().id());
-    assert!(matches!(result, Err(DbError::Change(ChangeError::NotFound { .. }))));
+    assert!(matches!(result, Err(EngineError::Change(ChangeError::NotFound { .. }))));
     assert_eq!(db.read().version(), 1);
 }
 
@@ -214,8 +214,8 @@ fn close_stores_what_is_left() {
     db.close().unwrap();
     assert_eq!(home.files(), ["config.db"]);
     db.close().unwrap();
-    assert_eq!(db.submit_wait(create("late")), Err(DbError::Closed));
-    assert_eq!(db.submit_wait(mkdir("late")), Err(DbError::Closed));
+    assert_eq!(db.submit_wait(create("late")), Err(EngineError::Closed));
+    assert_eq!(db.submit_wait(mkdir("late")), Err(EngineError::Closed));
     assert_eq!(db.sync_wait(), Ok(()));
     assert!(db.read().resolve(b"file").is_some());
     assert!(tree(&home.store()).resolve(b"file").is_some());
@@ -281,7 +281,7 @@ fn hash(rows: impl IntoIterator<Item = Row>) -> u64 {
     hasher.finish()
 }
 
-fn write_randomly(db: &Db, dir: &str, mut random: Random, known: &Mutex<HashMap<u64, u64>>) {
+fn write_randomly(db: &Engine, dir: &str, mut random: Random, known: &Mutex<HashMap<u64, u64>>) {
     let mut answers = Vec::new();
     for _ in 0..500 {
         let change = random.change(dir);

@@ -5,7 +5,7 @@ use crate::support::{Home, NOW, assert_sound, create, log_lines, mkdir, rows, tr
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use pmxcfs::clock::Clock;
-use pmxcfs::db::{Db, DbError};
+use pmxcfs::engine::{Engine, EngineError};
 use pmxcfs::store::{Fault, Store};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,8 +42,8 @@ impl Drop for SmallDisk {
     }
 }
 
-fn open(path: &Path) -> Db {
-    Db::open(Store::open(path, NOW).unwrap(), Clock::start()).unwrap()
+fn open(path: &Path) -> Engine {
+    Engine::open(Store::open(path, NOW).unwrap(), Clock::start()).unwrap()
 }
 
 /// Of the lines about `path`, those that say that it failed and that it works again.
@@ -68,12 +68,12 @@ fn a_full_disk_refuses_changes_until_there_is_space() {
         }
         assert!(stored < 10_000);
     };
-    assert_eq!(refused, DbError::Storage);
+    assert_eq!(refused, EngineError::Storage);
     assert!(db.is_failed() && stored > 0);
-    assert_eq!(db.submit_wait(create("file")), Err(DbError::Storage));
-    assert_eq!(db.sync_wait(), Err(DbError::Storage));
+    assert_eq!(db.submit_wait(create("file")), Err(EngineError::Storage));
+    assert_eq!(db.sync_wait(), Err(EngineError::Storage));
     let version = db.read().version();
-    assert_eq!(db.submit_wait(mkdir("other")), Err(DbError::Storage));
+    assert_eq!(db.submit_wait(mkdir("other")), Err(EngineError::Storage));
     assert_eq!(db.read().version(), version, "a refused change is not made");
     let (failures, _) = reported(&disk.path());
     assert_eq!(failures.len(), 1, "{failures:?}");
@@ -121,11 +121,11 @@ fn a_lock_of_another_program_is_outlived() {
     log_lines(&home.path());
     let timeout = Duration::from_millis(50);
     let store = Store::open_with_timeout(&home.path(), NOW, timeout).unwrap();
-    let db = Db::open(store, Clock::start()).unwrap();
+    let db = Engine::open(store, Clock::start()).unwrap();
     let other = home.sqlite();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     db.submit_wait(create("file")).unwrap();
-    assert_eq!(db.submit_wait(mkdir("directory")), Err(DbError::Storage));
+    assert_eq!(db.submit_wait(mkdir("directory")), Err(EngineError::Storage));
     assert!(db.read().resolve(b"directory").is_some());
     let (failures, _) = reported(&home.path());
     assert!(failures.len() == 1 && failures[0].contains("another program holds a lock"), "{failures:?}");
@@ -143,11 +143,11 @@ fn what_cannot_be_stored_at_the_end_is_reported() {
     let home = Home::golden();
     let timeout = Duration::from_millis(20);
     let store = Store::open_with_timeout(&home.path(), NOW, timeout).unwrap();
-    let db = Db::open(store, Clock::start()).unwrap();
+    let db = Engine::open(store, Clock::start()).unwrap();
     let other = home.sqlite();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     db.submit_wait(create("file")).unwrap();
-    assert_eq!(db.close(), Err(DbError::Storage));
+    assert_eq!(db.close(), Err(EngineError::Storage));
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(tree(&home.store()).version(), 29);
 }

@@ -3,7 +3,7 @@
 
 use crate::support::{Home, Random, assert_sound, mkdir, tree};
 use pmxcfs::clock::Clock;
-use pmxcfs::db::Db;
+use pmxcfs::engine::Engine;
 use pmxcfs::memdb::{Change, Limits, MemDb, Stamp};
 use pmxcfs::store::Store;
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ fn writer() {
     let Ok(task) = std::env::var(WRITER) else { return };
     let (seed, path) = task.split_once(' ').unwrap();
     let store = Store::open(Path::new(path), 1).unwrap();
-    let db = Db::open(store, Clock::start()).unwrap();
+    let db = Engine::open(store, Clock::start()).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let db = &db;

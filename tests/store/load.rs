@@ -2,7 +2,7 @@
 
 use crate::support::{Home, NOW, assert_sound, create, mkdir, rows, tree, write};
 use pmxcfs::clock::Clock;
-use pmxcfs::db::{Db, OpenError};
+use pmxcfs::engine::{Engine, OpenError};
 use pmxcfs::store::{Action, Fault, RowFault, Store, StoreError};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn a_database_of_stock_is_read_and_kept() {
     let store = home.store();
     assert!(!store.is_created());
     let before = rows(&store);
-    let db = Db::open(store, Clock::start()).unwrap();
+    let db = Engine::open(store, Clock::start()).unwrap();
     {
         let tree = db.read();
         assert_eq!((tree.version(), tree.root().writer, tree.root().mtime), (29, 1, 1795360063));
@@ -130,7 +130,7 @@ fn contents_may_be_text_typed_by_an_admin() {
 fn refusal(sql: &str) -> String {
     let home = Home::golden();
     home.sqlite().execute_batch(sql).unwrap();
-    let text = match Store::open(&home.path(), NOW).map(|store| Db::open(store, Clock::start())) {
+    let text = match Store::open(&home.path(), NOW).map(|store| Engine::open(store, Clock::start())) {
         Err(error) => error.to_string(),
         Ok(Err(error)) => error.to_string(),
         Ok(Ok(_)) => panic!("opened after {sql}"),
@@ -212,7 +212,7 @@ fn a_damaged_file_is_refused() {
     let middle = bytes.len() / 2 / 1024 * 1024;
     bytes[middle..middle + 1024].fill(0xff);
     std::fs::write(home.path(), &bytes).unwrap();
-    let error = Db::open(home.store(), Clock::start()).unwrap_err();
+    let error = Engine::open(home.store(), Clock::start()).unwrap_err();
     let OpenError::Store(StoreError { action: Action::Read, fault: Fault::Corrupt(_), .. }) = &error else {
         panic!("{error}");
     };

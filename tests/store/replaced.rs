@@ -2,7 +2,7 @@
 //! they hear of success only if that tree has what they did.
 
 use crate::support::{Home, mkdir, rename, wait_until, write};
-use pmxcfs::db::{Db, DbError};
+use pmxcfs::engine::{Engine, EngineError};
 use pmxcfs::memdb::{Applied, Change, Limits, MemDb, Row, Stamp};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Duration;
@@ -14,20 +14,20 @@ fn apply(tree: &mut MemDb, writer: u32, change: Change) -> Applied {
 }
 
 /// A change of this node comes back from the group; who asked waits for the disk.
-fn deliver(db: &Db, change: Change) -> Receiver<Result<Applied, DbError>> {
+fn deliver(db: &Engine, change: Change) -> Receiver<Result<Applied, EngineError>> {
     let (sender, receiver) = channel();
     let applied = db.deliver(|tree, _| apply(tree, 1, change)).unwrap();
     db.answer_delivered(applied, true, Box::new(move |result| sender.send(result).unwrap()));
     receiver
 }
 
-fn sync_with(start: impl FnOnce(pmxcfs::db::Synced)) -> Receiver<Result<(), DbError>> {
+fn sync_with(start: impl FnOnce(pmxcfs::engine::CommitCallback)) -> Receiver<Result<(), EngineError>> {
     let (sender, receiver) = channel();
     start(Box::new(move |result| sender.send(result).unwrap()));
     receiver
 }
 
-fn become_that_of(db: &Db, leader: &mut MemDb) {
+fn become_that_of(db: &Engine, leader: &mut MemDb) {
     let rows: Vec<Row> = leader.snapshot_rows().collect();
     db.deliver(|tree, _| tree.apply_update(&leader.index(), rows, UPTIME)).unwrap().unwrap();
 }
@@ -70,10 +70,10 @@ fn who_waits_for_what_the_other_tree_lacks_is_not_told_that_it_was_made() {
         answer.recv().unwrap().unwrap();
     }
     for answer in lost {
-        assert_eq!(answer.recv().unwrap(), Err(DbError::Replaced));
+        assert_eq!(answer.recv().unwrap(), Err(EngineError::Replaced));
     }
-    assert_eq!(not_flushed.recv().unwrap(), Err(DbError::Replaced));
-    assert_eq!(synced.recv().unwrap(), Err(DbError::Replaced), "it was for all of the tree");
+    assert_eq!(not_flushed.recv().unwrap(), Err(EngineError::Replaced));
+    assert_eq!(synced.recv().unwrap(), Err(EngineError::Replaced), "it was for all of the tree");
     assert_eq!(flushed.recv().unwrap(), Ok(()), "as the file was then it is in the tree");
     assert!(!db.is_failed());
     wait_until("is stored", || db.is_stored(db.read().version()));

@@ -1,7 +1,7 @@
 //! A database in a directory of its own, and shorthands for what tests do with it.
 
 use pmxcfs::clock::Clock;
-use pmxcfs::db::Db;
+use pmxcfs::engine::Engine;
 use pmxcfs::memdb::{Change, MemDb, Row, TreePath, WriteAt};
 use pmxcfs::store::Store;
 use rusqlite::Connection;
@@ -45,8 +45,8 @@ impl Home {
         Store::open(&self.path(), NOW).unwrap()
     }
 
-    pub fn db(&self) -> Db {
-        Db::open(self.store(), Clock::start()).unwrap()
+    pub fn db(&self) -> Engine {
+        Engine::open(self.store(), Clock::start()).unwrap()
     }
 
     /// A connection as an admin's sqlite3 has it.

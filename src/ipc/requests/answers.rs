@@ -26,7 +26,7 @@ impl Requests {
     /// What this daemon is and does. Who its clients are is for root.
     pub(super) fn daemon_status(&self, client: &Client) -> String {
         let cfs = &*self.cfs;
-        let in_cluster = cfs.db.is_replicated();
+        let in_cluster = cfs.engine.is_replicated();
         let document = json!({
             "format": FORMAT,
             "daemon": {
@@ -42,7 +42,7 @@ impl Requests {
                 "quorate": cfs.is_quorate(),
             },
             "database": database(cfs),
-            "guests": guests(&cfs.db.read()),
+            "guests": guests(&cfs.engine.read()),
             "groups": in_cluster.then(|| json!({
                 "database": group(&cfs.groups.database),
                 "status": group(&cfs.groups.status),
@@ -82,15 +82,15 @@ impl Requests {
 
 fn database(cfs: &Cfs) -> Value {
     let (version, usage) = {
-        let tree = cfs.db.read();
+        let tree = cfs.engine.read();
         (tree.version(), tree.usage())
     };
-    let (stats, sizes) = (cfs.db.commit_stats(), cfs.db.file_sizes());
+    let (stats, sizes) = (cfs.engine.commit_stats(), cfs.engine.file_sizes());
     json!({
-        "path": cfs.db.path().to_string_lossy(),
+        "path": cfs.engine.path().to_string_lossy(),
         "version": version,
-        "stored_version": cfs.db.stored_version(),
-        "writable": !cfs.db.is_failed(),
+        "stored_version": cfs.engine.stored_version(),
+        "writable": !cfs.engine.is_failed(),
         "entries": usage.entries,
         "blocks": usage.blocks,
         "file_bytes": sizes.database,
@@ -202,17 +202,17 @@ pub(super) fn changes(cfs: &Cfs, access: Access, cursor: u64, wait: Duration) ->
 fn event(cfs: &Cfs, access: Access, news: &News) -> Option<(Value, usize)> {
     match news {
         News::Content(inode) => {
-            let tree = cfs.db.read();
+            let tree = cfs.engine.read();
             let path = tree.path_of(*inode)?;
             entry_event(&tree, access, "content", &path)
         }
         News::Attributes(inode) => {
-            let tree = cfs.db.read();
+            let tree = cfs.engine.read();
             let path = tree.path_of(*inode)?;
             entry_event(&tree, access, "attributes", &path)
         }
         News::Name(parent, name) => {
-            let tree = cfs.db.read();
+            let tree = cfs.engine.read();
             let path = tree.path_of(*parent)?.join(name);
             entry_event(&tree, access, "name", &path)
         }

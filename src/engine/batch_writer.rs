@@ -1,8 +1,8 @@
-//! What is stored, by whoever has the turn: one transaction of all that changed, and what becomes of it
-//! when the file cannot be written. Whose turn it is says [`super::queue`]; nobody is answered here.
+//! Writer of commits: stores one batch in one transaction, and puts the rows of a failed batch back into the tree.
+//! Its caller has the permit of [`super::commit_queue`] and completes the waiters.
 
 use super::checkpoints::Checkpoints;
-use super::{DbError, OpenError, Shared};
+use super::{EngineError, EngineInner, OpenError};
 use crate::memdb::Batch;
 use crate::store::{Store, StoreError};
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ const RETRY_BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The store, and why nothing can be stored.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(super) struct BatchWriter {
     store: Store,
     checkpoints: Checkpoints,
     failure: Option<Failure>,
@@ -30,11 +30,11 @@ struct Failure {
     since: Duration,
 }
 
-/// An attempt that waits for nobody came to nothing; what changed waits for the commit thread.
+/// The commit was not made because it would have blocked or failed; the commit thread makes it.
 #[derive(Debug)]
-pub(super) struct NotNow;
+pub(super) struct WouldBlock;
 
-impl Writer {
+impl BatchWriter {
     pub(super) fn new(store: Store) -> Result<Self, OpenError> {
         Ok(Self { checkpoints: Checkpoints::start(&store)?, store, failure: None })
     }
@@ -44,37 +44,37 @@ impl Writer {
     }
 
     /// Stores what changed, and waits for the lock of another program for as long as that is patient.
-    pub(super) fn commit(&mut self, shared: &Shared) -> Result<(), DbError> {
-        let batch = match take_batch(shared) {
+    pub(super) fn commit(&mut self, inner: &EngineInner) -> Result<(), EngineError> {
+        let batch = match take_batch(inner) {
             Ok(Some(batch)) => batch,
             Ok(None) => return Ok(()),
-            Err(error) => return self.fail(shared, "a fault of this program left a change half-made", error),
+            Err(error) => return self.fail(inner, "a fault of this program left a change half-made", error),
         };
         let stored = match self.failure {
             None => self.store.commit(&batch),
             Some(_) => self.store.commit_within(&batch, RETRY_BUSY_TIMEOUT),
         };
-        match self.finish(shared, batch, stored) {
+        match self.finish(inner, batch, stored) {
             Ok(()) => {
-                self.recover(shared);
+                self.recover(inner);
                 Ok(())
             }
-            Err(error) => self.fail(shared, &error.to_string(), DbError::Storage),
+            Err(error) => self.fail(inner, &error.to_string(), EngineError::Storage),
         }
     }
 
-    /// Stores what changed unless the lock of another program, or anything else, is in the way: that is
-    /// for [`Writer::commit`] to wait for or to report.
-    pub(super) fn commit_at_once(&mut self, shared: &Shared) -> Result<(), NotNow> {
+    /// Commits unless another program has the file locked, or the commit fails. [`BatchWriter::commit`] then waits,
+    /// and reports the error.
+    pub(super) fn try_commit(&mut self, inner: &EngineInner) -> Result<(), WouldBlock> {
         if self.is_failing() {
-            return Err(NotNow);
+            return Err(WouldBlock);
         }
-        let Some(batch) = take_batch(shared).map_err(|_| NotNow)? else { return Ok(()) };
+        let Some(batch) = take_batch(inner).map_err(|_| WouldBlock)? else { return Ok(()) };
         let stored = self.store.commit_within(&batch, Duration::ZERO);
-        self.finish(shared, batch, stored).map_err(|_| NotNow)
+        self.finish(inner, batch, stored).map_err(|_| WouldBlock)
     }
 
-    /// Has the log moved if it is time; true when it is so long that [`Writer::checkpoint`] must.
+    /// Has the log moved if it is time; true when it is so long that [`BatchWriter::checkpoint`] must.
     pub(super) fn after_commit(&mut self) -> bool {
         self.checkpoints.after_commit(&self.store)
     }
@@ -94,36 +94,36 @@ impl Writer {
 
     fn finish(
         &self,
-        shared: &Shared,
+        inner: &EngineInner,
         batch: Batch,
         stored: Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         if stored.is_ok() {
-            shared.commits.one();
-            shared.rows.many(batch.rows.len() as u64);
+            inner.commits.one();
+            inner.rows.many(batch.rows.len() as u64);
             let sizes = batch.rows.iter().map(|row| row.data.as_ref().map_or(0, |data| data.len()));
-            shared.bytes.many(sizes.sum::<usize>() as u64);
-            shared.committed.store(batch.version, Ordering::Release);
-        } else if let Ok(mut tree) = shared.write() {
+            inner.bytes.many(sizes.sum::<usize>() as u64);
+            inner.committed.store(batch.version, Ordering::Release);
+        } else if let Ok(mut tree) = inner.write() {
             tree.put_back(batch);
         }
         stored
     }
 
-    fn recover(&mut self, shared: &Shared) {
+    fn recover(&mut self, inner: &EngineInner) {
         let Some(failure) = self.failure.take() else { return };
-        shared.failed.store(false, Ordering::Release);
-        let seconds = shared.clock.uptime().saturating_sub(failure.since).as_secs();
+        inner.failed.store(false, Ordering::Release);
+        let seconds = inner.clock.uptime().saturating_sub(failure.since).as_secs();
         let path = self.store.path().display();
         log::warn!(target: "database", "database '{path}' can be written again, after {seconds} s");
     }
 
     /// Each cause is logged once, however often it is met.
-    fn fail(&mut self, shared: &Shared, message: &str, error: DbError) -> Result<(), DbError> {
-        let now = shared.clock.uptime();
-        shared.failures.one();
-        shared.failed.store(true, Ordering::Release);
-        shared.queue.commit_at(now + RETRY_DELAY);
+    fn fail(&mut self, inner: &EngineInner, message: &str, error: EngineError) -> Result<(), EngineError> {
+        let now = inner.clock.uptime();
+        inner.failures.one();
+        inner.failed.store(true, Ordering::Release);
+        inner.queue.commit_at(now + RETRY_DELAY);
         let failure = self.failure.get_or_insert_with(|| Failure { message: String::new(), since: now });
         if failure.message != message {
             failure.message = message.to_owned();
@@ -137,7 +137,7 @@ impl Writer {
 }
 
 /// In this order, so that a change applied in between is either in the batch or sets the time anew.
-fn take_batch(shared: &Shared) -> Result<Option<Batch>, DbError> {
-    shared.queue.commit_starts();
-    Ok(shared.write()?.take_batch())
+fn take_batch(inner: &EngineInner) -> Result<Option<Batch>, EngineError> {
+    inner.queue.commit_starts();
+    Ok(inner.write()?.take_batch())
 }

@@ -1,7 +1,7 @@
-//! Who waits for the next commit, when it is due, and whose turn it is to make it: one at a time. It
-//! commits nothing itself.
+//! Group commit queue: waiters for the next commit, its due time, and the commit permit. One thread at a time has
+//! the permit. Nothing is committed here.
 
-use super::Synced;
+use super::CommitCallback;
 use crate::clock::Clock;
 use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,35 +12,35 @@ const COMMIT_DELAY: Duration = Duration::from_millis(50);
 
 /// What callers leave for the commit thread.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct CommitQueue {
     state: Mutex<State>,
     wake: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    waiters: Vec<Synced>,
+    waiters: Vec<CommitCallback>,
     /// Uptime at which to commit even if nobody waits.
     commit_at: Option<Duration>,
     /// Until when the commit thread sleeps; None: until it is woken, or it does not sleep.
     sleeps_until: Option<Duration>,
-    /// Somebody commits.
+    /// A thread has the permit.
     is_taken: bool,
-    /// The commit thread has something to do and waits for its turn.
-    awaits_turn: bool,
+    /// The commit thread has work and waits for the permit.
+    is_permit_awaited: bool,
     phase: Phase,
 }
 
-/// The right to commit, given back when dropped.
-pub(super) struct Turn<'a> {
-    queue: &'a Queue,
+/// Commit permit, released when dropped.
+pub(super) struct CommitPermit<'a> {
+    queue: &'a CommitQueue,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for CommitPermit<'_> {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
         state.is_taken = false;
-        let is_awaited = std::mem::take(&mut state.awaits_turn) || !state.waiters.is_empty();
+        let is_awaited = std::mem::take(&mut state.is_permit_awaited) || !state.waiters.is_empty();
         drop(state);
         if is_awaited {
             self.queue.wake.notify_one();
@@ -61,23 +61,23 @@ enum Phase {
 /// What the commit thread is to do next.
 pub(super) struct Work {
     /// To be answered after the commit. All that they wait for was applied before they came.
-    pub waiters: Vec<Synced>,
+    pub waiters: Vec<CommitCallback>,
     /// The time for a commit has come.
     pub is_due: bool,
     /// There will be no more work.
     pub is_last: bool,
 }
 
-impl Queue {
+impl CommitQueue {
     /// Has `done` called after a commit that starts from now on; gives it back when none will.
-    pub(super) fn wait(&self, done: Synced) -> Result<(), Synced> {
+    pub(super) fn wait(&self, done: CommitCallback) -> Result<(), CommitCallback> {
         let mut state = self.lock();
         if state.phase == Phase::Stopped {
             return Err(done);
         }
         state.waiters.push(done);
         let is_taken = state.is_taken;
-        // Woken with the lock held, or before its turn, it would only wait for that.
+        // A commit thread woken while the lock or the permit is taken would only block again.
         drop(state);
         if !is_taken {
             self.wake.notify_one();
@@ -85,14 +85,18 @@ impl Queue {
         Ok(())
     }
 
-    /// The turn, if nobody has it and nobody waits for a commit.
-    pub(super) fn try_turn(&self) -> Option<Turn<'_>> {
+    /// Takes the permit if it is free and no waiter is queued for a commit.
+    pub(super) fn try_acquire(&self) -> Option<CommitPermit<'_>> {
         let mut state = self.lock();
-        if state.is_taken || state.awaits_turn || !state.waiters.is_empty() || state.phase != Phase::Running {
+        if state.is_taken
+            || state.is_permit_awaited
+            || !state.waiters.is_empty()
+            || state.phase != Phase::Running
+        {
             return None;
         }
         state.is_taken = true;
-        Some(Turn { queue: self })
+        Some(CommitPermit { queue: self })
     }
 
     /// Something was applied that nobody waits for.
@@ -118,11 +122,11 @@ impl Queue {
         self.lock().commit_at = None;
     }
 
-    /// Blocks until there is something to do, and it is the commit thread's turn.
+    /// Blocks until there is work and the commit thread has the permit.
     ///
     /// Without anything to do it first sleeps for as long as a change may wait, since changes come in
     /// bursts, and a thread that wakes in time by itself need not be woken by each of them.
-    pub(super) fn next(&self, clock: Clock) -> (Work, Turn<'_>) {
+    pub(super) fn next(&self, clock: Clock) -> (Work, CommitPermit<'_>) {
         let mut state = self.lock();
         let mut lingers_until = Some(clock.uptime() + COMMIT_DELAY);
         loop {
@@ -133,13 +137,13 @@ impl Queue {
                 if !state.is_taken {
                     state.is_taken = true;
                     let work = Work { waiters: std::mem::take(&mut state.waiters), is_due, is_last };
-                    return (work, Turn { queue: self });
+                    return (work, CommitPermit { queue: self });
                 }
-                state.awaits_turn = true;
+                state.is_permit_awaited = true;
                 state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            state.awaits_turn = false;
+            state.is_permit_awaited = false;
             lingers_until = lingers_until.filter(|until| *until > now);
             state.sleeps_until = state.commit_at.or(lingers_until);
             state = match state.sleeps_until {
@@ -163,13 +167,13 @@ impl Queue {
         }
     }
 
-    /// Whether [`Queue::stop`] was called.
+    /// Whether [`CommitQueue::stop`] was called.
     pub(super) fn is_stopping(&self) -> bool {
         self.lock().phase != Phase::Running
     }
 
     /// Takes nobody any more; returns who came too late.
-    pub(super) fn finish(&self) -> Vec<Synced> {
+    pub(super) fn finish(&self) -> Vec<CommitCallback> {
         let mut state = self.lock();
         state.phase = Phase::Stopped;
         std::mem::take(&mut state.waiters)

@@ -30,7 +30,7 @@ const ROUNDS_MAX: usize = 10;
 /// Decides from the length of the log.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
-    /// Shared with the thread.
+    /// EngineInner with the thread.
     log_bytes: Arc<AtomicU64>,
     next_at: u64,
     thread: Option<(SyncSender<()>, JoinHandle<()>)>,

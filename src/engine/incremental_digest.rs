@@ -1,15 +1,15 @@
-//! The digests by which members of a group compare their trees, ready when the group needs them under the
-//! tree's lock. All contents are hashed for them, for which nobody is kept waiting here.
+//! Incremental digests. Hashing 128 MiB takes long. It is done in slices before the state machine needs the index or
+//! the checksum under the tree's lock, and other threads get the lock between slices.
 
-use super::Db;
+use super::Engine;
 use crate::memdb::{PartialChecksum, PartialIndex};
 
-impl Db {
+impl Engine {
     /// Has the tree's checksum ready until the next change.
     pub fn prepare_checksum(&self) {
         let mut partial = PartialChecksum::default();
         while self.read().add_to_checksum(&mut partial) {}
-        if let Ok(mut tree) = self.shared.write() {
+        if let Ok(mut tree) = self.inner.write() {
             tree.prepare_checksum(partial);
         }
     }
@@ -19,7 +19,7 @@ impl Db {
         let mut partial = PartialIndex::default();
         loop {
             let goes_on = self.read().add_to_index(&mut partial);
-            let Ok(mut tree) = self.shared.write() else { return };
+            let Ok(mut tree) = self.inner.write() else { return };
             tree.prepare_index(&mut partial);
             if !goes_on {
                 return;

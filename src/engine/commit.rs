@@ -1,48 +1,47 @@
-//! Whoever stores what changed and answers who waited: the commit thread, or who asks, when nobody else
-//! is at it. While the file cannot be written the thread answers with an error and tries again each
-//! second.
+//! Group commit. The commit thread writes the batch and completes its waiters. A caller that finds the permit free
+//! commits itself. While the file cannot be written, waiters fail, and the commit thread retries every second.
 //!
-//! No lock of the tree is held while anything is written or answered.
+//! No lock of the tree is held during disk I/O or during a callback.
 
-use super::writer::Writer;
-use super::{DbError, Shared, Synced};
+use super::batch_writer::BatchWriter;
+use super::{CommitCallback, EngineError, EngineInner};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The commit thread.
 pub(super) struct Committer {
-    shared: Arc<Shared>,
+    inner: Arc<EngineInner>,
 }
 
 impl Committer {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(super) fn new(inner: Arc<EngineInner>) -> Self {
+        Self { inner }
     }
 
     /// Works until the queue is stopped; an error when the last commit failed.
-    pub(super) fn run(self) -> Result<(), DbError> {
+    pub(super) fn run(self) -> Result<(), EngineError> {
         loop {
-            let (work, turn) = self.shared.queue.next(self.shared.clock);
+            let (work, permit) = self.inner.queue.next(self.inner.clock);
             let mut has_to_move_log = false;
-            let outcome = self.shared.with_writer(|writer| {
+            let outcome = self.inner.with_writer(|writer| {
                 if writer.is_failing() && !work.is_due && !work.is_last {
-                    return Err(DbError::Storage);
+                    return Err(EngineError::Storage);
                 }
-                let outcome = writer.commit(&self.shared);
+                let outcome = writer.commit(&self.inner);
                 has_to_move_log = writer.after_commit();
                 outcome
             });
             // Who is answered may at once ask again, and then store by itself.
-            let turn = Some(turn).filter(|_| has_to_move_log);
+            let permit = Some(permit).filter(|_| has_to_move_log);
             for waiter in work.waiters {
                 answer(waiter, outcome.clone());
             }
             if work.is_last {
                 return outcome;
             }
-            if turn.is_some() {
-                let _ = self.shared.with_writer(|writer| {
+            if permit.is_some() {
+                let _ = self.inner.with_writer(|writer| {
                     writer.checkpoint();
                     Ok(())
                 });
@@ -54,35 +53,35 @@ impl Committer {
 impl Drop for Committer {
     /// Whatever ended the thread, nobody waits for ever.
     fn drop(&mut self) {
-        for waiter in self.shared.queue.finish() {
-            answer(waiter, Err(DbError::Closed));
+        for waiter in self.inner.queue.finish() {
+            answer(waiter, Err(EngineError::Closed));
         }
-        if let Some(writer) = self.shared.writer.lock().ok().and_then(|mut writer| writer.take()) {
+        if let Some(writer) = self.inner.writer.lock().ok().and_then(|mut writer| writer.take()) {
             writer.close();
         }
     }
 }
 
-impl Shared {
+impl EngineInner {
     /// Answers when all that is applied by now is stored; leaves the storing to the commit thread.
-    pub(super) fn when_stored(&self, done: Synced) {
+    pub(super) fn when_stored(&self, done: CommitCallback) {
         if self.failed.load(Ordering::Acquire) {
-            done(Err(DbError::Storage));
+            done(Err(EngineError::Storage));
         } else if let Err(done) = self.queue.wait(done) {
-            done(Err(DbError::Closed));
+            done(Err(EngineError::Closed));
         }
     }
 
     /// The same, but stores in this thread if nobody else is storing and nothing is in the way: to wake
     /// the other thread takes longer than a small commit does.
-    pub(super) fn store_now(&self, done: Synced) {
-        let stored = self.queue.try_turn().is_some_and(|_turn| self.store_at_once());
+    pub(super) fn store_now(&self, done: CommitCallback) {
+        let stored = self.queue.try_acquire().is_some_and(|_permit| self.store_at_once());
         if stored { answer(done, Ok(())) } else { self.when_stored(done) }
     }
 
     fn store_at_once(&self) -> bool {
         let stored = self.with_writer(|writer| {
-            let stored = writer.commit_at_once(self).map_err(|_| DbError::Storage);
+            let stored = writer.try_commit(self).map_err(|_| EngineError::Storage);
             if writer.after_commit() {
                 // The thread finds nothing to store, and moves the log.
                 self.queue.commit_at(self.clock.uptime());
@@ -92,10 +91,13 @@ impl Shared {
         stored.is_ok()
     }
 
-    /// Only for who has the turn, so that nobody waits for this lock.
-    fn with_writer<T>(&self, act: impl FnOnce(&mut Writer) -> Result<T, DbError>) -> Result<T, DbError> {
+    /// To be called with the commit permit; so this lock is always free.
+    fn with_writer<T>(
+        &self,
+        act: impl FnOnce(&mut BatchWriter) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
         match self.writer.lock() {
-            Ok(mut writer) => act(writer.as_mut().ok_or(DbError::Closed)?),
+            Ok(mut writer) => act(writer.as_mut().ok_or(EngineError::Closed)?),
             // A commit panicked, and what it took is neither stored nor put back. What changed since must
             // not be stored without it.
             Err(_) => {
@@ -105,14 +107,14 @@ impl Shared {
                         "a fault of this program left a commit half-made: changes are refused until pmxcfs is restarted"
                     );
                 }
-                Err(DbError::Storage)
+                Err(EngineError::Storage)
             }
         }
     }
 }
 
 /// A fault of who waits must not stop the commits.
-fn answer(waiter: Synced, outcome: Result<(), DbError>) {
+fn answer(waiter: CommitCallback, outcome: Result<(), EngineError>) {
     if catch_unwind(AssertUnwindSafe(|| waiter(outcome))).is_err() {
         log::error!(target: "database", "a request failed while it was answered after its commit");
     }

@@ -1,22 +1,22 @@
-//! The shell around the tree: one writer, many readers, and the disk behind them.
+//! Engine of the tree: the one way of a change, from submit to reply. One writer, many readers, group commit.
 //!
-//! A change is applied to the tree in memory at once, by the thread that asks. A commit puts what changed
-//! on disk: all changes since the last commit in one transaction, so the file always holds the complete
-//! state of some version. One thread at a time commits: who needs it does it, when nobody else is at it and
-//! nothing is in the way; all others leave it to the commit thread and go on. Durable changes are answered
-//! after the commit that contains them, all others at once; see [`Db::submit`]. No lock that readers need is
-//! ever held during disk I/O or while somebody is answered, so they never wait for the disk.
-//! Which changes are allowed is not decided here, but in [`crate::memdb`].
+//! A local change is applied in memory by the calling thread; a replicated change is applied when the group
+//! delivers it. A commit stores all changes since the last commit in one transaction, so the file always holds
+//! the complete state of one version. Only the thread with the commit permit commits. A caller that finds the
+//! permit free commits itself; all others leave the commit to the commit thread. Durable changes are replied to
+//! after their commit, all others immediately; see [`Engine::submit`]. No lock that readers need is held during
+//! disk I/O or during a callback, so readers never wait for the disk.
+//! The rules of the tree are in [`crate::memdb`].
 
+mod batch_writer;
+mod change_listeners;
 mod checkpoints;
 mod commit;
-mod digests;
-mod observers;
-mod queue;
-mod route;
-mod writer;
+mod commit_queue;
+mod incremental_digest;
+mod replicated;
 
-pub use observers::Observer;
+pub use change_listeners::ChangeListener;
 
 use crate::clock::Clock;
 use crate::counts::Count;
@@ -24,34 +24,34 @@ use crate::dcdb::Refused;
 use crate::dfsm::Abandoned;
 use crate::memdb::{Applied, Change, ChangeError, Inode, Limits, LoadError, MemDb, Stamp, Trace, TreePath};
 use crate::store::{Store, StoreError};
+use batch_writer::BatchWriter;
+use change_listeners::ChangeListeners;
 use commit::Committer;
-use observers::Observers;
-use queue::Queue;
-pub use route::{Route, Tell, waits_for_disk};
+use commit_queue::CommitQueue;
+pub use replicated::{Notify, Route};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::thread::{self, JoinHandle};
 use thiserror::Error;
-use writer::Writer;
 
 /// Called once with what became of a change; without any lock held.
-pub type Done = Box<dyn FnOnce(Result<Applied, DbError>) + Send>;
+pub type ChangeCallback = Box<dyn FnOnce(Result<Applied, EngineError>) + Send>;
 
 /// Called once when everything is on disk, or cannot be; without any lock held.
-pub type Synced = Box<dyn FnOnce(Result<(), DbError>) + Send>;
+pub type CommitCallback = Box<dyn FnOnce(Result<(), EngineError>) + Send>;
 
 /// Why a change was not made, or is not on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum DbError {
+pub enum EngineError {
     /// The rules of the tree refuse it.
     #[error(transparent)]
     Change(#[from] ChangeError),
     /// The last commit failed. The log has the cause; until a later one succeeds nothing is changed.
     #[error("the database cannot be written at present; see the log")]
     Storage,
-    /// [`Db::close`] was called.
+    /// [`Engine::close`] was called.
     #[error("the database is closed")]
     Closed,
     /// The group that makes the changes refuses it.
@@ -109,22 +109,22 @@ pub struct FileSizes {
 
 /// An open database.
 #[derive(Debug)]
-pub struct Db {
-    shared: Arc<Shared>,
-    committer: Mutex<Option<JoinHandle<Result<(), DbError>>>>,
+pub struct Engine {
+    inner: Arc<EngineInner>,
+    committer: Mutex<Option<JoinHandle<Result<(), EngineError>>>>,
 }
 
-/// What callers and the commit thread share. The locks of `tree` and `queue` are never held
+/// State that callers and the commit thread share. The locks of `tree` and `queue` are never held
 /// together.
 #[derive(Debug)]
-struct Shared {
+struct EngineInner {
     clock: Clock,
     path: PathBuf,
     tree: RwLock<MemDb>,
-    queue: Queue,
-    /// For who has the turn that the queue gives. None once it is closed.
-    writer: Mutex<Option<Writer>>,
-    observers: Observers,
+    queue: CommitQueue,
+    /// Locked only by the thread that has the commit permit. None once it is closed.
+    writer: Mutex<Option<BatchWriter>>,
+    listeners: ChangeListeners,
     /// Who makes changes instead of this node alone.
     route: OnceLock<Route>,
     /// The version on disk.
@@ -139,7 +139,7 @@ struct Shared {
     failures: Count,
 }
 
-impl Db {
+impl Engine {
     /// Loads all of `store` and starts the threads that write to it.
     pub fn open(store: Store, clock: Clock) -> Result<Self, OpenError> {
         let now = clock.uptime();
@@ -149,15 +149,15 @@ impl Db {
         // A table without a version row gets one with the first commit.
         let is_stored = tree.is_clean();
         let path = store.path().to_owned();
-        let writer = Writer::new(store)?;
-        let shared = Arc::new(Shared {
+        let writer = BatchWriter::new(store)?;
+        let inner = Arc::new(EngineInner {
             clock,
             path,
             committed: AtomicU64::new(if is_stored { tree.version() } else { 0 }),
             tree: RwLock::new(tree),
-            queue: Queue::default(),
+            queue: CommitQueue::default(),
             writer: Mutex::new(Some(writer)),
-            observers: Observers::default(),
+            listeners: ChangeListeners::default(),
             route: OnceLock::new(),
             failed: AtomicBool::new(false),
             replaced_told: AtomicU64::new(0),
@@ -167,56 +167,56 @@ impl Db {
             failures: Count::default(),
         });
         if !is_stored {
-            shared.queue.commit_soon(clock);
+            inner.queue.commit_soon(clock);
         }
-        let committer = Committer::new(shared.clone());
+        let committer = Committer::new(inner.clone());
         let thread = thread::Builder::new().name("commit".to_owned());
         let thread = thread.spawn(move || committer.run()).map_err(OpenError::Thread)?;
-        Ok(Self { shared, committer: Mutex::new(Some(thread)) })
+        Ok(Self { inner, committer: Mutex::new(Some(thread)) })
     }
 
     /// The tree as it is now, on disk or not. Hold it briefly: changes wait for it.
     pub fn read(&self) -> RwLockReadGuard<'_, MemDb> {
         // After a panic amidst a change readers go on; nothing is changed or stored any more.
-        self.shared.tree.read().unwrap_or_else(PoisonError::into_inner)
+        self.inner.tree.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on `observer` is told of every change, under the lock of the tree: no reader sees the
     /// tree without it having been told. It must not wait, and must not use this database.
-    pub fn observe(&self, observer: Observer) {
-        self.shared.observers.add(observer);
+    pub fn observe(&self, observer: ChangeListener) {
+        self.inner.listeners.add(observer);
     }
 
-    /// Makes a change: by the group if there is one (see [`Db::replicate_by`]), else as a daemon on its
+    /// Makes a change: by the group if there is one (see [`Engine::replicate_by`]), else as a daemon on its
     /// own does, by nobody's node id, now.
     ///
     /// On its own, `done` is called in this thread, before this returns, when the change is refused, need not
     /// be durable, or could be stored at once; otherwise later, from the commit thread. The change itself
     /// is always made or refused before this returns. One thread at most is held by the disk in here.
-    pub fn submit(&self, change: Change, done: Done) {
-        if let Some(route) = self.shared.route.get() {
+    pub fn submit(&self, change: Change, done: ChangeCallback) {
+        if let Some(route) = self.inner.route.get() {
             return match self.check_local(&change) {
                 Ok(()) => (route.change)(change, done),
                 Err(error) => done(Err(error)),
             };
         }
-        let stamp = Stamp { writer: 0, time: self.shared.clock.unix() };
+        let stamp = Stamp { writer: 0, time: self.inner.clock.unix() };
         self.apply_now(change, stamp, Limits::Enforced, done);
     }
 
     /// The one way into the tree: applies a change whose time and sender are settled.
-    fn apply_now(&self, change: Change, stamp: Stamp, limits: Limits, done: Done) {
-        let is_durable = is_durable(&change);
-        match self.shared.apply(change, stamp, limits) {
+    fn apply_now(&self, change: Change, stamp: Stamp, limits: Limits, done: ChangeCallback) {
+        let requires_commit = requires_commit(&change);
+        match self.inner.apply(change, stamp, limits) {
             Err(error) => done(Err(error)),
-            Ok(applied) if is_durable => self.shared.store_now(answer_stored(applied, done)),
-            Ok(applied) => self.shared.answer_unstored(applied, done),
+            Ok(applied) if requires_commit => self.inner.store_now(answer_stored(applied, done)),
+            Ok(applied) => self.inner.answer_unstored(applied, done),
         }
     }
 
     /// Answers when everything that is applied by now is on disk: in this thread, when it already is or
     /// could be stored at once.
-    pub fn sync(&self, done: Synced) {
+    pub fn sync(&self, done: CommitCallback) {
         let (version, trace) = {
             let tree = self.read();
             (tree.version(), tree.trace())
@@ -225,7 +225,7 @@ impl Db {
     }
 
     /// The same for one entry alone. Of one that is not there nothing is to be stored.
-    pub fn sync_entry(&self, inode: Inode, done: Synced) {
+    pub fn sync_entry(&self, inode: Inode, done: CommitCallback) {
         let seen = {
             let tree = self.read();
             tree.get(inode).map(|entry| (entry.version, tree.trace_of(inode)))
@@ -236,69 +236,69 @@ impl Db {
         }
     }
 
-    fn sync_until(&self, version: u64, trace: Trace, done: Synced) {
+    fn sync_until(&self, version: u64, trace: Trace, done: CommitCallback) {
         if self.is_stored(version) {
             done(Ok(()));
         } else {
-            self.shared.store_now(self.shared.unless_replaced(trace, done));
+            self.inner.store_now(self.inner.fail_if_replaced(trace, done));
         }
     }
 
-    /// [`Db::submit`] for who can wait. Not to be called from a [`Done`] or [`Synced`].
-    pub fn submit_wait(&self, change: Change) -> Result<Applied, DbError> {
+    /// [`Engine::submit`] for who can wait. Not to be called from a [`ChangeCallback`] or [`CommitCallback`].
+    pub fn submit_wait(&self, change: Change) -> Result<Applied, EngineError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         // Nobody else holds the receiver, and it lives until there is an answer.
         self.submit(change, Box::new(move |result| drop(sender.send(result))));
-        receiver.recv().unwrap_or(Err(DbError::Closed))
+        receiver.recv().unwrap_or(Err(EngineError::Closed))
     }
 
-    /// [`Db::sync`] for who can wait. Not to be called from a [`Done`] or [`Synced`].
-    pub fn sync_wait(&self) -> Result<(), DbError> {
+    /// [`Engine::sync`] for who can wait. Not to be called from a [`ChangeCallback`] or [`CommitCallback`].
+    pub fn sync_wait(&self) -> Result<(), EngineError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         self.sync(Box::new(move |result| drop(sender.send(result))));
-        receiver.recv().unwrap_or(Err(DbError::Closed))
+        receiver.recv().unwrap_or(Err(EngineError::Closed))
     }
 
     /// Whether the lock directory at `path` has been held too long, by what is known of it since
     /// the daemon started; see [`MemDb::lock_expired`].
     /// In a group that is not for this node to say: the group is asked, and the answer is no.
     pub fn lock_expired(&self, path: &TreePath, checksum: &[u8; 32]) -> bool {
-        if let Some(route) = self.shared.route.get() {
+        if let Some(route) = self.inner.route.get() {
             (route.expire_lock)(path.clone(), *checksum);
             return false;
         }
-        let now = self.shared.clock.uptime();
-        self.shared.write().is_ok_and(|mut tree| tree.lock_expired(path, checksum, now))
+        let now = self.inner.clock.uptime();
+        self.inner.write().is_ok_and(|mut tree| tree.lock_expired(path, checksum, now))
     }
 
     /// Whether what the tree was at this version is on disk.
     pub fn is_stored(&self, version: u64) -> bool {
-        self.shared.committed.load(Ordering::Acquire) >= version
+        self.inner.committed.load(Ordering::Acquire) >= version
     }
 
     /// Whether changes are refused because the file cannot be written.
     pub fn is_failed(&self) -> bool {
-        self.shared.failed.load(Ordering::Acquire)
+        self.inner.failed.load(Ordering::Acquire)
     }
 
     /// What the commit thread did so far.
     pub fn commit_stats(&self) -> CommitStats {
         CommitStats {
-            commits: self.shared.commits.get(),
-            rows: self.shared.rows.get(),
-            bytes: self.shared.bytes.get(),
-            failures: self.shared.failures.get(),
+            commits: self.inner.commits.get(),
+            rows: self.inner.rows.get(),
+            bytes: self.inner.bytes.get(),
+            failures: self.inner.failures.get(),
         }
     }
 
     /// The version on disk.
     pub fn stored_version(&self) -> u64 {
-        self.shared.committed.load(Ordering::Acquire)
+        self.inner.committed.load(Ordering::Acquire)
     }
 
     /// The database file.
     pub fn path(&self) -> &Path {
-        &self.shared.path
+        &self.inner.path
     }
 
     /// How large its files are; 0 for what is not there.
@@ -311,19 +311,19 @@ impl Db {
 
     /// Stores what is left and closes the file; the tree can still be read. An error means that
     /// changes were lost that nobody was told to be stored.
-    pub fn close(&self) -> Result<(), DbError> {
-        self.shared.queue.stop();
+    pub fn close(&self) -> Result<(), EngineError> {
+        self.inner.queue.stop();
         let thread = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
         match thread {
             // The last owner was an answer: the commit thread ends by itself after it.
             Some(thread) if thread.thread().id() == thread::current().id() => Ok(()),
-            Some(thread) => thread.join().unwrap_or(Err(DbError::Storage)),
+            Some(thread) => thread.join().unwrap_or(Err(EngineError::Storage)),
             None => Ok(()),
         }
     }
 }
 
-impl Drop for Db {
+impl Drop for Engine {
     fn drop(&mut self) {
         // The commit thread has logged what went wrong.
         let _ = self.close();
@@ -331,13 +331,13 @@ impl Drop for Db {
 }
 
 /// Answers a change that is applied, once it is stored.
-fn answer_stored(applied: Applied, done: Done) -> Synced {
+fn answer_stored(applied: Applied, done: ChangeCallback) -> CommitCallback {
     Box::new(move |stored| done(stored.map(|()| applied)))
 }
 
-/// Whether a change is answered only after its commit. The others become durable with the next of
-/// these, with the flush that closes a file, or shortly after.
-fn is_durable(change: &Change) -> bool {
+/// Whether the reply to this change waits for its commit. The other kinds become durable with the next commit: at
+/// the latest with the flush that closes the file, or after 50 ms.
+pub fn requires_commit(change: &Change) -> bool {
     match change {
         Change::Mkdir { .. } | Change::Rename { .. } | Change::Delete { .. } | Change::Unlock { .. } => true,
         Change::Create { .. } | Change::Write { .. } | Change::Truncate { .. } | Change::SetMtime { .. } => {
@@ -346,24 +346,24 @@ fn is_durable(change: &Change) -> bool {
     }
 }
 
-impl Shared {
-    fn apply(&self, change: Change, stamp: Stamp, limits: Limits) -> Result<Applied, DbError> {
+impl EngineInner {
+    fn apply(&self, change: Change, stamp: Stamp, limits: Limits) -> Result<Applied, EngineError> {
         self.check_open()?;
         let now = self.clock.uptime();
         let mut tree = self.write()?;
         let applied = tree.apply(change, stamp, limits, now)?;
-        self.observers.tell(&applied.touched);
+        self.listeners.notify(&applied.touched);
         Ok(applied)
     }
 
     /// Answers a change that need not be stored now, but soon.
-    fn answer_unstored(&self, applied: Applied, done: Done) {
+    fn answer_unstored(&self, applied: Applied, done: ChangeCallback) {
         self.queue.commit_soon(self.clock);
         done(Ok(applied));
     }
 
-    fn write(&self) -> Result<RwLockWriteGuard<'_, MemDb>, DbError> {
+    fn write(&self) -> Result<RwLockWriteGuard<'_, MemDb>, EngineError> {
         // Poisoned: a change panicked half-way. What it left must not reach the disk.
-        self.tree.write().map_err(|_| DbError::Storage)
+        self.tree.write().map_err(|_| EngineError::Storage)
     }
 }

@@ -165,7 +165,8 @@ impl MemDb {
                     None => break,
                 }
             }
-            rooted.append(&mut climbed);
+            // Not `append`, which builds the whole set again.
+            rooted.extend(climbed);
         }
         Ok(())
     }

@@ -191,7 +191,7 @@ impl App for Dcdb {
         self.extension
     }
 
-    fn prepare(&self, store: &MemDb, request: Request) -> Result<Outgoing, Outcome> {
+    fn check(&self, store: &MemDb, request: Request) -> Result<Request, Outcome> {
         if !self.quorate {
             return Err(Err(Refused::NoQuorum));
         }
@@ -203,10 +203,14 @@ impl App for Dcdb {
         Ok(match request {
             Request::Change(Change::Write { path, at: WriteAt::End, data }) => {
                 let assumed = store.resolve(path.as_bytes()).map_or(0, |entry| entry.size());
-                Request::Append { path, assumed, data }.encode()
+                Request::Append { path, assumed, data }
             }
-            request => request.encode(),
+            request => request,
         })
+    }
+
+    fn encode(request: Request) -> Outgoing {
+        request.encode()
     }
 
     fn state(&mut self, store: &mut MemDb) -> Vec<u8> {

@@ -33,8 +33,8 @@ mod app;
 mod frame;
 mod members;
 mod queue;
+mod step;
 mod sync;
-mod turn;
 mod verify;
 mod waiting;
 pub mod wire;
@@ -48,10 +48,10 @@ pub use wire::MemberId;
 use crate::clock::UnixTime;
 use queue::Queue;
 use std::time::Duration;
-use turn::Turn;
+use step::{Decoded, Step};
 use verify::Verification;
 use waiting::Waiting;
-use wire::{Base, Epoch, Extension, Normal, Sync, SyncKind};
+use wire::{Base, Epoch, Extension, Message, Normal, Sync, SyncKind};
 
 /// Where the machine is. The numbers are stock's, as debug logs show them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,9 +93,9 @@ pub struct Now {
     pub uptime: Duration,
 }
 
-/// What happens to the machine.
+/// Input of the machine, beside requests of local callers (see [`Dfsm::submit`]).
 #[derive(Debug)]
-pub enum Event<'a, R> {
+pub enum Event<'a> {
     /// The group is about to be joined, as this member; also after it was left.
     Join(MemberId),
     /// The membership of the group changed. `joined` tells whether anybody joined; who left does
@@ -103,14 +103,33 @@ pub enum Event<'a, R> {
     Confchg { members: &'a [MemberId], joined: bool },
     /// A message of the group, in agreed order.
     Deliver { from: MemberId, bytes: &'a [u8] },
-    /// This node has something for the group. With a ticket there will be exactly one answer.
-    Submit { request: R, ticket: Option<Ticket> },
     /// A message could not be sent.
     SendFailed(Purpose),
     /// What the group agreed on cannot be stored: it is left for good.
     StoreFailed,
     /// Time went by. See [`Dfsm::next_tick`].
     Tick,
+}
+
+/// Access to the store that an event needs. The driver prepares it before it runs the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Exclusive access, for a short time.
+    Access,
+    /// Exclusive access; the application's state is computed, for the database the index of all entries.
+    State,
+    /// Exclusive access; the checksum of the whole store is computed.
+    Checksum,
+    /// A copy of the store, to be swapped in afterwards: a resync rebuilds the store, which takes long.
+    Copy,
+}
+
+/// An event that is decoded and not handled yet.
+#[derive(Debug)]
+pub struct PreparedEvent<'a, A: App> {
+    dfsm: &'a mut Dfsm<A>,
+    event: Decoded<'a>,
+    now: Now,
 }
 
 /// What is to be done, in this order.
@@ -188,20 +207,73 @@ impl<A: App> Dfsm<A> {
         }
     }
 
+    /// Decodes an event, for a driver that must know what it needs before it runs it.
+    pub fn prepare<'a>(&'a mut self, event: Event<'a>, now: Now) -> PreparedEvent<'a, A> {
+        let event = match event {
+            Event::Join(local) => Decoded::Join(local),
+            Event::Confchg { members, joined } => Decoded::Confchg { members, joined },
+            Event::Deliver { from, bytes } => {
+                Decoded::Deliver { from, bytes, message: Message::decode(bytes, A::PROTOCOL_VERSION) }
+            }
+            Event::SendFailed(purpose) => Decoded::SendFailed(purpose),
+            Event::StoreFailed => Decoded::StoreFailed,
+            Event::Tick => Decoded::Tick,
+        };
+        PreparedEvent { dfsm: self, event, now }
+    }
+
     /// Handles one event. The store is that of the application; nothing else may change it while
     /// this node is in the group.
-    pub fn handle(&mut self, store: &mut A::Store, event: Event<'_, A::Request>, now: Now) -> Vec<Effect<A>> {
-        let mut turn = Turn::new(self, store, now);
-        match event {
-            Event::Join(local) => turn.join(local),
-            Event::Confchg { members, joined } => turn.membership_changed(members, joined),
-            Event::Deliver { from, bytes } => turn.deliver(from, bytes),
-            Event::Submit { request, ticket } => turn.submit(request, ticket),
-            Event::SendFailed(purpose) => turn.send_failed(purpose),
-            Event::StoreFailed => turn.become_mode(Mode::Error),
-            Event::Tick => turn.tick(),
+    pub fn handle(&mut self, store: &mut A::Store, event: Event<'_>, now: Now) -> Vec<Effect<A>> {
+        self.prepare(event, now).run(store)
+    }
+
+    /// Takes a request of a local caller. With a ticket there will be exactly one answer.
+    ///
+    /// If this node is synced, `check` runs immediately; it calls [`App::check`] and locks the store for no
+    /// longer than that. Otherwise the request is kept until this node is synced, and checked then.
+    pub fn submit(
+        &mut self,
+        request: A::Request,
+        ticket: Option<Ticket>,
+        now: Now,
+        check: impl FnOnce(&A, A::Request) -> Result<A::Request, A::Outcome>,
+    ) -> Vec<Effect<A>> {
+        let deadline = now.uptime.saturating_add(ANSWER_TIMEOUT);
+        let waiter = ticket.map(|ticket| (ticket, deadline));
+        let mut out = Vec::new();
+        if self.mode == Mode::Synced {
+            let checked = check(&self.app, request);
+            self.send_checked(checked, waiter, now, &mut out);
+        } else if self.mode == Mode::Start || self.mode.is_error() {
+            let result = Err(Abandoned::NotMember);
+            out.extend(ticket.map(|ticket| Effect::Answer { ticket, result }));
+        } else {
+            self.waiting.hold(request, waiter);
         }
-        turn.finish()
+        out
+    }
+
+    /// Encodes and sends a request that passed its checks; otherwise answers it.
+    fn send_checked(
+        &mut self,
+        checked: Result<A::Request, A::Outcome>,
+        waiter: Option<(Ticket, Duration)>,
+        now: Now,
+        out: &mut Vec<Effect<A>>,
+    ) {
+        match checked {
+            Ok(request) => {
+                let frame = self.sender.normal(now, A::encode(request));
+                if let Some(waiter) = waiter {
+                    self.waiting.sent(self.sender.count, waiter);
+                }
+                out.push(Effect::Send(frame));
+            }
+            Err(outcome) => {
+                out.extend(waiter.map(|(ticket, _)| Effect::Answer { ticket, result: Ok(outcome) }));
+            }
+        }
     }
 
     pub fn mode(&self) -> Mode {
@@ -240,6 +312,36 @@ impl<A: App> Dfsm<A> {
     pub fn next_tick(&self) -> Duration {
         let verify = if A::VERIFIES { self.verification.due() } else { Duration::MAX };
         self.waiting.next_deadline().unwrap_or(Duration::MAX).min(verify)
+    }
+}
+
+impl<A: App> PreparedEvent<'_, A> {
+    /// Access to the store that [`PreparedEvent::run`] needs.
+    pub fn needs(&self) -> Needs {
+        let Decoded::Deliver { message: Ok(Message::Sync(message)), .. } = &self.event else {
+            return Needs::Access;
+        };
+        let is_in_round = message.epoch == self.dfsm.sender.epoch;
+        match (self.dfsm.mode, SyncKind::of(message.base.kind)) {
+            (Mode::StartSync, Some(SyncKind::Start)) => Needs::State,
+            (Mode::Synced, Some(SyncKind::VerifyRequest)) if is_in_round && A::VERIFIES => Needs::Checksum,
+            (Mode::Update, Some(SyncKind::UpdateComplete)) if is_in_round => Needs::Copy,
+            _ => Needs::Access,
+        }
+    }
+
+    /// Handles the event.
+    pub fn run(self, store: &mut A::Store) -> Vec<Effect<A>> {
+        let mut step = Step::new(self.dfsm, store, self.now);
+        match self.event {
+            Decoded::Join(local) => step.join(local),
+            Decoded::Confchg { members, joined } => step.membership_changed(members, joined),
+            Decoded::Deliver { from, bytes, message } => step.deliver(from, bytes, message),
+            Decoded::SendFailed(purpose) => step.send_failed(purpose),
+            Decoded::StoreFailed => step.become_mode(Mode::Error),
+            Decoded::Tick => step.tick(),
+        }
+        step.finish()
     }
 }
 

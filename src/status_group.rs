@@ -94,8 +94,12 @@ impl App for StatusGroup {
     type Outcome = Result<(), NotTaken>;
     type Effect = StatusEffect;
 
-    fn prepare(&self, _store: &Status, request: Request) -> Result<Outgoing, Self::Outcome> {
-        Ok(request.encode())
+    fn check(&self, _store: &Status, request: Request) -> Result<Request, Self::Outcome> {
+        Ok(request)
+    }
+
+    fn encode(request: Request) -> Outgoing {
+        request.encode()
     }
 
     fn state(&mut self, store: &mut Status) -> Vec<u8> {

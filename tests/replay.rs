@@ -196,9 +196,20 @@ impl<A: App> Replay<A> {
         Now { unix: self.time, uptime: Duration::from_secs((self.time - START).into()) }
     }
 
-    fn handle(&mut self, event: Event<'_, A::Request>) {
+    fn handle(&mut self, event: Event<'_>) {
         let now = self.now();
-        for effect in self.dfsm.handle(&mut self.store, event, now) {
+        let effects = self.dfsm.handle(&mut self.store, event, now);
+        self.look_at(effects);
+    }
+
+    fn submit(&mut self, request: A::Request) {
+        let (now, store) = (self.now(), &self.store);
+        let effects = self.dfsm.submit(request, None, now, |app, request| app.check(store, request));
+        self.look_at(effects);
+    }
+
+    fn look_at(&mut self, effects: Vec<Effect<A>>) {
+        for effect in effects {
             match effect {
                 Effect::Send(frame) => self.sent.push_back(frame.to_vec()),
                 Effect::Mode(mode) => assert!(!mode.is_error(), "{mode:?}"),
@@ -329,7 +340,7 @@ fn the_database_group_sends_what_a_stock_node_sends() {
             replay.run(&records, local, |replay, normal| {
                 let base = normal.base;
                 let request = dcdb_wire::Request::decode(base.subtype, base.extension, normal.payload);
-                replay.handle(Event::Submit { request: request.expect("a request"), ticket: None });
+                replay.submit(request.expect("a request"));
             });
             replay.store.verify().expect("is whole");
             checked += replay.checked;
@@ -373,5 +384,5 @@ fn submit_status(replay: &mut Replay<StatusGroup>, normal: &wire::Normal<'_>) {
         assert!(replay.store.log_mut().insert(&entry));
         status_wire::Request::Log(entry)
     };
-    replay.handle(Event::Submit { request, ticket: None });
+    replay.submit(request);
 }

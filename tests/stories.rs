@@ -74,10 +74,21 @@ impl Stage {
         self.dbs.get_mut(name).unwrap_or_else(|| panic!("no database {name}"))
     }
 
-    fn handle(&mut self, event: Event<'_, Request>) {
+    fn handle(&mut self, event: Event<'_>) {
         let now = self.now();
         let ours = self.dbs.get_mut("ours").expect("is there");
-        for effect in self.dfsm.handle(ours, event, now) {
+        let effects = self.dfsm.handle(ours, event, now);
+        self.show_effects(effects);
+    }
+
+    fn submit(&mut self, request: Request, ticket: Option<Ticket>) {
+        let (now, ours) = (self.now(), &self.dbs["ours"]);
+        let effects = self.dfsm.submit(request, ticket, now, |app, request| app.check(ours, request));
+        self.show_effects(effects);
+    }
+
+    fn show_effects(&mut self, effects: Vec<Effect<Dcdb>>) {
+        for effect in effects {
             let line = match effect {
                 Effect::Send(frame) => {
                     let bytes = frame.to_vec();
@@ -201,7 +212,8 @@ impl Stage {
         match words {
             ["normal", from, count, change @ ..] => {
                 let request = self.request(change);
-                let out = self.dfsm.app().prepare(&self.dbs["ours"], request).expect("is quorate");
+                let request = self.dfsm.app().check(&self.dbs["ours"], request).expect("is quorate");
+                let out = Dcdb::encode(request);
                 let body = out.body.map_or_else(Vec::new, |body| body.to_vec());
                 let base = self.base(0, out.subtype, out.extension);
                 let payload = &[out.head, body].concat();
@@ -214,11 +226,11 @@ impl Stage {
             }
             ["submit", ticket, change @ ..] => {
                 let (request, ticket) = (self.request(change), Ticket(number(ticket).into()));
-                self.handle(Event::Submit { request, ticket: Some(ticket) });
+                self.submit(request, Some(ticket));
             }
             ["expire", path] => {
                 let request = self.request(&["expire", path]);
-                self.handle(Event::Submit { request, ticket: None });
+                self.submit(request, None);
             }
             ["send-failed", "normal", count] => {
                 self.handle(Event::SendFailed(Purpose::Normal(number(count).into())));

@@ -24,7 +24,15 @@ pub(super) const REPORTS_AT_ONCE: usize = 64;
 /// What a group's state machine works on, and who is told of what came of it.
 pub(super) trait Host<A: App> {
     /// Has the machine handle an event, with the store in hand.
-    fn handle(&mut self, dfsm: &mut Dfsm<A>, event: Event<'_, A::Request>, now: Now) -> Vec<Effect<A>>;
+    fn handle(&mut self, dfsm: &mut Dfsm<A>, event: Event<'_>, now: Now) -> Vec<Effect<A>>;
+    /// Has the machine take a request of a local caller, checked against the store.
+    fn submit(
+        &mut self,
+        dfsm: &mut Dfsm<A>,
+        request: A::Request,
+        ticket: Option<Ticket>,
+        now: Now,
+    ) -> Vec<Effect<A>>;
     /// Carries out an effect of the application.
     fn effect(&mut self, effect: A::Effect);
     /// The answer to a local sender.
@@ -185,14 +193,15 @@ impl<A: App> Group<A> {
     }
 
     /// Hands an event to the state machine and carries out what follows.
-    pub(super) fn handle(&mut self, host: &mut impl Host<A>, event: Event<'_, A::Request>, now: Now) {
-        self.carry_out(host, event, now);
+    pub(super) fn handle(&mut self, host: &mut impl Host<A>, event: Event<'_>, now: Now) {
+        let effects = host.handle(&mut self.dfsm, event, now);
+        self.run_effects(host, effects, now);
         self.send_waiting(host, now);
         host.report().set_backlog(self.backlog());
     }
 
-    fn carry_out(&mut self, host: &mut impl Host<A>, event: Event<'_, A::Request>, now: Now) {
-        for effect in host.handle(&mut self.dfsm, event, now) {
+    fn run_effects(&mut self, host: &mut impl Host<A>, effects: Vec<Effect<A>>, now: Now) {
+        for effect in effects {
             match effect {
                 Effect::Send(frame) => self.outgoing.push_back(frame),
                 Effect::Mode(mode) => self.mode_changed(mode),
@@ -298,11 +307,18 @@ impl<A: App> Group<A> {
         }
     }
 
-    /// Has the machine handle a request, and sends what can be sent at once. Unlike everything else this is
-    /// not for one thread alone: a connection in trouble is left to [`Group::work`], as is what could not be
-    /// sent. Says whether there is any.
-    pub(super) fn submit(&mut self, host: &mut impl Host<A>, event: Event<'_, A::Request>, now: Now) -> bool {
-        self.carry_out(host, event, now);
+    /// Has the machine take a request, and sends as much as corosync takes. Any thread may call this: a broken
+    /// connection is left to [`Group::work`], as are messages that could not be sent. Returns whether there are
+    /// any.
+    pub(super) fn submit(
+        &mut self,
+        host: &mut impl Host<A>,
+        request: A::Request,
+        ticket: Option<Ticket>,
+        now: Now,
+    ) -> bool {
+        let effects = host.submit(&mut self.dfsm, request, ticket, now);
+        self.run_effects(host, effects, now);
         let is_left = self.send_what_can_be_sent(host, now).is_err() || !self.outgoing.is_empty();
         host.report().set_backlog(self.backlog());
         is_left
@@ -350,7 +366,8 @@ impl<A: App> Group<A> {
         self.refused_since = None;
         if let Some(frame) = self.outgoing.pop_front() {
             log::error!(target: A::DOMAIN, "cpg_send_message failed: {reason}");
-            self.carry_out(host, Event::SendFailed(frame.purpose), now);
+            let effects = host.handle(&mut self.dfsm, Event::SendFailed(frame.purpose), now);
+            self.run_effects(host, effects, now);
         }
     }
 
@@ -367,6 +384,8 @@ impl<A: App> Group<A> {
         self.membership = Membership::Out;
         self.forget_outgoing();
         // As if nobody were there, this process included: who waits is released.
-        self.carry_out(host, Event::Confchg { members: &[], joined: false }, now);
+        let nobody = Event::Confchg { members: &[], joined: false };
+        let effects = host.handle(&mut self.dfsm, nobody, now);
+        self.run_effects(host, effects, now);
     }
 }

@@ -5,11 +5,12 @@ use super::callers::Callers;
 use super::config_file;
 use super::group::Host;
 use crate::cfs::{Cfs, GroupReport, News};
+use crate::dcdb::wire::Request;
 use crate::dcdb::{self, Dcdb, DcdbEffect};
-use crate::dfsm::wire::{Base, SyncKind};
-use crate::dfsm::{Abandoned, Dfsm, Effect, Event, Mode, Now, Ticket};
+use crate::dfsm::{Abandoned, App, Dfsm, Effect, Event, Needs, Now, Ticket};
 use crate::engine::Notify;
 use crate::memdb::{MemDb, Touched};
+use crate::status_group::wire::Request as StatusRequest;
 use crate::status_group::{StatusEffect, StatusGroup};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,17 +49,6 @@ impl Tree {
         }
     }
 
-    /// What the group is about to need of the tree, and what takes long, is computed before it gets the tree
-    /// for itself.
-    fn prepare(&self, kind: Option<SyncKind>) {
-        match kind {
-            Some(SyncKind::Start) => self.cfs.engine.prepare_index(),
-            Some(SyncKind::VerifyRequest) => self.cfs.engine.prepare_checksum(),
-            Some(SyncKind::State | SyncKind::Update | SyncKind::UpdateComplete | SyncKind::Verify) | None => {
-            }
-        }
-    }
-
     /// Nobody here asked for the last change.
     fn changed_elsewhere(&mut self) {
         if !self.unclaimed.is_empty() {
@@ -68,17 +58,17 @@ impl Tree {
 }
 
 impl Host<Dcdb> for Tree {
-    fn handle(
-        &mut self,
-        dfsm: &mut Dfsm<Dcdb>,
-        event: Event<'_, <Dcdb as crate::dfsm::App>::Request>,
-        now: Now,
-    ) -> Vec<Effect<Dcdb>> {
-        let kind = sync_kind(&event);
-        self.prepare(kind);
-        let takes_long = kind == Some(SyncKind::UpdateComplete) && dfsm.mode() == Mode::Update;
+    fn handle(&mut self, dfsm: &mut Dfsm<Dcdb>, event: Event<'_>, now: Now) -> Vec<Effect<Dcdb>> {
+        let engine = &self.cfs.engine;
+        let event = dfsm.prepare(event, now);
+        let needs = event.needs();
+        match needs {
+            Needs::State => engine.prepare_index(),
+            Needs::Checksum => engine.prepare_checksum(),
+            Needs::Access | Needs::Copy => {}
+        }
         let act = |tree: &mut MemDb, tell: Notify<'_>| {
-            let effects = dfsm.handle(tree, event, now);
+            let effects = event.run(tree);
             for effect in &effects {
                 match effect {
                     Effect::App(DcdbEffect::Changed { applied, .. }) => tell(&applied.touched),
@@ -88,14 +78,23 @@ impl Host<Dcdb> for Tree {
             }
             effects
         };
-        let db = &self.cfs.engine;
-        let handled = if takes_long { db.apply_on_copy(act) } else { db.deliver(act) };
+        let handled = if needs == Needs::Copy { engine.apply_on_copy(act) } else { engine.deliver(act) };
         handled.unwrap_or_else(|error| {
             if !std::mem::replace(&mut self.failed, true) {
                 log::error!(target: "dcdb", "the database cannot follow the cluster: {error}");
             }
             Vec::new()
         })
+    }
+
+    fn submit(
+        &mut self,
+        dfsm: &mut Dfsm<Dcdb>,
+        request: Request,
+        ticket: Option<Ticket>,
+        now: Now,
+    ) -> Vec<Effect<Dcdb>> {
+        dfsm.submit(request, ticket, now, |app, request| app.check(&self.cfs.engine.read(), request))
     }
 
     fn effect(&mut self, effect: DcdbEffect) {
@@ -148,12 +147,6 @@ impl Host<Dcdb> for Tree {
     }
 }
 
-/// What a message of the state machine is for.
-fn sync_kind<R>(event: &Event<'_, R>) -> Option<SyncKind> {
-    let Event::Deliver { bytes, .. } = event else { return None };
-    Base::decode(bytes).ok().and_then(|base| SyncKind::of(base.kind))
-}
-
 /// The status group's side.
 pub(super) struct NodeStatus {
     cfs: Arc<Cfs>,
@@ -169,7 +162,7 @@ impl Host<StatusGroup> for NodeStatus {
     fn handle(
         &mut self,
         dfsm: &mut Dfsm<StatusGroup>,
-        event: Event<'_, <StatusGroup as crate::dfsm::App>::Request>,
+        event: Event<'_>,
         now: Now,
     ) -> Vec<Effect<StatusGroup>> {
         let (effects, is_news) = self.cfs.with_status(|status| {
@@ -181,6 +174,18 @@ impl Host<StatusGroup> for NodeStatus {
             self.cfs.changes.note(News::Members);
         }
         effects
+    }
+
+    fn submit(
+        &mut self,
+        dfsm: &mut Dfsm<StatusGroup>,
+        request: StatusRequest,
+        ticket: Option<Ticket>,
+        now: Now,
+    ) -> Vec<Effect<StatusGroup>> {
+        dfsm.submit(request, ticket, now, |app, request| {
+            self.cfs.with_status(|status| app.check(status, request))
+        })
     }
 
     fn effect(&mut self, effect: StatusEffect) {
@@ -196,7 +201,7 @@ impl Host<StatusGroup> for NodeStatus {
         }
     }
 
-    fn answer(&mut self, _: Ticket, _: Result<<StatusGroup as crate::dfsm::App>::Outcome, Abandoned>) {
+    fn answer(&mut self, _: Ticket, _: Result<<StatusGroup as App>::Outcome, Abandoned>) {
         // Nobody waits for status messages.
     }
 
@@ -210,25 +215,29 @@ mod tests {
     use super::*;
     use crate::cfs::testing::TestNode;
     use crate::dfsm::MemberId;
+    use crate::dfsm::wire::{Base, Epoch, Extension, Sync};
     use std::time::Duration;
 
     #[test]
-    fn the_checksum_is_computed_before_the_group_has_the_tree() {
+    fn verify_request_finds_a_prepared_checksum() {
         let node = TestNode::new();
         node.write("file", b"text");
         let callers = Arc::new(Callers::new(node.cfs.clock));
         let mut tree = Tree::new(Arc::clone(&node.cfs), Box::new(|_| {}), "/nonexistent".into(), callers);
-        let mut deliver = |kind: SyncKind| {
-            let mut bytes = [0; 40];
-            bytes[..2].copy_from_slice(&(kind as u16).to_le_bytes());
-            let event = Event::Deliver { from: MemberId { node: 1, pid: 2 }, bytes: &bytes };
-            tree.handle(&mut Dfsm::new(Dcdb::new()), event, Now { unix: 0, uptime: Duration::ZERO });
+        let mut dfsm = Dfsm::new(Dcdb::new());
+        let local = MemberId { node: 1, pid: 2 };
+        let now = Now { unix: 0, uptime: Duration::ZERO };
+        tree.handle(&mut dfsm, Event::Join(local), now);
+        tree.handle(&mut dfsm, Event::Confchg { members: &[local], joined: true }, now);
+        let mut verify = |epoch: Epoch| {
+            let extension = Extension::default();
+            let base = Base { kind: 5, subtype: 0, protocol_version: 1, time: 0, extension };
+            let bytes = Sync { base, epoch, payload: &7u64.to_le_bytes() }.encode();
+            tree.handle(&mut dfsm, Event::Deliver { from: local, bytes: &bytes }, now);
             node.cfs.engine.read().prepared_checksum()
         };
-        assert_eq!(deliver(SyncKind::Verify), None);
-        let prepared = deliver(SyncKind::VerifyRequest);
-        assert_eq!(prepared, Some(node.cfs.engine.read().clone().checksum()));
-        node.write("file", b"other");
-        assert_eq!(deliver(SyncKind::Start), None);
+        assert_eq!(verify(Epoch::default()), None, "another round");
+        let epoch = Epoch { counter: 1, time: 0, node: 1, pid: 2 };
+        assert_eq!(verify(epoch), Some(node.cfs.engine.read().clone().checksum()));
     }
 }

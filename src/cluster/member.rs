@@ -10,7 +10,7 @@ use super::inbox::{Command, Inbox};
 use crate::clock::Clock;
 use crate::dcdb::Dcdb;
 use crate::dcdb::wire::Request;
-use crate::dfsm::{Event, Now, Ticket};
+use crate::dfsm::{Now, Ticket};
 use crate::engine::{EngineError, Route, requires_commit};
 use crate::memdb::Change;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,8 +67,7 @@ impl Member {
             }
             false
         } else if self.callers.is_waiting(ticket) {
-            let event = Event::Submit { request: Request::Change(change), ticket: Some(ticket) };
-            self.group.submit(&mut self.tree, event, now)
+            self.group.submit(&mut self.tree, Request::Change(change), Some(ticket), now)
         } else {
             false
         }
@@ -106,8 +105,10 @@ pub(super) fn route(clock: Clock, member: &Arc<Shared>, inbox: &Arc<Inbox>, call
 mod tests {
     use super::*;
     use crate::cfs::testing::TestNode;
-    use crate::dfsm::Abandoned;
+    use crate::dfsm::{Abandoned, Event, MemberId};
     use std::sync::mpsc::{Receiver, TryRecvError, channel};
+    use std::thread;
+    use std::time::Duration;
 
     type Answer = Result<crate::memdb::Applied, EngineError>;
 
@@ -115,7 +116,7 @@ mod tests {
         member: Arc<Shared>,
         inbox: Arc<Inbox>,
         route: Route,
-        _node: TestNode,
+        node: TestNode,
     }
 
     impl Fixture {
@@ -131,7 +132,7 @@ mod tests {
             let member = Arc::new(Shared::new(tree, Arc::clone(&callers)));
             let inbox = Arc::new(Inbox::new().expect("eventfd"));
             let route = route(node.cfs.clock, &member, &inbox, &callers);
-            Self { member, inbox, route, _node: node }
+            Self { member, inbox, route, node }
         }
 
         fn change(&self) -> Receiver<Answer> {
@@ -150,6 +151,30 @@ mod tests {
     }
 
     #[test]
+    fn sending_a_change_does_not_wait_for_readers() {
+        let fixture = Fixture::new();
+        let local = MemberId { node: 1, pid: 2 };
+        let now = Now { unix: 0, uptime: Duration::ZERO };
+        let mut member = fixture.member.lock();
+        member.group.dfsm_mut().app_mut().set_quorate(true);
+        let Member { group, tree, .. } = &mut *member;
+        group.handle(tree, Event::Join(local), now);
+        group.handle(tree, Event::Confchg { members: &[local], joined: true }, now);
+        drop(member);
+        let reader = fixture.node.cfs.engine.read();
+        let (sender, sent) = channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let answer = fixture.change();
+                sender.send(answer.try_recv()).expect("the test waits");
+            });
+            assert_eq!(sent.recv_timeout(Duration::from_secs(20)), Ok(Err(TryRecvError::Empty)));
+            drop(reader);
+        });
+        assert_eq!(fixture.member.lock().group.backlog(), 1, "it waits for a connection");
+    }
+
+    #[test]
     fn who_finds_the_group_in_use_leaves_the_change_to_the_thread() {
         let fixture = Fixture::new();
         let used = fixture.member.lock();
@@ -159,7 +184,7 @@ mod tests {
         let Some(Command::Change { change, ticket }) = fixture.inbox.take().pop_front() else {
             panic!("nothing was left for the thread");
         };
-        let now = Now { unix: 0, uptime: std::time::Duration::ZERO };
+        let now = Now { unix: 0, uptime: Duration::ZERO };
         assert!(!fixture.member.lock().submit(change, ticket, now), "nothing to send");
         assert_eq!(answer.try_recv(), Ok(Err(Abandoned::NotMember.into())));
     }

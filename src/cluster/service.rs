@@ -295,12 +295,11 @@ impl Loop {
                     if self.with_member(|member| member.group.backlog()) >= BACKLOG_MAX => {}
                 Command::ExpireLock { path, checksum } => {
                     let request = TreeRequest::Expire { path, checksum };
-                    let event = Event::Submit { request, ticket: None };
-                    self.with_member(|member| member.group.handle(&mut member.tree, event, now));
+                    self.with_member(|member| member.group.submit(&mut member.tree, request, None, now));
                 }
                 Command::Status(_) if self.status_group.backlog() >= BACKLOG_MAX => {}
                 Command::Status(request) => {
-                    self.status_group.handle(&mut self.status, Event::Submit { request, ticket: None }, now);
+                    self.status_group.submit(&mut self.status, request, None, now);
                 }
                 Command::Stop => return false,
             }

@@ -32,8 +32,12 @@ pub trait App: Debug + Sized {
         Extension::default()
     }
 
-    /// Lays out a local request, just before it is sent; or answers it at once.
-    fn prepare(&self, store: &Self::Store, request: Self::Request) -> Result<Outgoing, Self::Outcome>;
+    /// Checks a local request against the store, just before it is sent. Returns the request to send, or the
+    /// outcome of one that is not to be sent.
+    fn check(&self, store: &Self::Store, request: Self::Request) -> Result<Self::Request, Self::Outcome>;
+
+    /// Encodes a checked request.
+    fn encode(request: Self::Request) -> Outgoing;
 
     /// The state that all members exchange.
     fn state(&mut self, store: &mut Self::Store) -> Vec<u8>;

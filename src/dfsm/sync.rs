@@ -2,12 +2,12 @@
 //! in each mode.
 
 use super::app::{App, Leave, Port};
-use super::turn::Turn;
+use super::step::Step;
 use super::verify::Verdict;
 use super::wire::{Extension, MemberId, Sync, SyncKind, WireError};
 use super::{Effect, Mode};
 
-impl<A: App> Turn<'_, A> {
+impl<A: App> Step<'_, A> {
     pub(super) fn deliver_sync(&mut self, from: MemberId, message: &Sync<'_>) -> Result<(), Leave> {
         let kind = SyncKind::of(message.base.kind);
         if kind != Some(SyncKind::Start) && message.epoch != self.dfsm.sender.epoch {

@@ -7,7 +7,7 @@ use crate::node::{Bug, ChangeId, Node};
 use crate::rng::Rng;
 use crate::workload;
 use crate::world::World;
-use pmxcfs::dfsm::{Event, MemberId, Ticket};
+use pmxcfs::dfsm::{MemberId, Ticket};
 use pmxcfs::memdb::{Change, TreePath, WriteAt};
 use pmxcfs::status_group::wire::Request as StatusRequest;
 use std::collections::{BTreeMap, BTreeSet};
@@ -254,8 +254,7 @@ impl Cluster {
         let process = node.process.as_mut().expect("runs");
         process.status.set(&key, &value, time).expect("a plain value");
         let request = StatusRequest::Value { key, value };
-        let event = Event::Submit { request, ticket: None };
-        let seen = node.kv_event(event, &mut self.world);
+        let seen = node.kv_request(request, &mut self.world);
         self.look(id, seen)
     }
 

@@ -294,13 +294,12 @@ impl Node {
         if durable {
             self.running().durable.insert(ticket);
         }
-        let request = Request::Change(change);
-        self.dcdb_event(Event::Submit { request, ticket: Some(ticket) }, world)
+        self.dcdb_request(Request::Change(change), Some(ticket), world)
     }
 
     /// As [`Node::submit`], for what has no answer.
     pub fn submit_request(&mut self, request: Request, world: &mut World) -> Vec<Seen> {
-        self.dcdb_event(Event::Submit { request, ticket: None }, world)
+        self.dcdb_request(request, None, world)
     }
 
     /// Puts everything on disk, and answers who waited for that.
@@ -343,10 +342,22 @@ impl Node {
         seen
     }
 
-    pub fn kv_event(&mut self, event: Event<'_, StatusRequest>, world: &mut World) -> Vec<Seen> {
+    /// A local client tells the others something.
+    pub fn kv_request(&mut self, request: StatusRequest, world: &mut World) -> Vec<Seen> {
+        let now = self.now(world);
+        let Process { kv, status, .. } = self.process.as_mut().expect("runs");
+        let effects = kv.submit(request, None, now, |app, request| app.check(status, request));
+        self.kv_effects(effects, world)
+    }
+
+    pub fn kv_event(&mut self, event: Event<'_>, world: &mut World) -> Vec<Seen> {
         let now = self.now(world);
         let process = self.process.as_mut().expect("runs");
         let effects = process.kv.handle(&mut process.status, event, now);
+        self.kv_effects(effects, world)
+    }
+
+    fn kv_effects(&mut self, effects: Vec<Effect<StatusGroup>>, world: &mut World) -> Vec<Seen> {
         let mut seen = Vec::new();
         for effect in effects {
             match effect {

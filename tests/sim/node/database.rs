@@ -1,19 +1,59 @@
 //! The database group of a node: what is done with the effects of its state machine.
 
-use super::{Answer, Bug, ChangeId, Contents, Node, Seen};
+use super::{Answer, Bug, ChangeId, Contents, Node, Process, Seen};
 use crate::corosync::Group;
 use crate::world::World;
 use pmxcfs::dcdb::wire::Request;
 use pmxcfs::dcdb::{Dcdb, DcdbEffect};
 use pmxcfs::dfsm::wire::{Epoch, Message, SyncKind};
-use pmxcfs::dfsm::{App, Effect, Event, Frame, MemberId, Mode, Purpose};
+use pmxcfs::dfsm::{App, Effect, Event, Frame, MemberId, Mode, Needs, Purpose, Ticket};
 use std::rc::Rc;
 
+/// Long work on the tree is announced: a driver prepares for it.
+fn check_needs(needs: Needs, effect: &Effect<Dcdb>) {
+    let needed = match effect {
+        Effect::App(DcdbEffect::Replaced { .. }) => Needs::Copy,
+        Effect::Send(Frame { purpose: Purpose::Sync(SyncKind::State), .. }) => Needs::State,
+        Effect::Send(Frame { purpose: Purpose::Sync(SyncKind::Verify), .. }) => Needs::Checksum,
+        _ => return,
+    };
+    assert_eq!(needs, needed, "{effect:?} was not announced");
+}
+
 impl Node {
-    pub(super) fn dcdb_event(&mut self, event: Event<'_, Request>, world: &mut World) -> Vec<Seen> {
+    pub(super) fn dcdb_event(&mut self, event: Event<'_>, world: &mut World) -> Vec<Seen> {
         let now = self.now(world);
-        let process = self.process.as_mut().expect("runs");
-        let effects = process.dcdb.handle(&mut process.db, event, now);
+        let Process { dcdb, db, .. } = self.process.as_mut().expect("runs");
+        let event = dcdb.prepare(event, now);
+        let needs = event.needs();
+        let effects = match needs {
+            Needs::Copy => {
+                let mut copy = db.clone();
+                let effects = event.run(&mut copy);
+                db.swap_in(&mut copy);
+                effects
+            }
+            Needs::Access | Needs::State | Needs::Checksum => event.run(db),
+        };
+        for effect in &effects {
+            check_needs(needs, effect);
+        }
+        self.dcdb_effects(effects, world)
+    }
+
+    pub(super) fn dcdb_request(
+        &mut self,
+        request: Request,
+        ticket: Option<Ticket>,
+        world: &mut World,
+    ) -> Vec<Seen> {
+        let now = self.now(world);
+        let Process { dcdb, db, .. } = self.process.as_mut().expect("runs");
+        let effects = dcdb.submit(request, ticket, now, |app, request| app.check(db, request));
+        self.dcdb_effects(effects, world)
+    }
+
+    fn dcdb_effects(&mut self, effects: Vec<Effect<Dcdb>>, world: &mut World) -> Vec<Seen> {
         let mut seen = Vec::new();
         let mut applied = None;
         let mut failed = Vec::new();

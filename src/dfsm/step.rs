@@ -1,21 +1,32 @@
 //! The handling of one event: membership, delivery, local messages, leaving. The exchange of states
 //! is in `sync.rs`.
 
-use super::app::{App, Delivery, Leave, Outgoing, Port, Then};
+use super::app::{App, Delivery, Leave, Port, Then};
 use super::queue::Queued;
 use super::waiting::{Abandoned, Ticket};
 use super::wire::{Extension, MemberId, Message, Normal, SyncKind, WireError};
-use super::{ANSWER_TIMEOUT, Dfsm, Effect, Frame, Level, Members, Mode, Now, Purpose};
+use super::{Dfsm, Effect, Frame, Level, Members, Mode, Now, Purpose};
+
+/// An [`super::Event`] with its message decoded.
+#[derive(Debug)]
+pub(super) enum Decoded<'a> {
+    Join(MemberId),
+    Confchg { members: &'a [MemberId], joined: bool },
+    Deliver { from: MemberId, bytes: &'a [u8], message: Result<Message<'a>, WireError> },
+    SendFailed(Purpose),
+    StoreFailed,
+    Tick,
+}
 
 /// One event being handled.
-pub(super) struct Turn<'a, A: App> {
+pub(super) struct Step<'a, A: App> {
     pub(super) dfsm: &'a mut Dfsm<A>,
     pub(super) store: &'a mut A::Store,
     pub(super) now: Now,
     pub(super) out: Vec<Effect<A>>,
 }
 
-impl<'a, A: App> Turn<'a, A> {
+impl<'a, A: App> Step<'a, A> {
     pub(super) fn new(dfsm: &'a mut Dfsm<A>, store: &'a mut A::Store, now: Now) -> Self {
         Self { dfsm, store, now, out: Vec::new() }
     }
@@ -27,7 +38,8 @@ impl<'a, A: App> Turn<'a, A> {
         }
         while self.dfsm.mode == Mode::Synced {
             let Some(held) = self.dfsm.waiting.next_held() else { break };
-            self.send_request(held.request, held.ticket);
+            let checked = self.dfsm.app.check(self.store, held.request);
+            self.dfsm.send_checked(checked, held.ticket, self.now, &mut self.out);
         }
         self.out
     }
@@ -157,11 +169,11 @@ impl<'a, A: App> Turn<'a, A> {
         }
     }
 
-    pub(super) fn deliver(&mut self, from: MemberId, bytes: &[u8]) {
+    pub(super) fn deliver(&mut self, from: MemberId, bytes: &[u8], message: Result<Message<'_>, WireError>) {
         if self.dfsm.mode.is_error() {
             return;
         }
-        let handled = match Message::decode(bytes, A::PROTOCOL_VERSION) {
+        let handled = match message {
             Ok(Message::Normal(message)) => self.deliver_normal(from, &message, bytes),
             Ok(Message::Sync(message)) => self.deliver_sync(from, &message),
             Err(error @ WireError::Older(_)) => {
@@ -269,33 +281,6 @@ impl<'a, A: App> Turn<'a, A> {
             Ok(Message::Normal(message)) => self.apply(queued.from, &message),
             // It was decoded when it came.
             Ok(Message::Sync(_)) | Err(_) => Err(Leave),
-        }
-    }
-
-    pub(super) fn submit(&mut self, request: A::Request, ticket: Option<Ticket>) {
-        let deadline = self.now.uptime.saturating_add(ANSWER_TIMEOUT);
-        let mode = self.dfsm.mode;
-        if mode == Mode::Start || mode.is_error() {
-            if let Some(ticket) = ticket {
-                self.answer(ticket, Err(Abandoned::NotMember));
-            }
-            return;
-        }
-        self.dfsm.waiting.hold(request, ticket.map(|ticket| (ticket, deadline)));
-    }
-
-    fn send_request(&mut self, request: A::Request, ticket: Option<(Ticket, std::time::Duration)>) {
-        let prepared: Result<Outgoing, A::Outcome> = self.dfsm.app.prepare(self.store, request);
-        match (prepared, ticket) {
-            (Ok(out), ticket) => {
-                let frame = self.dfsm.sender.normal(self.now, out);
-                if let Some(ticket) = ticket {
-                    self.dfsm.waiting.sent(self.dfsm.sender.count, ticket);
-                }
-                self.out.push(Effect::Send(frame));
-            }
-            (Err(outcome), Some((ticket, _))) => self.answer(ticket, Ok(outcome)),
-            (Err(_), None) => {}
         }
     }
 

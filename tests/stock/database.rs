@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Small files of each round.
 const MANY: usize = 400;
+/// The most that a write to a new file passes to stock 7.3-3 in one piece.
+const PAGE: usize = 4096;
 /// Written in pieces that the kernel passes on as they are, to a daemon with or without a cache.
 const PIECE: usize = 64 << 10;
 const FILE_SIZE_MAX: usize = 1 << 20;
@@ -87,10 +89,10 @@ fn operations(round: usize) -> Vec<Operation> {
             list.push(rename(&format!("d/r{round}/{number:04}"), &format!("d/e/moved-{}", number / 50)));
         }
     }
-    list.push(replace(&format!("d/r{round}/cut"), 5000));
+    list.push(replace(&format!("d/r{round}/cut"), PAGE));
     list.push(Operation::Truncate { path: place(&format!("d/r{round}/cut")), size: 100 });
     list.push(Operation::Truncate { path: place(&format!("d/r{round}/cut")), size: 9000 });
-    list.push(replace(&format!("d/r{round}/emptied"), 5000));
+    list.push(replace(&format!("d/r{round}/emptied"), PAGE));
     list.push(replace(&format!("d/r{round}/emptied"), 0));
     for time in [0, 1, 1_234_567_890, 4_000_000_000] {
         let path = place(&format!("d/r{round}/time-{time}"));

@@ -23,7 +23,7 @@ _pmxcfs() {
 
     case "${cmd}" in
         pmxcfs)
-            opts="-d -f -l -h --debug --foreground --local --root --node --ip --service --help"
+            opts="-d -f -l -h -V --debug --foreground --local --root --node --ip --service --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

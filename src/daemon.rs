@@ -22,7 +22,7 @@ use crate::cluster::{self, Cluster};
 use crate::dcdb::COROSYNC_CONF;
 use crate::engine::{Engine, OpenError};
 use crate::fuse;
-use crate::ipc::requests::Requests;
+use crate::ipc::requests::{MountedTree, Requests};
 use crate::ipc::{self, Server};
 use crate::memdb::{Change, TreePath, WriteAt};
 use crate::options::Config;
@@ -263,6 +263,8 @@ fn start(
     let pid_file = PidFile::write(&paths.pid_file)?;
     let cluster = if in_cluster { Some(join_cluster(config, &cfs, &mounted)?) } else { None };
     let requests = Arc::new(Requests::new(Arc::clone(&cfs)));
+    let path = mounted.path().to_owned();
+    requests.know_tree(MountedTree { device: fuse::mounted_device(&path), path });
     let server = Server::start(&config.service, Arc::clone(&requests) as _, ipc::Options::default())
         .map_err(|source| StartError::Service { name: config.service.clone(), source })?;
     requests.know_clients(server.clients());

@@ -23,5 +23,5 @@ mod mounted;
 mod reply;
 
 pub use invalidate::Invalidate;
-pub use mount_table::mounted_device;
+pub use mount_table::{Mount, mount_at, mounted_device};
 pub use mounted::{Mounted, Options, mount};

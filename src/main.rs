@@ -3,6 +3,7 @@
 use pmxcfs::daemon::{self, background, guard, watchdog};
 use pmxcfs::logging;
 use pmxcfs::options::{Config, Options, OptionsError};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// What the service manager and scripts see.
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
     match Options::parse(std::env::args_os()) {
         Ok(options) => run(&options).into(),
         Err(OptionsError::Help(text)) => {
-            print!("{text}");
+            // Fails if the reader of a pipe has closed it, and has then seen enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
             Exit::Stopped.into()
         }
         Err(OptionsError::Usage(text)) => {

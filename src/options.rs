@@ -28,7 +28,7 @@ pub struct Options {
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
-    /// Help was asked for: the text.
+    /// The command line asks for help or the version: the text.
     #[error("{0}")]
     Help(String),
     /// The command line is wrong: what is wrong with it.
@@ -62,6 +62,7 @@ impl Options {
 pub fn command() -> Command {
     let flag = |name: &'static str, short| Arg::new(name).long(name).short(short).action(ArgAction::SetTrue);
     Command::new("pmxcfs")
+        .version(env!("CARGO_PKG_VERSION"))
         .about("The Proxmox cluster file system")
         .arg(flag("debug", 'd').help("Log debug messages"))
         .arg(flag("foreground", 'f').help("Do not daemonize"))
@@ -316,6 +317,8 @@ mod tests {
             }
         }
         assert!(matches!(parse("pmxcfs --help"), Err(OptionsError::Help(text)) if text.contains("--local")));
+        let version = concat!("pmxcfs ", env!("CARGO_PKG_VERSION"), "\n");
+        assert!(matches!(parse("pmxcfs --version"), Err(OptionsError::Help(text)) if text == version));
     }
 
     #[test]

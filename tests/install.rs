@@ -162,6 +162,21 @@ fn every_program_and_every_function_has_its_manual() {
     }
 }
 
+#[test]
+fn every_program_prints_its_version() {
+    let makefile = fs::read_to_string(project().join("Makefile")).expect("readable");
+    let programs = makefile.lines().find_map(|line| line.strip_prefix("PROGRAMS = ")).expect("listed");
+    let built = Path::new(env!("CARGO_BIN_EXE_pmxcfs"));
+    for program in programs.split_whitespace() {
+        for option in ["--version", "-V"] {
+            let output = Command::new(built.with_file_name(program)).arg(option).output().expect(program);
+            assert!(output.status.success(), "{program} {option}: {output:?}");
+            let expected = format!("{program} {}\n", env!("CARGO_PKG_VERSION"));
+            assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+        }
+    }
+}
+
 /// The options and verbs of a program.
 fn words(command: &clap::Command) -> Vec<String> {
     let options = command.get_arguments().filter_map(|argument| argument.get_long());

@@ -9,6 +9,7 @@ use pmxcfs::store::Store;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,11 +17,20 @@ use std::process::ExitCode;
 /// What stock exits with on any failure.
 const FAILURE: u8 = 255;
 
+const USAGE: &str = "Usage: create_pmxcfs_db /a/dir /a/filename.db";
+
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let [directory, file] = arguments.as_slice() else {
-        eprintln!("Usage: create_pmxcfs_db /a/dir /a/filename.db");
-        return ExitCode::from(FAILURE);
+    let (directory, file) = match arguments.as_slice() {
+        [directory, file] => (directory, file),
+        [option] if option == "--help" || option == "-h" => return print(USAGE),
+        [option] if option == "--version" || option == "-V" => {
+            return print(concat!("create_pmxcfs_db ", env!("CARGO_PKG_VERSION")));
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(FAILURE);
+        }
     };
     match create(Path::new(directory), Path::new(file)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -29,6 +39,13 @@ fn main() -> ExitCode {
             ExitCode::from(FAILURE)
         }
     }
+}
+
+/// Prints a line that the user asked for.
+fn print(line: &str) -> ExitCode {
+    // Fails if the reader of a pipe has closed it, and has then seen enough.
+    let _ = writeln!(io::stdout(), "{line}");
+    ExitCode::SUCCESS
 }
 
 fn create(directory: &Path, file: &Path) -> Result<(), Box<dyn Error>> {

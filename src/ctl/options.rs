@@ -3,15 +3,15 @@
 use super::CtlError;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Options {
     pub(super) service: String,
-    /// Where the tree is mounted.
-    pub(super) mount: PathBuf,
+    /// Mount point to look at; `None` is the one that the daemon reports.
+    pub(super) mount: Option<PathBuf>,
     /// How long an answer may take.
     pub(super) timeout: Duration,
     pub(super) json: bool,
@@ -84,10 +84,9 @@ impl Options {
         })?;
         let text = |name: &str| matches.get_one::<String>(name).cloned();
         let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
-        let root = path("root").unwrap_or_else(|| Path::new("/").to_owned());
         Ok(Self {
             service: text("service").unwrap_or_default(),
-            mount: path("mount").unwrap_or_else(|| root.join("etc/pve")),
+            mount: path("mount").or_else(|| path("root").map(|root| root.join("etc/pve"))),
             timeout: matches.get_one::<Duration>("timeout").copied().unwrap_or_default(),
             json: matches.get_flag("json"),
             action: action(&matches).ok_or_else(|| CtlError::Usage("no command given".to_owned()))?,
@@ -154,12 +153,12 @@ pub fn command() -> Command {
         .arg(
             global("root", "DIR")
                 .value_parser(value_parser!(PathBuf))
-                .help("The daemon's --root: the tree is at DIR/etc/pve"),
+                .help("The daemon's --root: the tree should be at DIR/etc/pve"),
         )
         .arg(
             global("mount", "DIR")
                 .value_parser(value_parser!(PathBuf))
-                .help("Where the tree is mounted [default: /etc/pve]"),
+                .help("Where the tree should be mounted [default: where the daemon mounted it]"),
         )
         .arg(
             global("timeout", "SECONDS")
@@ -341,10 +340,11 @@ mod tests {
             let options = parse(line).expect("a command line");
             assert_eq!((options.service.as_str(), options.json), ("x", true));
             assert_eq!(options.action, Action::Status { interval: None });
-            assert_eq!((options.mount, options.timeout), ("/etc/pve".into(), Duration::from_secs(10)));
+            assert_eq!((options.mount, options.timeout), (None, Duration::from_secs(10)));
         }
-        assert_eq!(parse("pmxcfs-ctl status --root /r").expect("root").mount, Path::new("/r/etc/pve"));
-        assert_eq!(parse("pmxcfs-ctl status --mount /m").expect("mount").mount, Path::new("/m"));
+        let mount = |line: &str| parse(line).expect("a command line").mount;
+        assert_eq!(mount("pmxcfs-ctl status --root /r"), Some("/r/etc/pve".into()));
+        assert_eq!(mount("pmxcfs-ctl status --root /r --mount /m"), Some("/m".into()));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use super::text::print_json;
 use crate::ipc::ops::Op;
 use serde_json::{Map, Value, json};
 use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
 mod print;
+mod tree;
 
 /// The number of the form of the document.
 const FORMAT: u32 = 1;
@@ -43,7 +43,7 @@ pub(super) fn gather(daemon: &mut Daemon<'_>, options: &Options) -> Result<Value
         "format": FORMAT,
         "service": options.service,
         "pid": daemon.process().pid,
-        "tree": { "path": options.mount.to_string_lossy(), "mounted": is_mounted(&options.mount) },
+        "tree": tree::tree(options.mount.as_deref(), own.as_ref().unwrap_or(&Value::Null)),
         "versions": daemon.ask_json(Op::GetFsVersion, &[], "versions")?,
         "members": daemon.ask_json(Op::GetClusterInfo, &[], "members")?,
         "guests": count_guests(&list["ids"]),
@@ -58,22 +58,6 @@ fn count_guests(ids: &Value) -> Value {
         counts.insert(kind.to_owned(), all.filter(|(_, guest)| guest["type"] == kind).count().into());
     }
     counts.into()
-}
-
-/// Whether something is mounted there. The tree itself is not asked: a daemon that hangs would not answer.
-fn is_mounted(path: &Path) -> Option<bool> {
-    let path = std::path::absolute(path).ok()?;
-    let table = std::fs::read_to_string("/proc/self/mounts").ok()?;
-    // Blanks and such are written in octal.
-    let escaped: String = path.to_string_lossy().chars().map(escape).collect();
-    Some(table.lines().any(|line| line.split(' ').nth(1) == Some(&escaped)))
-}
-
-fn escape(c: char) -> String {
-    match c {
-        ' ' | '\t' | '\n' | '\\' => format!("\\{:03o}", u32::from(c)),
-        other => other.to_string(),
-    }
 }
 
 /// What happened each second between two reports; since the start if the first is null.
@@ -124,12 +108,5 @@ mod tests {
         let between = rates(&report(20.0, 30, 5), &report(22.0, 34, 5));
         assert_eq!((&between["kernel_requests"], &between["commits"]), (&json!(2.0), &json!(0.0)));
         assert_eq!(rates(&Value::Null, &Value::Null), Value::Null);
-    }
-
-    #[test]
-    fn what_is_mounted() {
-        assert_eq!(is_mounted(Path::new("/proc")), Some(true));
-        assert_eq!(is_mounted(Path::new("/proc/self")), Some(false));
-        assert_eq!("a b".chars().map(escape).collect::<String>(), "a\\040b");
     }
 }

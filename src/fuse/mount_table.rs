@@ -5,19 +5,33 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+/// The topmost mount of a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Device number, as `major:minor`: one for each mounted tree, equal in all mount namespaces.
+    pub device: String,
+    /// Type of the file system, such as `fuse`.
+    pub kind: String,
+}
+
 /// The device number of what is mounted at `path`, without touching it.
 pub fn mounted_device(path: &Path) -> Option<String> {
     // A thread may see other mounts than the rest of its process.
-    device_in(&std::fs::read("/proc/thread-self/mountinfo").ok()?, path)
+    let table = std::fs::read("/proc/thread-self/mountinfo").ok()?;
+    Some(mount_at(&table, path)?.device)
 }
 
-fn device_in(table: &[u8], path: &Path) -> Option<String> {
+/// The topmost mount at `path` in a table of the form of `mountinfo`.
+pub fn mount_at(table: &[u8], path: &Path) -> Option<Mount> {
     // The last one lies on top.
     table.split(|&byte| byte == b'\n').rev().find_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ').skip(2);
         let (device, place) = (fields.next()?, fields.nth(1)?);
         let found = unescape(place).as_bytes() == path.as_os_str().as_bytes();
-        found.then(|| String::from_utf8_lossy(device).into_owned())
+        // Optional fields end with a hyphen; the type is behind it.
+        let kind = if found { fields.skip_while(|field| *field != b"-").nth(1)? } else { return None };
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Some(Mount { device: text(device), kind: text(kind) })
     })
 }
 
@@ -45,12 +59,14 @@ mod tests {
 
     #[test]
     fn the_topmost_mount_is_found_by_its_place() {
-        let table = b"36 35 98:0 / /mnt rw - ext4 /dev/root rw\n\
+        let table = b"36 35 98:0 / /mnt rw shared:1 - ext4 /dev/root rw\n\
             37 35 0:40 / /a\\040b rw - fuse /dev/fuse rw\n\
-            38 35 0:41 / /a\\040b rw - fuse /dev/fuse rw\n";
-        assert_eq!(device_in(table, Path::new("/a b")).as_deref(), Some("0:41"));
-        assert_eq!(device_in(table, Path::new("/mnt")).as_deref(), Some("98:0"));
-        assert_eq!(device_in(table, Path::new("/none")), None);
+            38 35 0:41 / /a\\040b rw - tmpfs none rw\n";
+        let found = |path| mount_at(table, Path::new(path)).map(|mount| (mount.device, mount.kind));
+        let mount = |device: &str, kind: &str| Some((device.to_owned(), kind.to_owned()));
+        assert_eq!(found("/a b"), mount("0:41", "tmpfs"));
+        assert_eq!(found("/mnt"), mount("98:0", "ext4"));
+        assert_eq!(found("/none"), None);
         assert!(mounted_device(Path::new("/proc")).is_some());
     }
 }

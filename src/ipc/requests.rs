@@ -15,6 +15,7 @@ use crate::memdb::TreePath;
 use crate::status::{NoSuchValue, SetError};
 use counts::RequestCounts;
 use parse::{Guests, ParseError, Request};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,6 +25,16 @@ pub struct Requests {
     cfs: Arc<Cfs>,
     counts: RequestCounts,
     clients: OnceLock<Clients>,
+    tree: OnceLock<MountedTree>,
+}
+
+/// Mount of the tree, as the daemon status shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountedTree {
+    /// Mount point, without links.
+    pub path: PathBuf,
+    /// Device number, as `major:minor`; `None` if the system does not show it.
+    pub device: Option<String>,
 }
 
 /// Why a request fails.
@@ -50,13 +61,19 @@ pub enum RequestError {
 impl Requests {
     /// The service of this node.
     pub fn new(cfs: Arc<Cfs>) -> Requests {
-        Requests { cfs, counts: RequestCounts::default(), clients: OnceLock::new() }
+        Requests { cfs, counts: RequestCounts::default(), clients: OnceLock::new(), tree: OnceLock::new() }
     }
 
     /// From now on this is told of the clients that are connected. Only the first time counts.
     pub fn know_clients(&self, clients: Clients) {
         // The same server's, if there are others.
         let _ = self.clients.set(clients);
+    }
+
+    /// Sets the mount that the daemon status shows. Only the first call counts.
+    pub fn know_tree(&self, tree: MountedTree) {
+        // Fails if it is set already.
+        let _ = self.tree.set(tree);
     }
 
     /// Answers request number `id` of `client`.

@@ -41,7 +41,9 @@ fn status_tells_all_of_a_node() {
         own["node"],
         json!({ "name": "n1", "address": "192.0.2.1", "mode": "local", "quorate": true })
     );
-    assert_eq!(status["tree"], json!({ "path": root.path("etc/pve"), "mounted": true }));
+    let tree = root.path("etc/pve");
+    assert_eq!(status["tree"], json!({ "path": tree, "mounted": true, "covered_by": null }));
+    assert_eq!(own["tree"]["mount_point"], json!(tree));
     assert_eq!(status["guests"], json!({ "qemu": 1, "lxc": 1, "openvz": 0 }));
     assert_eq!(own["guests"], status["guests"]);
     assert_eq!(own["groups"], json!(null));

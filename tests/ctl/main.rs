@@ -6,6 +6,8 @@ mod fixture;
 mod asking;
 mod documented;
 mod metrics;
+mod mounted;
+
 mod watching;
 
 use fixture::Root;

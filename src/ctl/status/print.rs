@@ -12,7 +12,7 @@ pub(super) fn print(out: &mut dyn Write, status: &Value) -> io::Result<()> {
     let lines = [
         ("node", node(status)),
         ("daemon", daemon(status)),
-        ("tree", tree(&status["tree"])),
+        ("tree", tree(status)),
         ("cluster", cluster(&status["members"])),
         ("database", database(&own["database"])),
         ("commits", commits(&own["database"])),
@@ -72,13 +72,20 @@ fn daemon(status: &Value) -> String {
     format!("pmxcfs {}, {process}, since {started} ({up}){debug}", shown(&own["version"]))
 }
 
-fn tree(tree: &Value) -> String {
-    let state = match tree["mounted"].as_bool() {
-        Some(true) => "mounted at",
-        Some(false) => "NOT mounted at",
-        None => "perhaps mounted at",
-    };
-    format!("{state} {}", shown(&tree["path"]))
+fn tree(status: &Value) -> String {
+    let (tree, reported) = (&status["tree"], &status["daemon"]["tree"]["mount_point"]);
+    let path = shown(&tree["path"]);
+    match (tree["mounted"].as_bool(), tree["covered_by"].as_str()) {
+        (Some(true), _) => format!("mounted at {path}"),
+        (None, _) => format!("perhaps mounted at {path}"),
+        (Some(false), Some(kind)) => {
+            format!("NOT mounted at {path}: another file system ({}) is mounted there", plain(kind))
+        }
+        (Some(false), None) if reported.is_string() && *reported != tree["path"] => {
+            format!("NOT mounted at {path}: this daemon mounted it at {}", shown(reported))
+        }
+        (Some(false), None) => format!("NOT mounted at {path}"),
+    }
 }
 
 fn cluster(members: &Value) -> String {

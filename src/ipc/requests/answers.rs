@@ -41,6 +41,10 @@ impl Requests {
                 "mode": if in_cluster { "cluster" } else { "local" },
                 "quorate": cfs.is_quorate(),
             },
+            "tree": self.tree.get().map(|tree| json!({
+                "mount_point": tree.path.to_string_lossy(),
+                "device": tree.device,
+            })),
             "database": database(cfs),
             "guests": guests(&cfs.engine.read()),
             "groups": in_cluster.then(|| json!({

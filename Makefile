@@ -30,24 +30,11 @@ setup-run:
 build: setup-build
 	$(CARGO) build --release --locked
 
-## Serves a tree below ./run until Ctrl-C; nothing outside of it is touched.
+## Serves a tree below RUN_DIR until Ctrl-C; nothing outside of it is touched.
+run: export RUN_DIR := $(RUN_DIR)
+run: export RUN_NODE := $(RUN_NODE)
 run: setup-run build
-	@mkdir -p $(RUN_DIR)
-	@echo
-	@echo "  tree       $(RUN_DIR)/etc/pve"
-	@echo "  database   $(RUN_DIR)/var/lib/pve-cluster/config.db"
-	@echo "  service    pve2-$(RUN_NODE)"
-	@echo
-	@echo "  In another terminal, try:"
-	@echo "    cat $(RUN_DIR)/etc/pve/.version"
-	@echo "    mkdir -p $(RUN_DIR)/etc/pve/nodes/$(RUN_NODE)/qemu-server"
-	@echo "    echo 'name: first' > $(RUN_DIR)/etc/pve/nodes/$(RUN_NODE)/qemu-server/100.conf"
-	@echo "    cat $(RUN_DIR)/etc/pve/.vmlist"
-	@echo "    sqlite3 $(RUN_DIR)/var/lib/pve-cluster/config.db 'select inode, name from tree'"
-	@echo "  Ctrl-C ends it."
-	@echo
-	@exec target/release/pmxcfs --foreground --local --root $(RUN_DIR) \
-		--node $(RUN_NODE) --ip 192.0.2.1 --service pve2-$(RUN_NODE)
+	@exec tools/run.sh "$(CARGO_TARGET_DIR)/release" "$$RUN_DIR" "$$RUN_NODE"
 
 check: setup fmt-check lint doc test smoke build
 

@@ -7,6 +7,7 @@ mod asking;
 mod documented;
 mod metrics;
 mod mounted;
+mod run;
 
 mod watching;
 

@@ -254,6 +254,7 @@ fn start(
             // The receiver is gone only when the daemon is stopping already.
             let _ = reports.send(StopReason::Unmounted);
         }),
+        rules: if in_cluster { fuse::CacheRules::GROUP } else { fuse::CacheRules::THIS_MOUNT },
         ..fuse::Options::default()
     };
     let mounted = fuse::mount(Arc::clone(&cfs), &paths.mount_point, mount_options)

@@ -7,6 +7,7 @@
 
 mod attr;
 mod change;
+mod coherence;
 mod error;
 #[cfg(test)]
 mod fixture;
@@ -23,6 +24,7 @@ mod stale;
 
 pub use attr::{Attr, Kind, Lifetime, StatFs};
 pub use change::{Outcome, Write};
+pub use coherence::{CacheRules, Caching};
 pub use error::FsError;
 pub use ino::ROOT_INO;
 pub use listing::DirEntry;
@@ -56,14 +58,15 @@ pub struct Fs {
     /// Shared with the database, which tells it of removals.
     handles: Arc<Handles>,
     incarnations: Incarnations,
+    rules: CacheRules,
     known: Known,
 }
 
 /// An opened file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
-    /// A file of the database: the kernel may cache its pages.
-    Entry,
+    /// A file of the database.
+    Entry(Caching),
     /// A generated file, with the handle that keeps its text.
     Text(u64),
 }
@@ -108,8 +111,8 @@ impl Deref for Chunk {
 }
 
 impl Fs {
-    /// The tree over `cfs`.
-    pub fn new(cfs: Arc<Cfs>) -> Arc<Self> {
+    /// The tree over `cfs`, cached by the kernel after these rules.
+    pub fn new(cfs: Arc<Cfs>, rules: CacheRules) -> Arc<Self> {
         let handles = Arc::<Handles>::default();
         let keeper = Arc::downgrade(&handles);
         cfs.engine.observe(Box::new(move |touched| {
@@ -118,7 +121,14 @@ impl Fs {
             }
         }));
         let plugs = Plugs::new(&cfs.node.name);
-        Arc::new(Self { cfs, plugs, handles, incarnations: Incarnations::default(), known: Known::default() })
+        Arc::new(Self {
+            cfs,
+            plugs,
+            handles,
+            incarnations: Incarnations::default(),
+            rules,
+            known: Known::default(),
+        })
     }
 
     /// What the kernel asks for is counted here.
@@ -180,8 +190,20 @@ impl Fs {
                 let text = self.plug(index)?.open(&self.cfs)?;
                 Ok(Opened::Text(self.handles.add_text(text)))
             }
-            Target::Entry(inode) => self.open_entry(inode, writing).map(|()| Opened::Entry),
+            Target::Entry(inode) => {
+                self.open_entry(inode, writing).map(|()| Opened::Entry(self.caching(writing)))
+            }
         }
+    }
+
+    /// How the kernel treats the contents of a file that it opens or makes.
+    pub fn caching(&self, writing: bool) -> Caching {
+        self.rules.caching(writing)
+    }
+
+    /// Whether the kernel may rely on the attributes in a reply to SETATTR.
+    pub fn trusts_setattr(&self) -> bool {
+        !self.rules.setattr_expires
     }
 
     fn open_entry(&self, inode: Inode, writing: bool) -> Result<(), FsError> {
@@ -207,22 +229,34 @@ impl Fs {
         }
     }
 
-    /// Reads from an opened file.
+    /// Reads from an opened file; `writing` says whether it was opened for writing, too.
     ///
     /// # Errors
     /// It is not there any more.
-    pub fn read(&self, ino: u64, handle: u64, offset: u64, size: u32) -> Result<Chunk, FsError> {
+    pub fn read(
+        &self,
+        ino: u64,
+        handle: u64,
+        writing: bool,
+        offset: u64,
+        size: u32,
+    ) -> Result<Chunk, FsError> {
         let bytes = match ino::target(ino) {
-            Target::Entry(inode) => Bytes::File(self.content(inode)?),
+            Target::Entry(inode) => Bytes::File(self.content(inode, self.caching(writing))?),
             Target::Generated(_) => Bytes::Text(self.handles.text(handle).ok_or(FsError::NotFound)?),
         };
         Ok(Chunk::new(bytes, offset, size))
     }
 
-    fn content(&self, inode: Inode) -> Result<Arc<Vec<u8>>, FsError> {
-        if let Some(entry) = self.cfs.engine.read().get(inode) {
+    fn content(&self, inode: Inode, caching: Caching) -> Result<Arc<Vec<u8>>, FsError> {
+        let tree = self.cfs.engine.read();
+        if caching == Caching::Pages {
+            self.known.note_pages(ino::of_entry(inode));
+        }
+        if let Some(entry) = tree.get(inode) {
             return entry.content().cloned().ok_or(FsError::IsDirectory);
         }
+        drop(tree);
         let (removed, _) = self.handles.removed(inode).ok_or(FsError::NotFound)?;
         Ok(removed.content)
     }

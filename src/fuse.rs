@@ -22,6 +22,7 @@ mod mount_table;
 mod mounted;
 mod reply;
 
+pub use crate::fs::CacheRules;
 pub use invalidate::Invalidate;
 pub use mount_table::{Mount, mount_at, mounted_device};
 pub use mounted::{Mounted, Options, mount};

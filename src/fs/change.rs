@@ -16,17 +16,19 @@ pub struct Outcome<T> {
     pub result: Result<T, FsError>,
     /// What the kernel may hold and cannot know from the answer that it is no longer true.
     pub unknown: Vec<Touched>,
+    /// File whose pages must be invalidated before the reply is sent.
+    pub stale_pages: Option<u64>,
 }
 
 impl<T> Outcome<T> {
     fn refused(error: FsError) -> Self {
-        Self { result: Err(error), unknown: Vec::new() }
+        Err(error).into()
     }
 }
 
 impl<T> From<Result<T, FsError>> for Outcome<T> {
     fn from(result: Result<T, FsError>) -> Self {
-        Self { result, unknown: Vec::new() }
+        Self { result, unknown: Vec::new(), stale_pages: None }
     }
 }
 
@@ -56,7 +58,7 @@ impl Fs {
             |path| Change::Create { path },
             move |outcome| {
                 let opened = outcome.result.and_then(|attr| fs.open(attr.ino, true).map(|_| attr));
-                done(Outcome { result: opened, unknown: outcome.unknown });
+                done(Outcome { result: opened, unknown: outcome.unknown, stale_pages: None });
             },
         );
     }
@@ -174,7 +176,12 @@ impl Fs {
     }
 
     /// Writes to an opened file; answers how many bytes were taken.
-    pub fn write(&self, ino: u64, write: Write, done: impl FnOnce(Outcome<usize>) + Send + 'static) {
+    pub fn write(
+        self: &Arc<Self>,
+        ino: u64,
+        write: Write,
+        done: impl FnOnce(Outcome<usize>) + Send + 'static,
+    ) {
         let inode = match ino::target(ino) {
             Target::Entry(inode) => inode,
             Target::Generated(index) => {
@@ -190,18 +197,23 @@ impl Fs {
         let Write { offset, append, data } = write;
         let length = data.len();
         let at = if append { WriteAt::End } else { WriteAt::Offset(offset) };
+        let fs = Arc::clone(self);
         self.cfs.engine.submit(
             Change::Write { path, at, data },
             Box::new(move |result| {
-                let landed = result.as_ref().map(|applied| applied.offset);
-                let elsewhere = landed.is_ok_and(|landed| landed != offset);
-                // The kernel put the bytes into its page cache where it believed the end to be.
-                let misplaced = elsewhere.then_some(Touched::Data { inode });
+                let landed = result.as_ref().map_or(offset, |applied| applied.offset);
                 let mut outcome = outcome(result, Vec::new(), |_| Ok(length));
-                outcome.unknown.extend(misplaced);
+                outcome.unknown = fs.rules.after_write(inode, offset, landed);
+                outcome.stale_pages = fs.pages_before_reply(inode);
                 done(outcome);
             }),
         );
+    }
+
+    /// The file, if its pages must be invalidated before the reply to a change of its contents.
+    pub(super) fn pages_before_reply(&self, inode: Inode) -> Option<u64> {
+        let ino = ino::of_entry(inode);
+        (self.rules.pages_before_reply && self.known.has_pages(ino)).then_some(ino)
     }
 
     /// Answers when all changes of a file are on disk; at once when they are.
@@ -289,7 +301,7 @@ pub(super) fn outcome<T>(
     match result {
         Ok(applied) => value(applied).into(),
         Err(error @ (EngineError::Change(_) | EngineError::Refused(_))) => Outcome::refused(error.into()),
-        Err(error) => Outcome { result: Err(error.into()), unknown: unsure },
+        Err(error) => Outcome { result: Err(error.into()), unknown: unsure, stale_pages: None },
     }
 }
 

@@ -1,6 +1,6 @@
 //! A tree without a mount, for unit tests.
 
-use super::Fs;
+use super::{CacheRules, Fs};
 use crate::cfs::{Cfs, NodeIdentity};
 use crate::clock::Clock;
 use crate::engine::Engine;
@@ -24,7 +24,7 @@ impl Fixture {
         let node = NodeIdentity { name: "alpha".to_owned(), address: None, www_data_gid: 33 };
         let cfs = Cfs::new(db, clock, node, rrd::Sink::discarding());
         cfs.set_quorate(true);
-        Self { fs: Fs::new(Arc::new(cfs)), _dir: dir }
+        Self { fs: Fs::new(Arc::new(cfs), CacheRules::THIS_MOUNT), _dir: dir }
     }
 
     /// Makes a directory (its path ends with a slash) or a file; says its number.

@@ -24,6 +24,7 @@ enum Item<'a> {
     Name(u64, &'a [u8]),
     Node(u64),
     Listing(u64),
+    Pages(u64),
 }
 
 impl Default for Known {
@@ -46,6 +47,16 @@ impl Known {
     /// The kernel is told the names in a directory.
     pub(super) fn note_listing(&self, directory: u64) {
         self.note(&Item::Listing(directory));
+    }
+
+    /// The kernel gets contents of a file for its page cache.
+    pub(super) fn note_pages(&self, ino: u64) {
+        self.note(&Item::Pages(ino));
+    }
+
+    /// Whether the kernel may have pages of a file.
+    pub(super) fn has_pages(&self, ino: u64) -> bool {
+        self.has(&Item::Pages(ino))
     }
 
     /// Whether the kernel may know what this name means.

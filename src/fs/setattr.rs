@@ -45,7 +45,7 @@ impl Fs {
         let done: Done = Box::new(move |outcome: Outcome<Attr>| match outcome.result {
             // There may be another node at the path by now.
             Err(FsError::NotFound) if !set.is_opened => {
-                done(Outcome { result: Err(FsError::Stale), unknown: outcome.unknown });
+                done(Outcome { result: Err(FsError::Stale), ..outcome });
             }
             _ => done(outcome),
         });
@@ -55,8 +55,17 @@ impl Fs {
         let Some(size) = set.size else { return self.set_times(ino, set.mtime, done) };
         let fs = Arc::clone(self);
         self.truncate(ino, size, move |cut| match cut.result {
-            Ok(()) => fs.set_times(ino, set.mtime, done),
-            Err(error) => done(Outcome { result: Err(error), unknown: cut.unknown }),
+            Ok(()) => {
+                let stale_pages = cut.stale_pages;
+                fs.set_times(
+                    ino,
+                    set.mtime,
+                    Box::new(move |outcome| done(Outcome { stale_pages, ..outcome })),
+                );
+            }
+            Err(error) => {
+                done(Outcome { result: Err(error), unknown: cut.unknown, stale_pages: cut.stale_pages });
+            }
         });
     }
 
@@ -82,7 +91,7 @@ impl Fs {
         Ok(class.private)
     }
 
-    fn truncate(&self, ino: u64, size: u64, done: impl FnOnce(Outcome<()>) + Send + 'static) {
+    fn truncate(self: &Arc<Self>, ino: u64, size: u64, done: impl FnOnce(Outcome<()>) + Send + 'static) {
         let inode = match ino::target(ino) {
             Target::Entry(inode) => inode,
             Target::Generated(index) => {
@@ -90,10 +99,17 @@ impl Fs {
             }
         };
         match self.path_to_change(inode) {
-            Ok(path) => self.cfs.engine.submit(
-                Change::Truncate { path, size },
-                Box::new(move |result| done(outcome(result, Vec::new(), |_| Ok(())))),
-            ),
+            Ok(path) => {
+                let fs = Arc::clone(self);
+                self.cfs.engine.submit(
+                    Change::Truncate { path, size },
+                    Box::new(move |result| {
+                        let mut outcome = outcome(result, Vec::new(), |_| Ok(()));
+                        outcome.stale_pages = fs.pages_before_reply(inode);
+                        done(outcome);
+                    }),
+                );
+            }
             Err(FsError::NotFound) => done(self.truncate_removed(inode, size).into()),
             Err(error) => done(Err(error).into()),
         }

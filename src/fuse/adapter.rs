@@ -6,7 +6,7 @@ use super::invalidate::Invalidate;
 use super::reply::{Refuse, absent, answer, file_attr, file_type, generation, guarded};
 use crate::clock;
 use crate::counts::KernelRequest;
-use crate::fs::{Attr, Fs, FsError, Lifetime, Opened, Outcome, SetAttr, Write};
+use crate::fs::{Attr, Caching, Fs, FsError, Lifetime, Opened, Outcome, SetAttr, Write};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
     KernelConfig, LockOwner, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags,
@@ -79,7 +79,7 @@ impl Adapter {
 
     /// A closure that answers a request. What the kernel cannot know from the answer is queued first,
     /// so that who was answered can wait for the queue; the queue itself waits for requests.
-    fn finish<T, R: Refuse + Send + 'static>(
+    fn finish<T: Send + 'static, R: Refuse + Send + 'static>(
         &self,
         what: &'static str,
         reply: R,
@@ -89,7 +89,11 @@ impl Adapter {
         move |outcome: Outcome<T>| {
             guarded(what, || {
                 invalidate.changed_elsewhere(&outcome.unknown);
-                answer(what, outcome.result, reply, accept);
+                let reply = move || answer(what, outcome.result, reply, accept);
+                match outcome.stale_pages {
+                    Some(ino) => invalidate.before_reply(ino, Box::new(move || guarded(what, reply))),
+                    None => reply(),
+                }
             });
         }
     }
@@ -101,8 +105,12 @@ fn opened_for_writing(flags: OpenFlags) -> bool {
 
 /// How the kernel may treat an opened file. Readers need no flush at close; that of writers waits for
 /// the commit.
-fn open_flags(writing: bool) -> FopenFlags {
-    let cached = FopenFlags::FOPEN_KEEP_CACHE;
+fn open_flags(writing: bool, caching: Caching) -> FopenFlags {
+    let cached = match caching {
+        Caching::Pages => FopenFlags::FOPEN_KEEP_CACHE,
+        // Of other descriptors of the file the kernel keeps what it has.
+        Caching::Bypass => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_DIRECT_IO,
+    };
     if writing { cached } else { cached | FopenFlags::FOPEN_NOFLUSH }
 }
 
@@ -166,7 +174,7 @@ impl Filesystem for Adapter {
                 TimeOrNow::SpecificTime(time) => clock::from_system(time),
                 TimeOrNow::Now => self.fs.now(),
             });
-            let lifetime = self.lifetime;
+            let lifetime = if self.fs.trusts_setattr() { self.lifetime } else { Duration::ZERO };
             let finish = self.finish("setattr", reply, move |reply, attr: Attr| {
                 let lifetime = if attr.lifetime == Lifetime::Volatile { Duration::ZERO } else { lifetime };
                 reply.attr(&lifetime, &file_attr(&attr));
@@ -259,7 +267,8 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         self.serve(KernelRequest::Create, || {
-            let (lifetime, open) = (self.lifetime, open_flags(opened_for_writing(OpenFlags(flags))));
+            let writing = opened_for_writing(OpenFlags(flags));
+            let (lifetime, open) = (self.lifetime, open_flags(writing, self.fs.caching(writing)));
             let finish = self.finish("create", reply, move |reply: ReplyCreate, attr: Attr| {
                 reply.created(&lifetime, &file_attr(&attr), generation(&attr), NO_HANDLE, open);
             });
@@ -271,7 +280,7 @@ impl Filesystem for Adapter {
         self.serve(KernelRequest::Open, || {
             let writing = opened_for_writing(flags);
             answer("open", self.fs.open(ino.0, writing), reply, |reply, opened| match opened {
-                Opened::Entry => reply.opened(NO_HANDLE, open_flags(writing)),
+                Opened::Entry(caching) => reply.opened(NO_HANDLE, open_flags(writing, caching)),
                 Opened::Text(handle) => {
                     let uncached = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH;
                     reply.opened(FileHandle(handle), uncached);
@@ -287,14 +296,13 @@ impl Filesystem for Adapter {
         handle: FileHandle,
         offset: u64,
         size: u32,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
         self.serve(KernelRequest::Read, || {
-            answer("read", self.fs.read(ino.0, handle.0, offset, size), reply, |reply, chunk| {
-                reply.data(&chunk);
-            });
+            let read = self.fs.read(ino.0, handle.0, opened_for_writing(flags), offset, size);
+            answer("read", read, reply, |reply, chunk| reply.data(&chunk));
         });
     }
 
@@ -325,7 +333,7 @@ impl Filesystem for Adapter {
             self.fs.write(ino.0, write, move |outcome| {
                 fs.flush(ino.0, move |flushed| {
                     let result = flushed.and(outcome.result);
-                    finish(Outcome { result, unknown: outcome.unknown });
+                    finish(Outcome { result, ..outcome });
                 });
             });
         });

@@ -9,6 +9,7 @@ use crate::memdb::Touched;
 use fuser::{INodeNo, Notifier};
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
+use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,12 +22,11 @@ use std::time::Duration;
 const NO_NAME: &[u8] = b"/";
 
 /// By which the kernel is told of changes that it did not make itself.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Invalidate {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     fs: Arc<Fs>,
     queue: Mutex<Queue>,
@@ -34,9 +34,12 @@ struct Shared {
     notifier: OnceLock<Notifier>,
 }
 
-#[derive(Debug, Default)]
+/// Sends the reply to a request.
+pub(super) type Reply = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<(Job, Option<Reply>)>,
     /// Those in `jobs`: what is to be done anyway need not be queued again, so the queue is never
     /// longer than the tree has names and nodes.
     queued: HashSet<Job>,
@@ -56,6 +59,12 @@ enum Job {
 pub(super) fn queue(fs: Arc<Fs>) -> Invalidate {
     let shared = Shared { fs, queue: Mutex::default(), changed: Condvar::new(), notifier: OnceLock::new() };
     Invalidate { shared: Arc::new(shared) }
+}
+
+impl fmt::Debug for Invalidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Invalidate")
+    }
 }
 
 impl Invalidate {
@@ -79,6 +88,18 @@ impl Invalidate {
             (Event::Quorum(_), Some(shared)) => Self { shared }.modes_changed(),
             (Event::Quorum(_), None) | (Event::StatusSet { .. } | Event::Logged(_), _) => {}
         })
+    }
+
+    /// Invalidates the pages of a file, then sends a reply. Until the mount ends it is sent in any case.
+    pub(super) fn before_reply(&self, ino: u64, reply: Reply) {
+        let mut queue = self.shared.queue();
+        if queue.stopped {
+            drop(queue);
+            return reply();
+        }
+        let stale = Stale::Content { parent: None, ino };
+        queue.jobs.push_back((Job::Stale(stale), Some(reply)));
+        self.shared.changed.notify_all();
     }
 
     /// Waits until the kernel was told of everything so far. Not to be called by who serves a
@@ -118,9 +139,11 @@ impl Invalidate {
     pub(super) fn stop(&self) {
         let mut queue = self.shared.queue();
         queue.stopped = true;
-        queue.jobs.clear();
+        let unsent: Vec<Reply> = queue.jobs.drain(..).filter_map(|(_, reply)| reply).collect();
         queue.queued.clear();
         self.shared.changed.notify_all();
+        drop(queue);
+        unsent.into_iter().for_each(|reply| reply());
     }
 
     fn push(&self, jobs: impl IntoIterator<Item = Job>) {
@@ -131,7 +154,7 @@ impl Invalidate {
         let mut queue = self.shared.queue();
         for job in jobs {
             if !queue.stopped && queue.queued.insert(job.clone()) {
-                queue.jobs.push_back(job);
+                queue.jobs.push_back((job, None));
             }
         }
         self.shared.changed.notify_all();
@@ -144,13 +167,16 @@ impl Shared {
     }
 
     fn run(&self) {
-        while let Some(job) = self.next() {
+        while let Some((job, reply)) = self.next() {
             guarded("invalidation", || self.tell(job));
+            if let Some(reply) = reply {
+                reply();
+            }
         }
     }
 
     /// The next job, when there is one; None when the mount ended.
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<(Job, Option<Reply>)> {
         let mut queue = self.queue();
         queue.busy = false;
         self.changed.notify_all();
@@ -158,7 +184,7 @@ impl Shared {
         let waited = self.changed.wait_while(queue, nothing);
         let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
         let job = queue.jobs.pop_front()?;
-        queue.queued.remove(&job);
+        queue.queued.remove(&job.0);
         queue.busy = true;
         Some(job)
     }

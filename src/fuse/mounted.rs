@@ -5,7 +5,7 @@ use super::adapter::Adapter;
 use super::invalidate::{self, Invalidate};
 use super::mount_table::mounted_device;
 use crate::cfs::Cfs;
-use crate::fs::Fs;
+use crate::fs::{CacheRules, Fs};
 use fuser::{Config, Session, SessionACL};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use std::fs::OpenOptions;
@@ -35,6 +35,8 @@ const LEFTOVERS_MAX: usize = 16;
 pub struct Options {
     /// How long the kernel may rely on names and attributes.
     pub cache_lifetime: Duration,
+    /// Rules for the kernel's caches.
+    pub rules: CacheRules,
     /// Event loops.
     pub loops: usize,
     /// Called once when the tree was unmounted by somebody else than [`Mounted::unmount`].
@@ -46,6 +48,7 @@ impl Default for Options {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Self {
             cache_lifetime: CACHE_LIFETIME,
+            rules: CacheRules::THIS_MOUNT,
             loops: cores.clamp(*LOOPS.start(), *LOOPS.end()),
             on_end: Box::new(|| ()),
         }
@@ -76,7 +79,7 @@ struct End {
 pub fn mount(cfs: Arc<Cfs>, path: &Path, options: Options) -> io::Result<Mounted> {
     let path = real_path(path)?;
     clear_leftovers(&path)?;
-    let fs = Fs::new(Arc::clone(&cfs));
+    let fs = Fs::new(Arc::clone(&cfs), options.rules);
     let invalidate = invalidate::queue(Arc::clone(&fs));
     let adapter = Adapter::new(fs, invalidate.clone(), options.cache_lifetime);
     let session = start_session(adapter, &path, options.loops)?;

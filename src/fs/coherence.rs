@@ -1,0 +1,65 @@
+//! Coherence of the kernel's caches with the tree: the one place that decides what the kernel may cache, and what
+//! must be invalidated after a change.
+//!
+//! **Invariant.** When a change has been applied, every page, attribute, name and listing that the kernel holds is
+//! either of the tree at that moment or later, or an invalidation of it is queued before any reply that reports the
+//! change is sent. The reply to a local change of contents is sent after its own invalidation was carried out, so
+//! its caller reads what it wrote.
+//!
+//! These facts about the kernel, 6.1 and later, are the ground for the rules:
+//!
+//! | fact | rule |
+//! | --- | --- |
+//! | A page is locked from the READ request to its reply, and an invalidation waits for that lock. | Invalidating after the change was applied leaves no older page, whenever its READ was answered. |
+//! | A cached write changes its page before the WRITE request travels. A page that was complete is unlocked meanwhile: it can be dropped and filled with the state before the write. A page that was not is locked until the reply, and ends the request. | [`CacheRules::writers_bypass`]: in a group, descriptors opened for writing bypass the page cache. Their bytes travel in one request, and no page is locked or newer than the tree. |
+//! | A reply with another size than the kernel's truncates and zeroes pages outside of the inode's lock. | The same rule: no page holds bytes that are still to be sent. |
+//! | Attributes of GETATTR, LOOKUP and READDIRPLUS are dropped when an invalidation came after their request; attributes of SETATTR are not. | [`CacheRules::setattr_expires`]: in a group, attributes in a reply to SETATTR expire immediately. |
+//! | A write that bypasses the page cache leaves older pages of other descriptors there, and an append lands elsewhere than the kernel believes. | [`CacheRules::pages_before_reply`]: all pages of the file are invalidated before the reply. |
+//! | Names, listings and attributes of inodes that are new to the kernel are changed under the lock of their directory, which the invalidation of a name takes, too. | Invalidations of those wait for the requests in flight in the directory; see `fuse/invalidate.rs`. |
+//!
+//! On a node by itself the kernel makes all changes and sees them in its own order, so it caches writes as well.
+
+use crate::memdb::{Inode, Touched};
+
+/// How the kernel treats the contents of an open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caching {
+    /// In the page cache, kept from one open to the next.
+    Pages,
+    /// Not at all: reads and writes of this descriptor are requests.
+    Bypass,
+}
+
+/// The rules for the kernel's caches of one mount. They depend on the writers of the tree: this mount alone, or all
+/// members of a process group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheRules {
+    /// Descriptors opened for writing bypass the page cache.
+    pub writers_bypass: bool,
+    /// The reply to a change of contents waits until the pages of the file are invalidated.
+    pub pages_before_reply: bool,
+    /// The kernel may not rely on the attributes in a reply to SETATTR.
+    pub setattr_expires: bool,
+}
+
+impl CacheRules {
+    /// This mount makes all changes, so the kernel knows of all of them.
+    pub const THIS_MOUNT: Self =
+        Self { writers_bypass: false, pages_before_reply: false, setattr_expires: false };
+
+    /// Other members of a group make changes, too.
+    pub const GROUP: Self = Self { writers_bypass: true, pages_before_reply: true, setattr_expires: true };
+
+    /// How the kernel treats a file of the database that is opened.
+    pub(super) fn caching(self, writing: bool) -> Caching {
+        if writing && self.writers_bypass { Caching::Bypass } else { Caching::Pages }
+    }
+
+    /// What must be invalidated after a write of this mount, whose reply need not wait for it. `expected` is the
+    /// offset that the kernel sent, `landed` the one at which the bytes are.
+    pub(super) fn after_write(self, inode: Inode, expected: u64, landed: u64) -> Vec<Touched> {
+        // The kernel has the bytes in its page cache where it believed the end to be.
+        let misplaced = !self.writers_bypass && expected != landed;
+        if misplaced { vec![Touched::Data { inode }] } else { Vec::new() }
+    }
+}

@@ -1,0 +1,17 @@
+//! What the kernel shows while changes of this node and of another member cross, in every order: on a real
+//! mount, with a process group in the hands of the test. Needs root and /dev/fuse.
+
+#[path = "mount/fixture.rs"]
+#[allow(dead_code, reason = "shared with the tests of the mounted tree")]
+mod fixture;
+
+#[path = "coherence/group.rs"]
+mod group;
+#[path = "coherence/operations.rs"]
+mod operations;
+#[path = "coherence/pairs.rs"]
+mod pairs;
+#[path = "coherence/scene.rs"]
+mod scene;
+#[path = "coherence/views.rs"]
+mod views;

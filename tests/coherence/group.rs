@@ -1,0 +1,175 @@
+//! A process group in the test's own hands: local changes are held until the test delivers them, and changes
+//! of another member are delivered whenever the test says so. The order of events is forced, not hoped for.
+
+use crate::fixture::{PATIENCE, Tree};
+use crate::operations::Call;
+use pmxcfs::engine::{ChangeCallback, EngineError, Route, requires_commit};
+use pmxcfs::memdb::{Applied, Change, ChangeError, Limits, MemDb, Stamp, Touched};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{fmt, io};
+
+/// Node id of this node, and of the other member.
+const HERE: u32 = 1;
+const ELSEWHERE: u32 = 2;
+
+/// Time of all changes: later than the fixture's own.
+const TIME: u32 = 2_000_000_000;
+
+/// Progress of a local operation.
+enum Progress {
+    /// The daemon submitted a change to the group.
+    Submitted(Held),
+    /// The system call returned.
+    Returned(io::Result<()>),
+}
+
+/// A local change on its way: submitted, not delivered.
+pub struct Held {
+    change: Change,
+    done: ChangeCallback,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.change.fmt(f)
+    }
+}
+
+/// A deliberate fault: invalidations of this kind are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    Nothing,
+    Contents,
+    Attributes,
+    Names,
+}
+
+impl Lost {
+    fn includes(self, touched: &Touched) -> bool {
+        match touched {
+            Touched::Name { .. } => self == Self::Names,
+            Touched::Data { .. } => self == Self::Contents,
+            Touched::Attributes { .. } => self == Self::Attributes,
+            Touched::Removed { .. } => false,
+        }
+    }
+}
+
+/// The group of one mounted tree.
+pub struct Group<'a> {
+    tree: &'a Tree,
+    progress: Receiver<Progress>,
+    sender: Sender<Progress>,
+    lost: Lost,
+}
+
+/// A local operation that was started.
+pub struct Local {
+    thread: JoinHandle<()>,
+}
+
+impl<'a> Group<'a> {
+    /// From now on all changes of the tree go through this group.
+    pub fn join(tree: &'a Tree, lost: Lost) -> Self {
+        let (sender, progress) = channel();
+        let submitted = Mutex::new(sender.clone());
+        tree.cfs.engine.replicate_by(Route {
+            change: Box::new(move |change, done| {
+                let submitted = submitted.lock().unwrap_or_else(PoisonError::into_inner);
+                submitted.send(Progress::Submitted(Held { change, done })).expect("the test listens");
+            }),
+            expire_lock: Box::new(|_, _| ()),
+        });
+        Self { tree, progress, sender, lost }
+    }
+
+    /// Starts a system call in a thread of its own, and waits until its change is on its way. The error is the
+    /// result of a call that submitted none.
+    pub fn start(&self, call: Call) -> Result<(Local, Held), io::Result<()>> {
+        let sender = self.sender.clone();
+        let thread = thread::spawn(move || {
+            let result = call();
+            sender.send(Progress::Returned(result)).expect("the test listens");
+        });
+        match self.next() {
+            Progress::Submitted(held) => Ok((Local { thread }, held)),
+            Progress::Returned(result) => Err(result),
+        }
+    }
+
+    /// The next change that a started operation submits; None if its system call returns without one. That result is
+    /// kept for [`Group::finish`].
+    pub fn next_submitted(&self) -> Option<Held> {
+        match self.next() {
+            Progress::Submitted(held) => Some(held),
+            returned @ Progress::Returned(_) => {
+                self.sender.send(returned).expect("this end listens");
+                None
+            }
+        }
+    }
+
+    /// Applies a held change, as when the group delivers it, and replies to its caller.
+    pub fn deliver(&self, held: Held) {
+        self.reply(self.apply_held(held));
+    }
+
+    /// Applies a held change; its caller has no reply yet.
+    pub fn apply_held(&self, held: Held) -> AppliedHere {
+        let Held { change, done } = held;
+        let is_durable = requires_commit(&change);
+        AppliedHere { result: self.apply(change, HERE), is_durable, done }
+    }
+
+    /// Replies to the caller of an applied change.
+    pub fn reply(&self, applied: AppliedHere) {
+        match applied.result {
+            Ok(value) => self.tree.cfs.engine.answer_delivered(value, applied.is_durable, applied.done),
+            Err(error) => (applied.done)(Err(EngineError::Change(error))),
+        }
+    }
+
+    /// Delivers a change of the other member. Returns false if the rules of the tree refuse it.
+    pub fn deliver_remote(&self, change: Change) -> bool {
+        let Ok(applied) = self.apply(change, ELSEWHERE) else { return false };
+        let told: Vec<Touched> =
+            applied.touched.into_iter().filter(|touched| !self.lost.includes(touched)).collect();
+        self.tree.mounted().invalidate().changed_elsewhere(&told);
+        true
+    }
+
+    /// Delivers all that a started operation submits until its system call returns.
+    pub fn finish(&self, local: Local) -> io::Result<()> {
+        loop {
+            match self.next() {
+                Progress::Submitted(held) => self.deliver(held),
+                Progress::Returned(result) => {
+                    local.thread.join().expect("the call's thread ends");
+                    return result;
+                }
+            }
+        }
+    }
+
+    fn apply(&self, change: Change, writer: u32) -> Result<Applied, ChangeError> {
+        let act = |tree: &mut MemDb, tell: pmxcfs::engine::Notify<'_>| {
+            let applied = tree.apply(change, Stamp { writer, time: TIME }, Limits::Agreed, Duration::ZERO);
+            applied.inspect(|applied| tell(&applied.touched))
+        };
+        self.tree.cfs.engine.deliver(act).expect("the database is open")
+    }
+
+    fn next(&self) -> Progress {
+        self.progress.recv_timeout(PATIENCE).expect("the operation makes progress in time")
+    }
+}
+
+/// A local change that was applied and not replied to.
+pub struct AppliedHere {
+    result: Result<Applied, ChangeError>,
+    is_durable: bool,
+    done: ChangeCallback,
+}

@@ -1,0 +1,198 @@
+//! All pairs of a local operation and one of another member. The local one is held between its request and its
+//! reply while the other is delivered and readers fill the kernel's caches.
+
+use crate::group::{Group, Lost};
+use crate::operations::{Operation, SIZE};
+use crate::scene::{Scene, Verdict};
+use pmxcfs::counts::KernelRequest;
+use pmxcfs::fuse::CacheRules;
+use std::fs::{self, FileTimes, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, SystemTime};
+
+/// Order of the events that matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// The other member's change is delivered while the local one travels.
+    RemoteFirst,
+    /// The local change is applied, then the other one, then the local caller has its reply.
+    BeforeReply,
+    /// The local change is applied and replied to, then the other one is delivered.
+    LocalFirst,
+}
+
+/// Two operations that cross.
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    here: Operation,
+    elsewhere: Operation,
+    order: Order,
+}
+
+impl Pair {
+    fn all() -> impl Iterator<Item = Self> {
+        let orders = [Order::RemoteFirst, Order::BeforeReply, Order::LocalFirst];
+        Operation::ALL.into_iter().flat_map(move |here| {
+            Operation::ALL.into_iter().flat_map(move |elsewhere| {
+                orders.into_iter().map(move |order| Self { here, elsewhere, order })
+            })
+        })
+    }
+
+    /// Runs the pair and compares all views with the tree.
+    fn run(self, rules: CacheRules, lost: Lost) -> Verdict {
+        let scene = Scene::new(rules);
+        let call = self.here.local(&scene.tree);
+        let group = Group::join(&scene.tree, lost);
+        match call {
+            Some(call) => self.cross(&scene, &group, call)?,
+            None => {
+                scene.tree.cfs.set_quorate(false);
+                scene.fill();
+                self.elsewhere(&scene, &group);
+            }
+        }
+        scene.check()
+    }
+
+    fn cross(self, scene: &Scene, group: &Group<'_>, call: crate::operations::Call) -> Verdict {
+        let Ok((started, held)) = group.start(call) else {
+            self.elsewhere(scene, group);
+            return Ok(());
+        };
+        scene.fill();
+        match self.order {
+            Order::RemoteFirst => {
+                self.elsewhere(scene, group);
+                self.settle(scene);
+                group.deliver(held);
+            }
+            Order::BeforeReply => {
+                let applied = group.apply_held(held);
+                scene.fill();
+                self.elsewhere(scene, group);
+                self.settle(scene);
+                group.reply(applied);
+            }
+            Order::LocalFirst => group.deliver(held),
+        }
+        let result = group.finish(started);
+        if result.is_ok() && self.here.changes_content() && self.order != Order::LocalFirst {
+            scene.check_content("right after the call")?;
+        }
+        if self.order == Order::LocalFirst {
+            scene.fill();
+            self.elsewhere(scene, group);
+        }
+        Ok(())
+    }
+
+    /// Carries out the other member's operation.
+    fn elsewhere(self, scene: &Scene, group: &Group<'_>) {
+        match self.elsewhere.remote() {
+            Some(change) => drop(group.deliver_remote(change)),
+            None => scene.tree.cfs.set_quorate(false),
+        }
+    }
+
+    /// Lets the kernel hear of the other member's operation and a reader fill its caches again, all of it before the
+    /// local operation goes on.
+    fn settle(self, scene: &Scene) {
+        // Invalidations of names wait for the directory, which the kernel holds locked for the local operation.
+        if !self.here.locks_directory() {
+            scene.tree.drain();
+        }
+        scene.fill();
+    }
+}
+
+/// Pairs that fail under these rules, with what differed.
+fn failures(pairs: impl Iterator<Item = Pair>, rules: CacheRules, lost: Lost) -> Vec<String> {
+    let failure = |pair: Pair| Some(format!("{pair:?}: {}", pair.run(rules, lost).err()?));
+    pairs.filter_map(failure).collect()
+}
+
+#[test]
+fn crossing_changes_leave_caches_coherent() {
+    let failures = failures(Pair::all(), CacheRules::GROUP, Lost::Nothing);
+    assert!(failures.is_empty(), "{} pairs:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// The pair must fail under the wrong rules, and only under them.
+fn assert_noticed(here: Operation, elsewhere: Operation, order: Order, rules: CacheRules, lost: Lost) {
+    let pair = Pair { here, elsewhere, order };
+    assert_eq!(pair.run(CacheRules::GROUP, Lost::Nothing), Ok(()));
+    assert!(pair.run(rules, lost).is_err(), "{pair:?} hides the fault");
+}
+
+/// Kernels of late invalidate the pages of a direct write themselves; older ones keep them. So this counts
+/// invalidations.
+#[test]
+fn write_reply_follows_the_invalidation() {
+    let late = CacheRules { pages_before_reply: false, ..CacheRules::GROUP };
+    for (rules, expected) in [(CacheRules::GROUP, 1), (late, 0)] {
+        let scene = Scene::new(rules);
+        let file = OpenOptions::new().write(true).open(scene.tree.path("d/f")).expect("opened for writing");
+        let invalidations = || scene.tree.cfs.kernel.invalidations.get();
+        let before = invalidations();
+        file.write_all_at(b"from here", 100).expect("written");
+        assert_eq!(invalidations() - before, expected, "{rules:?}");
+    }
+}
+
+/// Kernels of late drop such attributes themselves if an invalidation came in between; older ones keep them. So this
+/// counts requests.
+#[test]
+fn setattr_reply_expires_in_a_group() {
+    for (rules, expected) in [(CacheRules::GROUP, 1), (CacheRules::THIS_MOUNT, 0)] {
+        let scene = Scene::new(rules);
+        let path = scene.tree.path("d/f");
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(99);
+        let file = OpenOptions::new().write(true).open(&path).expect("opened for writing");
+        file.set_times(FileTimes::new().set_modified(time).set_accessed(time)).expect("set");
+        let requests = || scene.tree.cfs.kernel.requests(KernelRequest::Getattr).get();
+        let before = requests();
+        assert_eq!(fs::metadata(&path).expect("there").modified().ok(), Some(time));
+        assert_eq!(requests() - before, expected, "{rules:?}");
+    }
+}
+
+#[test]
+fn lost_invalidations_are_noticed() {
+    let rules = CacheRules::GROUP;
+    let first = Order::LocalFirst;
+    assert_noticed(Operation::Write, Operation::Write, first, rules, Lost::Contents);
+    assert_noticed(Operation::Write, Operation::Utimens, first, rules, Lost::Attributes);
+    assert_noticed(Operation::Write, Operation::Unlink, first, rules, Lost::Names);
+    assert_noticed(Operation::Write, Operation::Create, first, rules, Lost::Names);
+}
+
+/// Runs two crossing appends and returns the contents in the end.
+fn crossing_appends(rules: CacheRules) -> Vec<u8> {
+    let scene = Scene::new(rules);
+    let call = Operation::Append.local(&scene.tree).expect("a system call");
+    let group = Group::join(&scene.tree, Lost::Nothing);
+    // The pages are dropped and not filled again: the kernel has none that is complete where the record begins.
+    group.deliver_remote(Operation::Write.remote().expect("a change"));
+    scene.tree.drain();
+    let (started, held) = group.start(call).expect("submitted");
+    group.deliver(held);
+    // If the kernel cut the record, its second part is on its way now.
+    let rest = group.next_submitted();
+    group.deliver_remote(Operation::Append.remote().expect("a change"));
+    rest.into_iter().for_each(|held| group.deliver(held));
+    group.finish(started).expect("appended");
+    let tree = scene.tree.cfs.engine.read();
+    tree.resolve(b"d/f").and_then(|entry| entry.content().cloned()).expect("there").to_vec()
+}
+
+fn holds_whole_record(content: &[u8]) -> bool {
+    content[SIZE..].chunk_by(|a, b| a == b).any(|run| run == [b'L'; 6000])
+}
+
+#[test]
+fn append_over_a_page_boundary_lands_whole() {
+    assert!(holds_whole_record(&crossing_appends(CacheRules::GROUP)));
+    // Through the page cache the kernel cuts it: the other member's record lands in between.
+    assert!(!holds_whole_record(&crossing_appends(CacheRules::THIS_MOUNT)));
+}

@@ -1,0 +1,71 @@
+//! The directory on which the pairs work, a reader of one of its files, and the comparison of everything that a
+//! program can see with the tree.
+
+use crate::fixture::Tree;
+use crate::operations::SIZE;
+use crate::views::{by_path, mapped, show, truth, whole};
+use pmxcfs::fuse::{CacheRules, Options};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+
+/// Outcome of a comparison: the error says which view differs.
+pub type Verdict = Result<(), String>;
+
+/// A mounted tree with the directory `d`, everything in it cached, and a reader of `d/f`.
+pub struct Scene {
+    /// Before the tree: it is closed first, so that the tree can be unmounted.
+    reader: File,
+    pub tree: Tree,
+}
+
+impl Scene {
+    pub fn new(rules: CacheRules) -> Self {
+        let tree = Tree::with_options(Options { rules, ..Options::default() });
+        tree.mkdir("d/s");
+        tree.write("d/f", vec![b'.'; SIZE]);
+        tree.write("d/g", "the other file");
+        let reader = File::open(tree.path("d/f")).expect("there");
+        let scene = Self { tree, reader };
+        scene.fill();
+        by_path(&scene.tree).expect("readable");
+        scene.tree.list("d");
+        scene
+    }
+
+    /// Has the reader fill the page cache and the attributes. It needs no lock of a directory, so it is never
+    /// blocked by a local operation under way.
+    pub fn fill(&self) {
+        let bytes = whole(&self.reader).expect("an open file can be read");
+        mapped(&self.reader, bytes.len());
+        self.reader.metadata().expect("an open file has attributes");
+    }
+
+    /// Compares what the reader sees of its file with the tree, unless the file left the tree.
+    pub fn check_content(&self, when: &str) -> Verdict {
+        let meta = self.reader.metadata().map_err(|error| format!("{when}: fstat: {error}"))?;
+        let content = self.tree.cfs.engine.read().get(meta.ino()).and_then(|entry| entry.content().cloned());
+        let Some(content) = content else { return Ok(()) };
+        let read = whole(&self.reader).map_err(|error| format!("{when}: read: {error}"))?;
+        same(&format!("{when}: read of an open file"), &show(&read), &show(&content))?;
+        let pages = mapped(&self.reader, read.len());
+        same(&format!("{when}: mapping of an open file"), &show(&pages), &show(&content))?;
+        let size = self.reader.metadata().map_err(|error| format!("{when}: fstat: {error}"))?.size();
+        same(&format!("{when}: size of an open file"), &size, &(content.len() as u64))
+    }
+
+    /// Compares everything with the tree, once all invalidations were carried out.
+    pub fn check(&self) -> Verdict {
+        self.tree.drain();
+        self.check_content("in the end")?;
+        let (truth, seen) = (truth(&self.tree), by_path(&self.tree)?);
+        same("names", &seen.keys().collect::<Vec<_>>(), &truth.keys().collect::<Vec<_>>())?;
+        for (name, node) in &truth {
+            same(name, &seen[name].to_string(), &node.to_string())?;
+        }
+        same("listing", &self.tree.list("d"), &truth.into_keys().collect::<Vec<_>>())
+    }
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, seen: &T, truth: &T) -> Verdict {
+    if seen == truth { Ok(()) } else { Err(format!("{what}: seen {seen:?}, in the tree {truth:?}")) }
+}

@@ -7,19 +7,19 @@
 
 mod callers;
 mod cmap;
+mod command_queue;
 mod config_file;
 mod connect;
 mod cpg;
-mod group;
-mod hosts;
+mod cpg_group;
+mod database_member;
+mod drivers;
+mod event_loop;
+mod heap;
 mod in_flight;
-mod inbox;
-mod member;
 mod node_list;
+mod poll;
 mod quorum;
-mod service;
-mod trim;
-mod wait;
 
-pub use hosts::Changed;
-pub use service::{Cluster, Options};
+pub use drivers::Changed;
+pub use event_loop::{Cluster, Options};

@@ -32,25 +32,25 @@
 mod app;
 mod frame;
 mod members;
+mod pending_sends;
 mod queue;
 mod step;
 mod sync;
 mod verify;
-mod waiting;
 pub mod wire;
 
 pub use app::{App, Delivered, Delivery, Leave, Outgoing, Port, Then};
 pub use frame::{Frame, Pieces, Purpose};
 pub use members::{Member, Members};
-pub use waiting::{Abandoned, Ticket};
+pub use pending_sends::{SendError, Ticket};
 pub use wire::MemberId;
 
 use crate::clock::UnixTime;
+use pending_sends::PendingSends;
 use queue::Queue;
 use std::time::Duration;
 use step::{Decoded, Step};
 use verify::Verification;
-use waiting::Waiting;
 use wire::{Base, Epoch, Extension, Message, Normal, Sync, SyncKind};
 
 /// Where the machine is. The numbers are stock's, as debug logs show them.
@@ -62,7 +62,7 @@ pub enum Mode {
     StartSync = 1,
     /// This node has what the group has: messages are applied.
     Synced = 2,
-    /// Waiting for what this node lacks.
+    /// PendingSends for what this node lacks.
     Update = 3,
     /// To leave the group, and to join again after a while.
     Leave = 253,
@@ -143,7 +143,7 @@ pub enum Effect<A: App> {
     /// This process, which was to leave, is no member any more. Only now may the group be joined again.
     Left,
     /// The result for who submitted something.
-    Answer { ticket: Ticket, result: Result<A::Outcome, Abandoned> },
+    Answer { ticket: Ticket, result: Result<A::Outcome, SendError> },
     /// A line for the log.
     Log(Level, String),
     /// What the application asks for.
@@ -169,7 +169,7 @@ pub struct Dfsm<A: App> {
     sender: Sender,
     queue: Queue,
     verification: Verification,
-    waiting: Waiting<A::Request>,
+    pending_sends: PendingSends<A::Request>,
     /// What all members understand beyond stock; of the last finished exchange of states.
     common: Extension,
 }
@@ -202,7 +202,7 @@ impl<A: App> Dfsm<A> {
             },
             queue: Queue::default(),
             verification: Verification::default(),
-            waiting: Waiting::default(),
+            pending_sends: PendingSends::default(),
             common: Extension::default(),
         }
     }
@@ -246,10 +246,10 @@ impl<A: App> Dfsm<A> {
             let checked = check(&self.app, request);
             self.send_checked(checked, waiter, now, &mut out);
         } else if self.mode == Mode::Start || self.mode.is_error() {
-            let result = Err(Abandoned::NotMember);
+            let result = Err(SendError::NotMember);
             out.extend(ticket.map(|ticket| Effect::Answer { ticket, result }));
         } else {
-            self.waiting.hold(request, waiter);
+            self.pending_sends.hold(request, waiter);
         }
         out
     }
@@ -266,7 +266,7 @@ impl<A: App> Dfsm<A> {
             Ok(request) => {
                 let frame = self.sender.normal(now, A::encode(request));
                 if let Some(waiter) = waiter {
-                    self.waiting.sent(self.sender.count, waiter);
+                    self.pending_sends.sent(self.sender.count, waiter);
                 }
                 out.push(Effect::Send(frame));
             }
@@ -305,13 +305,13 @@ impl<A: App> Dfsm<A> {
 
     /// How many local messages wait until this node is synced.
     pub fn held(&self) -> usize {
-        self.waiting.held_len()
+        self.pending_sends.held_len()
     }
 
     /// When a [`Event::Tick`] is due at the latest.
     pub fn next_tick(&self) -> Duration {
         let verify = if A::VERIFIES { self.verification.due() } else { Duration::MAX };
-        self.waiting.next_deadline().unwrap_or(Duration::MAX).min(verify)
+        self.pending_sends.next_deadline().unwrap_or(Duration::MAX).min(verify)
     }
 }
 

@@ -21,7 +21,7 @@ pub use change_listeners::ChangeListener;
 use crate::clock::Clock;
 use crate::counts::Count;
 use crate::dcdb::Refused;
-use crate::dfsm::Abandoned;
+use crate::dfsm::SendError;
 use crate::memdb::{Applied, Change, ChangeError, Inode, Limits, LoadError, MemDb, Stamp, Trace, TreePath};
 use crate::store::{Store, StoreError};
 use batch_writer::BatchWriter;
@@ -59,7 +59,7 @@ pub enum EngineError {
     Refused(#[from] Refused),
     /// The group did not say what became of the change.
     #[error(transparent)]
-    Abandoned(#[from] Abandoned),
+    Send(#[from] SendError),
     /// It was made here, but not stored when the tree of another member took the place of this node's.
     #[error("the cluster's database took the place of this node's, and may not have the change")]
     Replaced,

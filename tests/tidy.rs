@@ -11,8 +11,8 @@ const CORE: &[&str] = &["memdb", "status", "dfsm", "dcdb", "status_group"];
 const UNSAFE_CORNERS: &[&str] = &[
     "src/ipc/qb/",
     "src/rrd/librrd.rs",
-    "src/cluster/trim.rs",
-    "src/cluster/wait.rs",
+    "src/cluster/heap.rs",
+    "src/cluster/poll.rs",
     "capi/src/",
     "qb-compat/src/",
 ];

@@ -6,7 +6,7 @@
 //! is heard of the group they are refused at once, but for one now and then that tries.
 
 use crate::clock::Clock;
-use crate::dfsm::{ANSWER_TIMEOUT, Abandoned, Ticket};
+use crate::dfsm::{ANSWER_TIMEOUT, SendError, Ticket};
 use crate::engine::{ChangeCallback, EngineError};
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -57,7 +57,7 @@ impl Callers {
     pub(super) fn enter(&self, done: ChangeCallback, requires_commit: bool) -> Option<Ticket> {
         let now = self.clock.uptime();
         let mut state = self.lock();
-        let refusal = if state.closed { Some(Abandoned::NotMember) } else { state.stalled(now) };
+        let refusal = if state.closed { Some(SendError::NotMember) } else { state.stalled(now) };
         if let Some(refusal) = refusal {
             drop(state);
             done(Err(EngineError::from(refusal)));
@@ -107,7 +107,7 @@ impl Callers {
             if !late.is_empty() {
                 state.begin_stall(now);
                 drop(state);
-                answer(late, Abandoned::Late);
+                answer(late, SendError::TimedOut);
                 state = self.lock();
                 continue;
             }
@@ -131,7 +131,7 @@ impl Callers {
         let all = std::mem::take(&mut state.waiting);
         drop(state);
         self.changed.notify_all();
-        answer(all.into_values().map(|(caller, _)| caller).collect(), Abandoned::NotMember);
+        answer(all.into_values().map(|(caller, _)| caller).collect(), SendError::NotMember);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -142,10 +142,10 @@ impl Callers {
 
 impl State {
     /// Why a new caller need not wait, if so.
-    fn stalled(&mut self, now: Duration) -> Option<Abandoned> {
+    fn stalled(&mut self, now: Duration) -> Option<SendError> {
         let stall = self.stall.as_mut()?;
         if now < stall.next_try {
-            return Some(Abandoned::Late);
+            return Some(SendError::TimedOut);
         }
         stall.next_try = now + TRY_INTERVAL;
         None
@@ -170,7 +170,7 @@ impl State {
     }
 }
 
-fn answer(callers: Vec<Caller>, why: Abandoned) {
+fn answer(callers: Vec<Caller>, why: SendError) {
     for caller in callers {
         (caller.done)(Err(why.into()));
     }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn late() -> Answer {
-        Err(Abandoned::Late.into())
+        Err(SendError::TimedOut.into())
     }
 
     #[test]
@@ -225,8 +225,8 @@ mod tests {
         assert_eq!(answer.recv(), Ok(Err(EngineError::Storage)));
         let (_, answer) = enter(&callers);
         callers.close();
-        assert_eq!(answer.recv(), Ok(Err(Abandoned::NotMember.into())));
+        assert_eq!(answer.recv(), Ok(Err(SendError::NotMember.into())));
         watcher.join().expect("ends");
-        assert_eq!(enter(&callers).1.recv(), Ok(Err(Abandoned::NotMember.into())));
+        assert_eq!(enter(&callers).1.recv(), Ok(Err(SendError::NotMember.into())));
     }
 }

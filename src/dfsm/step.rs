@@ -2,8 +2,8 @@
 //! is in `sync.rs`.
 
 use super::app::{App, Delivery, Leave, Port, Then};
+use super::pending_sends::{SendError, Ticket};
 use super::queue::Queued;
-use super::waiting::{Abandoned, Ticket};
 use super::wire::{Extension, MemberId, Message, Normal, SyncKind, WireError};
 use super::{Dfsm, Effect, Frame, Level, Members, Mode, Now, Purpose};
 
@@ -34,10 +34,10 @@ impl<'a, A: App> Step<'a, A> {
     /// What follows from every event: who waits in vain is released, what was held is sent.
     pub(super) fn finish(mut self) -> Vec<Effect<A>> {
         if self.dfsm.mode.is_error() {
-            self.release(Abandoned::Left);
+            self.release(SendError::Left);
         }
         while self.dfsm.mode == Mode::Synced {
-            let Some(held) = self.dfsm.waiting.next_held() else { break };
+            let Some(held) = self.dfsm.pending_sends.next_held() else { break };
             let checked = self.dfsm.app.check(self.store, held.request);
             self.dfsm.send_checked(checked, held.ticket, self.now, &mut self.out);
         }
@@ -48,7 +48,7 @@ impl<'a, A: App> Step<'a, A> {
     pub(super) fn join(&mut self, local: MemberId) {
         self.dfsm.queue.take();
         self.dfsm.queue.drop_synced();
-        self.release(Abandoned::Left);
+        self.release(SendError::Left);
         self.dfsm.sender.local = local;
         self.dfsm.members = Members::default();
         self.become_mode(Mode::Start);
@@ -160,8 +160,8 @@ impl<'a, A: App> Step<'a, A> {
                 continue;
             }
             in_doubt += 1;
-            if let Some(ticket) = self.dfsm.waiting.take(message.count) {
-                self.answer(ticket, Err(Abandoned::Parted));
+            if let Some(ticket) = self.dfsm.pending_sends.take(message.count) {
+                self.answer(ticket, Err(SendError::Partitioned));
             }
         }
         if in_doubt > 0 {
@@ -227,7 +227,7 @@ impl<'a, A: App> Step<'a, A> {
             payload: message.payload,
         };
         let delivered = self.with_port(|app, store, port| app.deliver(store, &delivery, port));
-        let ticket = if local { self.dfsm.waiting.take(message.count) } else { None };
+        let ticket = if local { self.dfsm.pending_sends.take(message.count) } else { None };
         if let Some(ticket) = ticket {
             self.out.push(Effect::Answer { ticket, result: Ok(delivered.outcome) });
         }
@@ -287,8 +287,8 @@ impl<'a, A: App> Step<'a, A> {
     pub(super) fn send_failed(&mut self, purpose: Purpose) {
         match purpose {
             Purpose::Normal(count) => {
-                if let Some(ticket) = self.dfsm.waiting.take(count) {
-                    self.answer(ticket, Err(Abandoned::SendFailed));
+                if let Some(ticket) = self.dfsm.pending_sends.take(count) {
+                    self.answer(ticket, Err(SendError::SendFailed));
                 }
             }
             Purpose::Sync(SyncKind::VerifyRequest) => {
@@ -304,19 +304,19 @@ impl<'a, A: App> Step<'a, A> {
     }
 
     pub(super) fn tick(&mut self) {
-        for ticket in self.dfsm.waiting.late(self.now.uptime) {
-            self.answer(ticket, Err(Abandoned::Late));
+        for ticket in self.dfsm.pending_sends.late(self.now.uptime) {
+            self.answer(ticket, Err(SendError::TimedOut));
         }
         self.request_verification();
     }
 
-    fn release(&mut self, why: Abandoned) {
-        for ticket in self.dfsm.waiting.release() {
+    fn release(&mut self, why: SendError) {
+        for ticket in self.dfsm.pending_sends.release() {
             self.answer(ticket, Err(why));
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, result: Result<A::Outcome, Abandoned>) {
+    fn answer(&mut self, ticket: Ticket, result: Result<A::Outcome, SendError>) {
         self.out.push(Effect::Answer { ticket, result });
     }
 

@@ -36,11 +36,11 @@ impl ToErrno for crate::dcdb::Refused {
     }
 }
 
-impl ToErrno for crate::dfsm::Abandoned {
+impl ToErrno for crate::dfsm::SendError {
     fn to_errno(&self) -> i32 {
         match self {
-            Self::NotMember | Self::Left | Self::Parted | Self::SendFailed => libc::EBUSY,
-            Self::Late => libc::ETIMEDOUT,
+            Self::NotMember | Self::Left | Self::Partitioned | Self::SendFailed => libc::EBUSY,
+            Self::TimedOut => libc::ETIMEDOUT,
         }
     }
 }
@@ -105,7 +105,7 @@ impl ToErrno for crate::engine::EngineError {
             Self::Change(error) => error.to_errno(),
             Self::Storage | Self::Closed => libc::EIO,
             Self::Refused(error) => error.to_errno(),
-            Self::Abandoned(error) => error.to_errno(),
+            Self::Send(error) => error.to_errno(),
             // As of a change that is abandoned when the group is left: it may or may not have been made.
             Self::Replaced => libc::EBUSY,
         }
@@ -223,22 +223,22 @@ mod tests {
         assert_eq!(EngineError::Closed.to_errno(), libc::EIO);
         assert_eq!(EngineError::Replaced.to_errno(), libc::EBUSY);
         assert_eq!(EngineError::Refused(crate::dcdb::Refused::NoQuorum).to_errno(), libc::EACCES);
-        assert_eq!(EngineError::Abandoned(crate::dfsm::Abandoned::Late).to_errno(), libc::ETIMEDOUT);
+        assert_eq!(EngineError::Send(crate::dfsm::SendError::TimedOut).to_errno(), libc::ETIMEDOUT);
     }
 
     #[test]
     fn groups() {
         use crate::dcdb::Refused;
-        use crate::dfsm::Abandoned;
+        use crate::dfsm::SendError;
         assert_eq!(Refused::Change(crate::memdb::ChangeError::Root).to_errno(), libc::EACCES);
         assert_eq!(Refused::NoQuorum.to_errno(), libc::EACCES);
         assert_eq!(Refused::Incomplete.to_errno(), libc::EINVAL);
         assert_eq!(Refused::Malformed.to_errno(), libc::EPERM);
-        assert_eq!(Abandoned::NotMember.to_errno(), libc::EBUSY);
-        assert_eq!(Abandoned::Left.to_errno(), libc::EBUSY);
-        assert_eq!(Abandoned::Parted.to_errno(), libc::EBUSY);
-        assert_eq!(Abandoned::SendFailed.to_errno(), libc::EBUSY);
-        assert_eq!(Abandoned::Late.to_errno(), libc::ETIMEDOUT);
+        assert_eq!(SendError::NotMember.to_errno(), libc::EBUSY);
+        assert_eq!(SendError::Left.to_errno(), libc::EBUSY);
+        assert_eq!(SendError::Partitioned.to_errno(), libc::EBUSY);
+        assert_eq!(SendError::SendFailed.to_errno(), libc::EBUSY);
+        assert_eq!(SendError::TimedOut.to_errno(), libc::ETIMEDOUT);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::world::World;
 use pmxcfs::dcdb::wire::{self as dcdb_wire, Request};
 use pmxcfs::dcdb::{Dcdb, Outcome};
 use pmxcfs::dfsm::wire::{Epoch, Extension, Message};
-use pmxcfs::dfsm::{Abandoned, App, Dfsm, Effect, Event, Level, MemberId, Mode, Now, Ticket};
+use pmxcfs::dfsm::{App, Dfsm, Effect, Event, Level, MemberId, Mode, Now, SendError, Ticket};
 use pmxcfs::memdb::{Change, Inode, MemDb, Row, Trace};
 use pmxcfs::status::{ClusterInfo, ClusterNode, Status};
 use pmxcfs::status_group::{StatusGroup, wire::Request as StatusRequest};
@@ -51,7 +51,7 @@ pub enum Bug {
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub ticket: Ticket,
-    pub result: Result<Outcome, Abandoned>,
+    pub result: Result<Outcome, SendError>,
     /// The message it was, once it was applied.
     pub change: Option<ChangeId>,
 }
@@ -315,7 +315,7 @@ impl Node {
         let knows_better = self.bug != Some(Bug::AnswersForOthers);
         let answer = |(mut answer, trace): (Answer, Trace)| {
             if knows_better && !process.db.has(&trace) {
-                answer = Answer { result: Err(Abandoned::Left), change: None, ..answer };
+                answer = Answer { result: Err(SendError::Left), change: None, ..answer };
             }
             Seen::Answered(answer)
         };

@@ -1,13 +1,13 @@
-//! What the two groups work on in this node: the database group on the tree, the status group on the
-//! status. It carries out the effects of the applications and answers local callers.
+//! Drivers of the two groups: the database group works on the tree, the status group on the status. They carry out
+//! the effects of the applications and complete local callers.
 
 use super::callers::Callers;
 use super::config_file;
-use super::group::Host;
+use super::cpg_group::GroupDriver;
 use crate::cfs::{Cfs, GroupReport, News};
 use crate::dcdb::wire::Request;
 use crate::dcdb::{self, Dcdb, DcdbEffect};
-use crate::dfsm::{Abandoned, App, Dfsm, Effect, Event, Needs, Now, Ticket};
+use crate::dfsm::{App, Dfsm, Effect, Event, Needs, Now, SendError, Ticket};
 use crate::engine::Notify;
 use crate::memdb::{MemDb, Touched};
 use crate::status_group::wire::Request as StatusRequest;
@@ -18,8 +18,8 @@ use std::sync::Arc;
 /// Tells the kernel of changes that it did not make itself.
 pub type Changed = Box<dyn Fn(&[Touched]) + Send>;
 
-/// The database group's side.
-pub(super) struct Tree {
+/// Driver of the database group.
+pub(super) struct DatabaseDriver {
     cfs: Arc<Cfs>,
     changed: Changed,
     corosync_conf: PathBuf,
@@ -30,7 +30,7 @@ pub(super) struct Tree {
     pub(super) failed: bool,
 }
 
-impl Tree {
+impl DatabaseDriver {
     pub(super) fn new(
         cfs: Arc<Cfs>,
         changed: Changed,
@@ -40,7 +40,7 @@ impl Tree {
         Self { cfs, changed, corosync_conf, callers, unclaimed: Vec::new(), failed: false }
     }
 
-    /// Copies the database's `corosync.conf` to the host.
+    /// Copies the database's `corosync.conf` to the driver.
     pub(super) fn export_config(&self, reload: bool) {
         let name = dcdb::COROSYNC_CONF;
         let content = self.cfs.engine.read().resolve(name).and_then(|entry| entry.content().cloned());
@@ -57,7 +57,7 @@ impl Tree {
     }
 }
 
-impl Host<Dcdb> for Tree {
+impl GroupDriver<Dcdb> for DatabaseDriver {
     fn handle(&mut self, dfsm: &mut Dfsm<Dcdb>, event: Event<'_>, now: Now) -> Vec<Effect<Dcdb>> {
         let engine = &self.cfs.engine;
         let event = dfsm.prepare(event, now);
@@ -116,8 +116,8 @@ impl Host<Dcdb> for Tree {
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, result: Result<dcdb::Outcome, Abandoned>) {
-        if matches!(result, Err(Abandoned::Late | Abandoned::SendFailed)) {
+    fn answer(&mut self, ticket: Ticket, result: Result<dcdb::Outcome, SendError>) {
+        if matches!(result, Err(SendError::TimedOut | SendError::SendFailed)) {
             self.callers.waited_in_vain();
         }
         // It may have been answered as too late; then its kernel has to be told of the change.
@@ -147,18 +147,18 @@ impl Host<Dcdb> for Tree {
     }
 }
 
-/// The status group's side.
-pub(super) struct NodeStatus {
+/// Driver of the status group.
+pub(super) struct StatusDriver {
     cfs: Arc<Cfs>,
 }
 
-impl NodeStatus {
+impl StatusDriver {
     pub(super) fn new(cfs: Arc<Cfs>) -> Self {
         Self { cfs }
     }
 }
 
-impl Host<StatusGroup> for NodeStatus {
+impl GroupDriver<StatusGroup> for StatusDriver {
     fn handle(
         &mut self,
         dfsm: &mut Dfsm<StatusGroup>,
@@ -201,7 +201,7 @@ impl Host<StatusGroup> for NodeStatus {
         }
     }
 
-    fn answer(&mut self, _: Ticket, _: Result<<StatusGroup as App>::Outcome, Abandoned>) {
+    fn answer(&mut self, _: Ticket, _: Result<<StatusGroup as App>::Outcome, SendError>) {
         // Nobody waits for status messages.
     }
 
@@ -223,7 +223,8 @@ mod tests {
         let node = TestNode::new();
         node.write("file", b"text");
         let callers = Arc::new(Callers::new(node.cfs.clock));
-        let mut tree = Tree::new(Arc::clone(&node.cfs), Box::new(|_| {}), "/nonexistent".into(), callers);
+        let mut tree =
+            DatabaseDriver::new(Arc::clone(&node.cfs), Box::new(|_| {}), "/nonexistent".into(), callers);
         let mut dfsm = Dfsm::new(Dcdb::new());
         let local = MemberId { node: 1, pid: 2 };
         let now = Now { unix: 0, uptime: Duration::ZERO };

@@ -3,7 +3,7 @@
 
 /// Returns what the allocator keeps of freed memory. It keeps a lot after a round of synchronisation: the
 /// states of all members, a copy of each for corosync, and what some member lacked.
-pub(super) fn give_memory_back() {
+pub(super) fn trim_heap() {
     // SAFETY: touches no memory that is in use, and is for any thread at any time.
     unsafe { libc::malloc_trim(0) };
 }

@@ -1,12 +1,11 @@
-//! This node as a member of the database group: the group with the tree it works on, shared by the cluster
-//! thread and those who ask for changes. Who finds it free has a change sent at once, which spares the way
-//! through the cluster thread. Nobody but that thread waits for it here, joins, leaves, or handles what the
-//! group reports.
+//! Database group member of this node: the CPG group and its driver behind one mutex. If the mutex is free, the
+//! calling thread sends a change itself and avoids a hand-over to the cluster thread. Only the cluster thread blocks
+//! on the mutex, joins, leaves, and handles reports of the group.
 
 use super::callers::Callers;
-use super::group::Group;
-use super::hosts::Tree;
-use super::inbox::{Command, Inbox};
+use super::command_queue::{Command, CommandQueue};
+use super::cpg_group::CpgGroup;
+use super::drivers::DatabaseDriver;
 use crate::clock::Clock;
 use crate::dcdb::Dcdb;
 use crate::dcdb::wire::Request;
@@ -15,31 +14,31 @@ use crate::engine::{EngineError, Route, requires_commit};
 use crate::memdb::Change;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The group and the tree.
-pub(super) struct Member {
-    pub(super) group: Group<Dcdb>,
-    pub(super) tree: Tree,
+/// The group and its driver.
+pub(super) struct DatabaseMember {
+    pub(super) group: CpgGroup<Dcdb>,
+    pub(super) tree: DatabaseDriver,
     callers: Arc<Callers>,
 }
 
-/// The member, as all share it.
-pub(super) struct Shared {
-    member: Mutex<Member>,
+/// The member, shared by callers and the cluster thread.
+pub(super) struct SharedMember {
+    member: Mutex<DatabaseMember>,
 }
 
-/// A change that cannot be sent here; it is for the cluster thread.
-struct NotHere(Change);
+/// The mutex was taken: the cluster thread sends this change.
+struct LockBusy(Change);
 
-impl Shared {
-    pub(super) fn new(tree: Tree, callers: Arc<Callers>) -> Self {
-        Self { member: Mutex::new(Member { group: Group::new(Dcdb::new()), tree, callers }) }
+impl SharedMember {
+    pub(super) fn new(tree: DatabaseDriver, callers: Arc<Callers>) -> Self {
+        Self { member: Mutex::new(DatabaseMember { group: CpgGroup::new(Dcdb::new()), tree, callers }) }
     }
 
     /// For the cluster thread.
     ///
     /// # Panics
     /// When somebody panicked who sent a change: what that left must not take part in the group.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Member> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, DatabaseMember> {
         self.member.lock().expect("no change was left half sent")
     }
 
@@ -50,15 +49,15 @@ impl Shared {
 
     /// Sends a change in this thread, if nobody else is at it. Says whether the cluster thread is to send
     /// the rest.
-    fn submit(&self, change: Change, ticket: Ticket, now: Now) -> Result<bool, NotHere> {
+    fn submit(&self, change: Change, ticket: Ticket, now: Now) -> Result<bool, LockBusy> {
         match self.member.try_lock() {
             Ok(mut member) => Ok(member.submit(change, ticket, now)),
-            Err(_) => Err(NotHere(change)),
+            Err(_) => Err(LockBusy(change)),
         }
     }
 }
 
-impl Member {
+impl DatabaseMember {
     /// Has the group make a change. Says whether something is left to be sent.
     pub(super) fn submit(&mut self, change: Change, ticket: Ticket, now: Now) -> bool {
         if self.tree.failed {
@@ -76,9 +75,14 @@ impl Member {
 
 /// The way of local changes into the group. It holds the group's members weakly: the database holds the
 /// way, and they the database.
-pub(super) fn route(clock: Clock, member: &Arc<Shared>, inbox: &Arc<Inbox>, callers: &Arc<Callers>) -> Route {
+pub(super) fn route(
+    clock: Clock,
+    member: &Arc<SharedMember>,
+    commands: &Arc<CommandQueue>,
+    callers: &Arc<Callers>,
+) -> Route {
     let (member, callers) = (Arc::downgrade(member), Arc::clone(callers));
-    let (inbox, locks) = (Arc::clone(inbox), Arc::clone(inbox));
+    let (commands, locks) = (Arc::clone(commands), Arc::clone(commands));
     Route {
         change: Box::new(move |change, done| {
             let Some(ticket) = callers.enter(done, requires_commit(&change)) else { return };
@@ -86,9 +90,9 @@ pub(super) fn route(clock: Clock, member: &Arc<Shared>, inbox: &Arc<Inbox>, call
             let now = Now { unix: clock.unix(), uptime: clock.uptime() };
             match member.submit(change, ticket, now) {
                 Ok(false) => {}
-                Ok(true) => inbox.ring(),
-                Err(NotHere(change)) => {
-                    if inbox.push(Command::Change { change, ticket }).is_err() {
+                Ok(true) => commands.wake(),
+                Err(LockBusy(change)) => {
+                    if commands.push(Command::Change { change, ticket }).is_err() {
                         callers.close();
                     }
                 }
@@ -105,7 +109,7 @@ pub(super) fn route(clock: Clock, member: &Arc<Shared>, inbox: &Arc<Inbox>, call
 mod tests {
     use super::*;
     use crate::cfs::testing::TestNode;
-    use crate::dfsm::{Abandoned, Event, MemberId};
+    use crate::dfsm::{Event, MemberId, SendError};
     use std::sync::mpsc::{Receiver, TryRecvError, channel};
     use std::thread;
     use std::time::Duration;
@@ -113,8 +117,8 @@ mod tests {
     type Answer = Result<crate::memdb::Applied, EngineError>;
 
     struct Fixture {
-        member: Arc<Shared>,
-        inbox: Arc<Inbox>,
+        member: Arc<SharedMember>,
+        commands: Arc<CommandQueue>,
         route: Route,
         node: TestNode,
     }
@@ -123,16 +127,16 @@ mod tests {
         fn new() -> Self {
             let node = TestNode::new();
             let callers = Arc::new(Callers::new(node.cfs.clock));
-            let tree = Tree::new(
+            let tree = DatabaseDriver::new(
                 Arc::clone(&node.cfs),
                 Box::new(|_| {}),
                 "/nonexistent".into(),
                 Arc::clone(&callers),
             );
-            let member = Arc::new(Shared::new(tree, Arc::clone(&callers)));
-            let inbox = Arc::new(Inbox::new().expect("eventfd"));
-            let route = route(node.cfs.clock, &member, &inbox, &callers);
-            Self { member, inbox, route, node }
+            let member = Arc::new(SharedMember::new(tree, Arc::clone(&callers)));
+            let commands = Arc::new(CommandQueue::new().expect("eventfd"));
+            let route = route(node.cfs.clock, &member, &commands, &callers);
+            Self { member, commands, route, node }
         }
 
         fn change(&self) -> Receiver<Answer> {
@@ -146,8 +150,8 @@ mod tests {
     #[test]
     fn a_change_goes_to_the_group_in_the_thread_that_asks() {
         let fixture = Fixture::new();
-        assert_eq!(fixture.change().try_recv(), Ok(Err(Abandoned::NotMember.into())));
-        assert!(fixture.inbox.take().is_empty());
+        assert_eq!(fixture.change().try_recv(), Ok(Err(SendError::NotMember.into())));
+        assert!(fixture.commands.take().is_empty());
     }
 
     #[test]
@@ -157,7 +161,7 @@ mod tests {
         let now = Now { unix: 0, uptime: Duration::ZERO };
         let mut member = fixture.member.lock();
         member.group.dfsm_mut().app_mut().set_quorate(true);
-        let Member { group, tree, .. } = &mut *member;
+        let DatabaseMember { group, tree, .. } = &mut *member;
         group.handle(tree, Event::Join(local), now);
         group.handle(tree, Event::Confchg { members: &[local], joined: true }, now);
         drop(member);
@@ -181,12 +185,12 @@ mod tests {
         let answer = fixture.change();
         assert_eq!(answer.try_recv(), Err(TryRecvError::Empty));
         drop(used);
-        let Some(Command::Change { change, ticket }) = fixture.inbox.take().pop_front() else {
+        let Some(Command::Change { change, ticket }) = fixture.commands.take().pop_front() else {
             panic!("nothing was left for the thread");
         };
         let now = Now { unix: 0, uptime: Duration::ZERO };
         assert!(!fixture.member.lock().submit(change, ticket, now), "nothing to send");
-        assert_eq!(answer.try_recv(), Ok(Err(Abandoned::NotMember.into())));
+        assert_eq!(answer.try_recv(), Ok(Err(SendError::NotMember.into())));
     }
 
     #[test]
@@ -197,6 +201,6 @@ mod tests {
         let (sender, receiver) = channel();
         let done = Box::new(move |answer: Answer| sender.send(answer).expect("heard"));
         (route.change)(Change::Create { path: "file".into() }, done);
-        assert_eq!(receiver.try_recv(), Ok(Err(Abandoned::NotMember.into())));
+        assert_eq!(receiver.try_recv(), Ok(Err(SendError::NotMember.into())));
     }
 }

@@ -1,5 +1,5 @@
-//! Local senders: what is not sent yet, and who waits for which message to come back. Every ticket
-//! leaves it exactly once.
+//! Pending sends: requests that are not sent yet, and the tickets of messages that are not delivered back yet. Every
+//! ticket leaves it exactly once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -10,50 +10,50 @@ pub struct Ticket(pub u64);
 
 /// Why there is no result. What was asked for may happen nevertheless, unless it was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Abandoned {
+pub enum SendError {
     #[error("this node is not in the cluster's group; it joins again by itself")]
     NotMember,
     #[error("the cluster's group was left before the change came back")]
     Left,
     #[error("the cluster split while the change was under way; it may have been made")]
-    Parted,
+    Partitioned,
     #[error("the change could not be sent to the cluster")]
     SendFailed,
     #[error("the cluster did not answer in time")]
-    Late,
+    TimedOut,
 }
 
 /// All who wait.
 #[derive(Debug)]
-pub(super) struct Waiting<R> {
+pub(super) struct PendingSends<R> {
     /// Not sent yet, oldest first.
-    held: VecDeque<Held<R>>,
+    held: VecDeque<Unsent<R>>,
     /// Sent: the message's count, who waits for it, and how long.
     sent: BTreeMap<u64, (Ticket, Duration)>,
 }
 
 #[derive(Debug)]
-pub(super) struct Held<R> {
+pub(super) struct Unsent<R> {
     pub(super) request: R,
     pub(super) ticket: Option<(Ticket, Duration)>,
 }
 
-impl<R> Default for Waiting<R> {
+impl<R> Default for PendingSends<R> {
     fn default() -> Self {
         Self { held: VecDeque::new(), sent: BTreeMap::new() }
     }
 }
 
-impl<R> Waiting<R> {
+impl<R> PendingSends<R> {
     pub(super) fn hold(&mut self, request: R, ticket: Option<(Ticket, Duration)>) {
-        self.held.push_back(Held { request, ticket });
+        self.held.push_back(Unsent { request, ticket });
     }
 
     pub(super) fn held_len(&self) -> usize {
         self.held.len()
     }
 
-    pub(super) fn next_held(&mut self) -> Option<Held<R>> {
+    pub(super) fn next_held(&mut self) -> Option<Unsent<R>> {
         self.held.pop_front()
     }
 

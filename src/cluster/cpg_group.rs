@@ -1,13 +1,13 @@
 //! One group's membership: its connection, joining and leaving, the queue of messages that corosync
 //! has not taken yet, and the effects of its state machine. What the effects mean to this node is for
-//! the [`Host`].
+//! the [`GroupDriver`].
 
 use super::connect::Retry;
 use super::cpg::{Connection, Report, Sent};
 use super::in_flight::InFlight;
 use crate::cfs::GroupReport;
 use crate::dfsm::wire::Epoch;
-use crate::dfsm::{Abandoned, App, Dfsm, Effect, Event, Frame, Level, Mode, Now, Ticket};
+use crate::dfsm::{App, Dfsm, Effect, Event, Frame, Level, Mode, Now, SendError, Ticket};
 use rust_corosync::CsError;
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -21,8 +21,8 @@ const SEND_INTERVAL: Duration = Duration::from_millis(5);
 /// Reports taken by one dispatch, so that neither group keeps the other waiting.
 pub(super) const REPORTS_AT_ONCE: usize = 64;
 
-/// What a group's state machine works on, and who is told of what came of it.
-pub(super) trait Host<A: App> {
+/// Runs a group's state machine on its store, and carries out the effects of the application.
+pub(super) trait GroupDriver<A: App> {
     /// Has the machine handle an event, with the store in hand.
     fn handle(&mut self, dfsm: &mut Dfsm<A>, event: Event<'_>, now: Now) -> Vec<Effect<A>>;
     /// Has the machine take a request of a local caller, checked against the store.
@@ -36,7 +36,7 @@ pub(super) trait Host<A: App> {
     /// Carries out an effect of the application.
     fn effect(&mut self, effect: A::Effect);
     /// The answer to a local sender.
-    fn answer(&mut self, ticket: Ticket, result: Result<A::Outcome, Abandoned>);
+    fn answer(&mut self, ticket: Ticket, result: Result<A::Outcome, SendError>);
     /// All effects of an event were carried out.
     fn settled(&mut self) {}
     /// Something came from the group.
@@ -46,7 +46,7 @@ pub(super) trait Host<A: App> {
 }
 
 /// The group, whether or not there is a connection.
-pub(super) struct Group<A: App> {
+pub(super) struct CpgGroup<A: App> {
     dfsm: Dfsm<A>,
     connection: Option<Connection>,
     membership: Membership,
@@ -58,13 +58,13 @@ pub(super) struct Group<A: App> {
     in_flight: InFlight,
     /// A round of synchronisation began, and some member has not got all that it lacked.
     in_round: bool,
-    /// What was reported last.
-    told: Option<Gist>,
+    /// Summary of the last report.
+    last_summary: Option<Summary>,
 }
 
-/// Whatever changes of a group, one of these does: the mode, the round, how many have the same data.
+/// Summary of a group's state. Any change of the state changes one of these fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Gist {
+struct Summary {
     mode: Mode,
     epoch: Epoch,
     members: usize,
@@ -90,7 +90,7 @@ enum Membership {
     Leaving,
 }
 
-impl<A: App> Group<A> {
+impl<A: App> CpgGroup<A> {
     pub(super) fn new(app: A) -> Self {
         Self {
             dfsm: Dfsm::new(app),
@@ -101,7 +101,7 @@ impl<A: App> Group<A> {
             refused_since: None,
             in_flight: InFlight::default(),
             in_round: false,
-            told: None,
+            last_summary: None,
         }
     }
 
@@ -114,7 +114,7 @@ impl<A: App> Group<A> {
         self.connection.as_ref().map(Connection::fd)
     }
 
-    /// When [`Group::work`] is to be called at the latest; as an uptime.
+    /// When [`CpgGroup::work`] is to be called at the latest; as an uptime.
     pub(super) fn due(&self) -> Duration {
         let join = match self.membership {
             Membership::Out if self.dfsm.mode().is_restartable() => self.retry.due().unwrap_or_default(),
@@ -124,23 +124,23 @@ impl<A: App> Group<A> {
         join.min(send).min(self.dfsm.next_tick())
     }
 
-    /// How long to wait at most when [`Group::due`] is over already.
+    /// How long to wait at most when [`CpgGroup::due`] is over already.
     pub(super) fn pause(&self) -> Duration {
         if self.refused_since.is_some() { SEND_INTERVAL } else { Duration::ZERO }
     }
 
     /// Joins if it is time to, sends what waits, lets time pass.
-    pub(super) fn work(&mut self, host: &mut impl Host<A>, now: Now) {
+    pub(super) fn poll(&mut self, driver: &mut impl GroupDriver<A>, now: Now) {
         if self.membership == Membership::Out
             && self.dfsm.mode().is_restartable()
             && self.retry.is_due(now.uptime)
         {
-            self.join(host, now);
+            self.join(driver, now);
         }
-        self.send_waiting(host, now);
-        host.report().set_backlog(self.backlog());
+        self.send_waiting(driver, now);
+        driver.report().set_backlog(self.backlog());
         if self.dfsm.next_tick() <= now.uptime {
-            self.handle(host, Event::Tick, now);
+            self.handle(driver, Event::Tick, now);
         }
     }
 
@@ -151,83 +151,88 @@ impl<A: App> Group<A> {
 
     /// So much at `most` of what the group reported since the last time; to be handled in this order, then
     /// the end of it.
-    pub(super) fn collect(&mut self, most: usize) -> Reports {
+    pub(super) fn dispatch_batch(&mut self, most: usize) -> Reports {
         self.connection.as_ref().map_or_else(|| (Vec::new(), Ok(())), |connection| connection.dispatch(most))
     }
 
     /// Handles what the group reported.
-    pub(super) fn dispatch(&mut self, host: &mut impl Host<A>, now: Now) {
-        let (reports, outcome) = self.collect(REPORTS_AT_ONCE);
+    pub(super) fn dispatch(&mut self, driver: &mut impl GroupDriver<A>, now: Now) {
+        let (reports, outcome) = self.dispatch_batch(REPORTS_AT_ONCE);
         for report in reports {
-            self.reported(host, report, now);
+            self.handle_report(driver, report, now);
         }
-        self.finish_reports(host, outcome, now);
+        self.finish_reports(driver, outcome, now);
     }
 
     /// Handles one report.
-    pub(super) fn reported(&mut self, host: &mut impl Host<A>, report: Report, now: Now) {
+    pub(super) fn handle_report(&mut self, driver: &mut impl GroupDriver<A>, report: Report, now: Now) {
         // The connection may have been lost over an earlier one.
         let Some(local) = self.connection.as_ref().map(Connection::local) else { return };
-        host.heard();
+        driver.heard();
         match report {
             Report::Deliver { from, bytes } => {
                 if from == local {
                     self.in_flight.back(bytes.len());
                 }
-                host.report().delivered.one();
-                self.handle(host, Event::Deliver { from, bytes: &bytes }, now);
+                driver.report().delivered.one();
+                self.handle(driver, Event::Deliver { from, bytes: &bytes }, now);
             }
             Report::Confchg { members, joined } => {
                 // What did not come back until now might never.
                 self.in_flight = InFlight::default();
-                self.handle(host, Event::Confchg { members: &members, joined }, now);
+                self.handle(driver, Event::Confchg { members: &members, joined }, now);
             }
         }
     }
 
     /// After the reports: whether there can be more.
-    pub(super) fn finish_reports(&mut self, host: &mut impl Host<A>, outcome: Result<(), CsError>, now: Now) {
+    pub(super) fn finish_reports(
+        &mut self,
+        driver: &mut impl GroupDriver<A>,
+        outcome: Result<(), CsError>,
+        now: Now,
+    ) {
         if let (Err(error), true) = (outcome, self.connection.is_some()) {
-            self.lost(host, error, now);
+            self.lost(driver, error, now);
         }
     }
 
     /// Hands an event to the state machine and carries out what follows.
-    pub(super) fn handle(&mut self, host: &mut impl Host<A>, event: Event<'_>, now: Now) {
-        let effects = host.handle(&mut self.dfsm, event, now);
-        self.run_effects(host, effects, now);
-        self.send_waiting(host, now);
-        host.report().set_backlog(self.backlog());
+    pub(super) fn handle(&mut self, driver: &mut impl GroupDriver<A>, event: Event<'_>, now: Now) {
+        let effects = driver.handle(&mut self.dfsm, event, now);
+        self.run_effects(driver, effects, now);
+        self.send_waiting(driver, now);
+        driver.report().set_backlog(self.backlog());
     }
 
-    fn run_effects(&mut self, host: &mut impl Host<A>, effects: Vec<Effect<A>>, now: Now) {
+    fn run_effects(&mut self, driver: &mut impl GroupDriver<A>, effects: Vec<Effect<A>>, now: Now) {
         for effect in effects {
             match effect {
                 Effect::Send(frame) => self.outgoing.push_back(frame),
                 Effect::Mode(mode) => self.mode_changed(mode),
                 Effect::Left => self.left(),
-                Effect::Answer { ticket, result } => host.answer(ticket, result),
+                Effect::Answer { ticket, result } => driver.answer(ticket, result),
                 Effect::Log(Level::Info, text) => log::info!(target: A::DOMAIN, "{text}"),
                 Effect::Log(Level::Critical, text) => log::error!(target: A::DOMAIN, "{text}"),
-                Effect::App(effect) => host.effect(effect),
+                Effect::App(effect) => driver.effect(effect),
             }
         }
-        self.report(host.report(), now);
-        host.settled();
+        self.report(driver.report(), now);
+        driver.settled();
     }
 
     /// Writes down what became of the group, if anything did.
     fn report(&mut self, report: &GroupReport, now: Now) {
         let members = self.dfsm.members();
-        let gist = Gist {
+        let summary = Summary {
             mode: self.dfsm.mode(),
             epoch: self.dfsm.epoch(),
             members: members.len(),
             synced: members.iter().filter(|member| member.synced).count(),
         };
-        if self.told.replace(gist) != Some(gist) {
+        if self.last_summary.replace(summary) != Some(summary) {
             let members = members.iter().map(|member| (member.id, member.synced)).collect();
-            report.tell(gist.mode, now.unix, gist.epoch, members);
+            report.tell(summary.mode, now.unix, summary.epoch, members);
         }
     }
 
@@ -248,7 +253,7 @@ impl<A: App> Group<A> {
         self.connection = None;
     }
 
-    fn join(&mut self, host: &mut impl Host<A>, now: Now) {
+    fn join(&mut self, driver: &mut impl GroupDriver<A>, now: Now) {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => match Connection::open(A::GROUP) {
@@ -262,7 +267,7 @@ impl<A: App> Group<A> {
             },
         };
         // Before anything can be reported as this member.
-        self.handle(host, Event::Join(connection.local()), now);
+        self.handle(driver, Event::Join(connection.local()), now);
         match connection.join() {
             Ok(()) => {
                 self.retry.succeeded();
@@ -295,7 +300,7 @@ impl<A: App> Group<A> {
             return;
         }
         // Nothing of before may reach the group when it is joined again.
-        self.forget_outgoing();
+        self.clear_send_queue();
         if self.membership != Membership::In {
             return;
         }
@@ -308,36 +313,36 @@ impl<A: App> Group<A> {
     }
 
     /// Has the machine take a request, and sends as much as corosync takes. Any thread may call this: a broken
-    /// connection is left to [`Group::work`], as are messages that could not be sent. Returns whether there are
+    /// connection is left to [`CpgGroup::work`], as are messages that could not be sent. Returns whether there are
     /// any.
     pub(super) fn submit(
         &mut self,
-        host: &mut impl Host<A>,
+        driver: &mut impl GroupDriver<A>,
         request: A::Request,
         ticket: Option<Ticket>,
         now: Now,
     ) -> bool {
-        let effects = host.submit(&mut self.dfsm, request, ticket, now);
-        self.run_effects(host, effects, now);
-        let is_left = self.send_what_can_be_sent(host, now).is_err() || !self.outgoing.is_empty();
-        host.report().set_backlog(self.backlog());
+        let effects = driver.submit(&mut self.dfsm, request, ticket, now);
+        self.run_effects(driver, effects, now);
+        let is_left = self.send_what_can_be_sent(driver, now).is_err() || !self.outgoing.is_empty();
+        driver.report().set_backlog(self.backlog());
         is_left
     }
 
     /// Sends what waits, in order, until corosync has no room.
-    fn send_waiting(&mut self, host: &mut impl Host<A>, now: Now) {
-        while let Err(unsent) = self.send_what_can_be_sent(host, now) {
+    fn send_waiting(&mut self, driver: &mut impl GroupDriver<A>, now: Now) {
+        while let Err(unsent) = self.send_what_can_be_sent(driver, now) {
             match unsent {
-                Unsent::Refused => self.drop_unsent(host, "corosync does not take it", now),
+                Unsent::Refused => self.drop_unsent(driver, "corosync does not take it", now),
                 Unsent::Failed(error @ (CsError::CsErrLibrary | CsError::CsErrBadHandle)) => {
-                    return self.lost(host, error, now);
+                    return self.lost(driver, error, now);
                 }
-                Unsent::Failed(error) => self.drop_unsent(host, &error.to_string(), now),
+                Unsent::Failed(error) => self.drop_unsent(driver, &error.to_string(), now),
             }
         }
     }
 
-    fn send_what_can_be_sent(&mut self, host: &mut impl Host<A>, now: Now) -> Result<(), Unsent> {
+    fn send_what_can_be_sent(&mut self, driver: &mut impl GroupDriver<A>, now: Now) -> Result<(), Unsent> {
         while let (Some(frame), Some(connection), Membership::In) =
             (self.outgoing.front(), &self.connection, self.membership)
         {
@@ -349,7 +354,7 @@ impl<A: App> Group<A> {
                 Sent::Yes => {
                     self.refused_since = None;
                     self.in_flight.sent(len);
-                    host.report().sent.one();
+                    driver.report().sent.one();
                     self.outgoing.pop_front();
                 }
                 Sent::TryAgain => {
@@ -362,30 +367,30 @@ impl<A: App> Group<A> {
         Ok(())
     }
 
-    fn drop_unsent(&mut self, host: &mut impl Host<A>, reason: &str, now: Now) {
+    fn drop_unsent(&mut self, driver: &mut impl GroupDriver<A>, reason: &str, now: Now) {
         self.refused_since = None;
         if let Some(frame) = self.outgoing.pop_front() {
             log::error!(target: A::DOMAIN, "cpg_send_message failed: {reason}");
-            let effects = host.handle(&mut self.dfsm, Event::SendFailed(frame.purpose), now);
-            self.run_effects(host, effects, now);
+            let effects = driver.handle(&mut self.dfsm, Event::SendFailed(frame.purpose), now);
+            self.run_effects(driver, effects, now);
         }
     }
 
-    fn forget_outgoing(&mut self) {
+    fn clear_send_queue(&mut self) {
         self.outgoing.clear();
         self.refused_since = None;
         self.in_flight = InFlight::default();
     }
 
     /// The connection is gone, and with it the membership.
-    fn lost(&mut self, host: &mut impl Host<A>, error: CsError, now: Now) {
+    fn lost(&mut self, driver: &mut impl GroupDriver<A>, error: CsError, now: Now) {
         log::error!(target: A::DOMAIN, "the connection to the process group is lost: {error}");
         self.connection = None;
         self.membership = Membership::Out;
-        self.forget_outgoing();
+        self.clear_send_queue();
         // As if nobody were there, this process included: who waits is released.
         let nobody = Event::Confchg { members: &[], joined: false };
-        let effects = host.handle(&mut self.dfsm, nobody, now);
-        self.run_effects(host, effects, now);
+        let effects = driver.handle(&mut self.dfsm, nobody, now);
+        self.run_effects(driver, effects, now);
     }
 }

@@ -1,14 +1,14 @@
-//! The cluster thread: waits for corosync, for local callers and for time, and serves one after the
-//! other. Nothing in it blocks for longer than a call into corosync's libraries.
+//! Event loop of the cluster thread: polls corosync, the command queue and deadlines. Nothing in it blocks for
+//! longer than a call into corosync's libraries.
 
 use super::callers::Callers;
+use super::command_queue::{Command, CommandQueue};
 use super::connect::Link;
-use super::group::{Group, REPORTS_AT_ONCE};
-use super::hosts::{Changed, NodeStatus, Tree};
-use super::inbox::{Command, Inbox};
-use super::member::{self, Member};
-use super::trim::give_memory_back;
-use super::wait::wait;
+use super::cpg_group::{CpgGroup, REPORTS_AT_ONCE};
+use super::database_member::{self, DatabaseMember};
+use super::drivers::{Changed, DatabaseDriver, StatusDriver};
+use super::heap::trim_heap;
+use super::poll::poll_for_reading;
 use super::{cmap, quorum};
 use crate::cfs::{Cfs, Event as CfsEvent, News};
 use crate::dcdb::wire::Request as TreeRequest;
@@ -51,7 +51,7 @@ pub struct Options {
 
 /// The running thread; leaves the groups when dropped.
 pub struct Cluster {
-    inbox: Arc<Inbox>,
+    commands: Arc<CommandQueue>,
     thread: Option<JoinHandle<()>>,
     callers: Arc<Callers>,
     watcher: Option<JoinHandle<()>>,
@@ -65,22 +65,27 @@ impl Cluster {
     /// # Errors
     /// When there can be no thread.
     pub fn start(options: Options) -> io::Result<Self> {
-        let inbox = Arc::new(Inbox::new()?);
+        let commands = Arc::new(CommandQueue::new()?);
         let cfs = Arc::clone(&options.cfs);
         let callers = Arc::new(Callers::new(cfs.clock));
-        let tree = Tree::new(Arc::clone(&cfs), options.changed, options.corosync_conf, Arc::clone(&callers));
+        let tree = DatabaseDriver::new(
+            Arc::clone(&cfs),
+            options.changed,
+            options.corosync_conf,
+            Arc::clone(&callers),
+        );
         tree.export_config(true);
         let address = cfs.node.address.map(|address| address.to_string()).unwrap_or_default();
-        let member = Arc::new(member::Shared::new(tree, Arc::clone(&callers)));
-        let looper = Loop {
+        let member = Arc::new(database_member::SharedMember::new(tree, Arc::clone(&callers)));
+        let looper = EventLoop {
             cfs: Arc::clone(&cfs),
-            inbox: Arc::clone(&inbox),
+            commands: Arc::clone(&commands),
             callers: Arc::clone(&callers),
             quorum: Link::default(),
             cmap: Link::default(),
             member: Arc::clone(&member),
-            status_group: Group::new(StatusGroup::new(&address)),
-            status: NodeStatus::new(Arc::clone(&cfs)),
+            status_group: CpgGroup::new(StatusGroup::new(&address)),
+            status: StatusDriver::new(Arc::clone(&cfs)),
             has_left: false,
         };
         let watched = Arc::clone(&callers);
@@ -93,10 +98,10 @@ impl Cluster {
             drop(running);
         });
         let thread = thread.inspect_err(|_| callers.close())?;
-        cfs.engine.replicate_by(member::route(cfs.clock, &member, &inbox, &callers));
-        let told = Arc::clone(&inbox);
+        cfs.engine.replicate_by(database_member::route(cfs.clock, &member, &commands, &callers));
+        let told = Arc::clone(&commands);
         cfs.watch(Box::new(move |event| tell_group(&told, event)));
-        Ok(Self { inbox, thread: Some(thread), callers, watcher: Some(watcher), ended })
+        Ok(Self { commands, thread: Some(thread), callers, watcher: Some(watcher), ended })
     }
 
     /// Leaves the groups and ends.
@@ -108,7 +113,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         // Refused when the thread has ended by itself.
-        let _ = self.inbox.push(Command::Stop);
+        let _ = self.commands.push(Command::Stop);
         match self.ended.recv_timeout(STOP_TIMEOUT) {
             Err(RecvTimeoutError::Timeout) => {
                 log::warn!(target: "main", "corosync does not answer: this node is not waiting for its end");
@@ -124,7 +129,7 @@ impl Drop for Cluster {
 }
 
 /// What this node's clients say is told to the others.
-fn tell_group(inbox: &Inbox, event: CfsEvent<'_>) {
+fn tell_group(commands: &CommandQueue, event: CfsEvent<'_>) {
     let request = match event {
         CfsEvent::StatusSet { name, value } => {
             Some(StatusRequest::Value { key: name.to_vec(), value: value.to_vec() })
@@ -134,20 +139,20 @@ fn tell_group(inbox: &Inbox, event: CfsEvent<'_>) {
     };
     if let Some(request) = request {
         // Refused at the end of the daemon only.
-        let _ = inbox.push(Command::Status(request));
+        let _ = commands.push(Command::Status(request));
     }
 }
 
 /// Everything the thread owns.
-struct Loop {
+struct EventLoop {
     cfs: Arc<Cfs>,
-    inbox: Arc<Inbox>,
+    commands: Arc<CommandQueue>,
     callers: Arc<Callers>,
     quorum: Link<quorum::Connection>,
     cmap: Link<cmap::Connection>,
-    member: Arc<member::Shared>,
-    status_group: Group<StatusGroup>,
-    status: NodeStatus,
+    member: Arc<database_member::SharedMember>,
+    status_group: CpgGroup<StatusGroup>,
+    status: StatusDriver,
     /// The group was left because the database cannot be written.
     has_left: bool,
 }
@@ -155,7 +160,7 @@ struct Loop {
 /// Who has something to say.
 #[derive(Debug, Default, Clone, Copy)]
 struct Ready {
-    bell: bool,
+    wakeup: bool,
     quorum: bool,
     cmap: bool,
     tree: bool,
@@ -164,7 +169,7 @@ struct Ready {
     at_once: bool,
 }
 
-impl Loop {
+impl EventLoop {
     /// Runs until it is told to stop. Whatever ends it, nobody waits for the group after it, and this node
     /// changes nothing without the others.
     fn run_to_the_end(mut self) {
@@ -178,7 +183,7 @@ impl Loop {
         }
         // The way of changes may outlive the thread.
         self.member.close();
-        self.inbox.close();
+        self.commands.close();
         self.callers.close();
     }
 
@@ -186,14 +191,14 @@ impl Loop {
         loop {
             let now = self.now();
             self.connect(now);
-            self.with_member(|member| member.group.work(&mut member.tree, now));
-            self.status_group.work(&mut self.status, now);
+            self.with_member(|member| member.group.poll(&mut member.tree, now));
+            self.status_group.poll(&mut self.status, now);
             self.check_database(now);
             if self.with_member(|member| member.group.round_ended()) {
-                give_memory_back();
+                trim_heap();
             }
             let ready = self.wait();
-            if ready.bell && !self.serve_callers() {
+            if ready.wakeup && !self.run_commands() {
                 break;
             }
             self.serve_corosync(ready);
@@ -207,7 +212,7 @@ impl Loop {
         self.status_group.close();
     }
 
-    fn with_member<T>(&self, act: impl FnOnce(&mut Member) -> T) -> T {
+    fn with_member<T>(&self, act: impl FnOnce(&mut DatabaseMember) -> T) -> T {
         act(&mut self.member.lock())
     }
 
@@ -277,14 +282,14 @@ impl Loop {
             self.cmap.connection.as_ref().map(cmap::Connection::fd),
             self.status_group.fd(),
         ];
-        let (bell, [tree, quorum, cmap, status]) = wait(self.inbox.as_fd(), fds, pause);
+        let (wakeup, [tree, quorum, cmap, status]) = poll_for_reading(self.commands.as_fd(), fds, pause);
         let at_once = self.cfs.clock.uptime().saturating_sub(uptime) < NO_WAIT;
-        Ready { bell, quorum, cmap, tree, status, at_once }
+        Ready { wakeup, quorum, cmap, tree, status, at_once }
     }
 
     /// Serves what local callers left; false when that is to end.
-    fn serve_callers(&mut self) -> bool {
-        for command in self.inbox.take() {
+    fn run_commands(&mut self) -> bool {
+        for command in self.commands.take() {
             let now = self.now();
             match command {
                 Command::Change { change, ticket } => {
@@ -326,7 +331,7 @@ impl Loop {
     /// A loss counts for what is still to be delivered, a gain only after all that could be delivered
     /// when it was learnt of: what only the lost part of a cluster got must not be applied.
     fn serve_tree(&mut self, most: usize, is_quorum_told: bool) {
-        let (mut reports, mut outcome) = self.with_member(|member| member.group.collect(most));
+        let (mut reports, mut outcome) = self.with_member(|member| member.group.dispatch_batch(most));
         // The first report was there when there was no news of quorum, later ones need not have been.
         let quorum = if is_quorum_told || reports.len() > 1 { self.ask_quorum() } else { None };
         if quorum == Some(false) {
@@ -335,11 +340,11 @@ impl Loop {
         let now = self.now();
         while !reports.is_empty() {
             for report in reports {
-                self.with_member(|member| member.group.reported(&mut member.tree, report, now));
+                self.with_member(|member| member.group.handle_report(&mut member.tree, report, now));
             }
             let goes_on = quorum == Some(true) && outcome.is_ok();
             (reports, outcome) = if goes_on {
-                self.with_member(|member| member.group.collect(most))
+                self.with_member(|member| member.group.dispatch_batch(most))
             } else {
                 (Vec::new(), outcome)
             };

@@ -1,4 +1,4 @@
-//! Waiting for corosync's descriptors, which its libraries own and hand out as numbers.
+//! Poll on corosync's descriptors, which its libraries own and hand out as numbers.
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
@@ -6,11 +6,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::time::Duration;
 
-/// Waits until the bell rings, one of the descriptors can be read (or is broken), or time is up. Says
-/// of the bell and of each descriptor whether it did. They are looked at one after the other: what could
+/// Waits until the wakeup rings, one of the descriptors can be read (or is broken), or time is up. Says
+/// of the wakeup and of each descriptor whether it did. They are looked at one after the other: what could
 /// be read of a later one before an earlier one could be read is told with that.
-pub(super) fn wait<const N: usize>(
-    bell: BorrowedFd<'_>,
+pub(super) fn poll_for_reading<const N: usize>(
+    wakeup: BorrowedFd<'_>,
     fds: [Option<RawFd>; N],
     most: Duration,
 ) -> (bool, [bool; N]) {
@@ -19,7 +19,7 @@ pub(super) fn wait<const N: usize>(
         // whose library closes the descriptor only when the connection is closed.
         PollFd::new(unsafe { BorrowedFd::borrow_raw(fd) }, PollFlags::POLLIN)
     };
-    let mut polled = vec![PollFd::new(bell, PollFlags::POLLIN)];
+    let mut polled = vec![PollFd::new(wakeup, PollFlags::POLLIN)];
     polled.extend(fds.iter().flatten().map(|fd| watched(*fd)));
     // Rounded up, so that what is due is due when this returns.
     let milliseconds = u16::try_from(most.as_nanos().div_ceil(1_000_000)).unwrap_or(u16::MAX);
@@ -30,8 +30,8 @@ pub(super) fn wait<const N: usize>(
         Ok(_) => {}
     }
     let mut results = polled.iter().map(|fd| fd.revents().is_none_or(|events| !events.is_empty()));
-    let bell = results.next().unwrap_or(true);
-    (bell, fds.map(|fd| fd.is_some() && results.next().unwrap_or(false)))
+    let wakeup = results.next().unwrap_or(true);
+    (wakeup, fds.map(|fd| fd.is_some() && results.next().unwrap_or(false)))
 }
 
 #[cfg(test)]
@@ -43,15 +43,18 @@ mod tests {
 
     #[test]
     fn only_what_can_be_read_is_told() {
-        let (bell, _ring) = UnixStream::pair().expect("sockets");
+        let (wakeup, _ring) = UnixStream::pair().expect("sockets");
         let (quiet, _other) = UnixStream::pair().expect("sockets");
         let (talking, mut other) = UnixStream::pair().expect("sockets");
         other.write_all(b"x").expect("written");
         let (broken, gone) = UnixStream::pair().expect("sockets");
         drop(gone);
         let fds = [Some(quiet.as_raw_fd()), None, Some(talking.as_raw_fd()), Some(broken.as_raw_fd())];
-        assert_eq!(wait(bell.as_fd(), fds, Duration::from_secs(60)), (false, [false, false, true, true]));
+        assert_eq!(
+            poll_for_reading(wakeup.as_fd(), fds, Duration::from_secs(60)),
+            (false, [false, false, true, true])
+        );
         let none = [Some(quiet.as_raw_fd()), None];
-        assert_eq!(wait(bell.as_fd(), none, Duration::ZERO), (false, [false, false]));
+        assert_eq!(poll_for_reading(wakeup.as_fd(), none, Duration::ZERO), (false, [false, false]));
     }
 }

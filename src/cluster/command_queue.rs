@@ -1,5 +1,4 @@
-//! What other threads leave for the cluster thread, and how it is woken. Leaving something never
-//! waits for corosync.
+//! Command queue of the cluster thread, with an eventfd that wakes the thread. A push never waits for corosync.
 
 use crate::dfsm::Ticket;
 use crate::memdb::Change;
@@ -28,10 +27,10 @@ pub(super) enum Command {
     Stop,
 }
 
-/// A queue with a bell.
-pub(super) struct Inbox {
+/// The queue and its eventfd.
+pub(super) struct CommandQueue {
     queue: Mutex<Queue>,
-    bell: EventFd,
+    wakeup: EventFd,
 }
 
 #[derive(Default)]
@@ -42,10 +41,10 @@ struct Queue {
     closed: bool,
 }
 
-impl Inbox {
+impl CommandQueue {
     pub(super) fn new() -> nix::Result<Self> {
-        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self { queue: Mutex::default(), bell })
+        let wakeup = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        Ok(Self { queue: Mutex::default(), wakeup })
     }
 
     /// Leaves a command; gives it back when nobody will take it.
@@ -65,14 +64,14 @@ impl Inbox {
         }
         queue.commands.push_back(command);
         drop(queue);
-        self.ring();
+        self.wake();
         Ok(())
     }
 
     /// Takes all that was left so far.
     pub(super) fn take(&self) -> VecDeque<Command> {
         // Empty is as good as rung: the queue is looked at anyway.
-        let _ = self.bell.read();
+        let _ = self.wakeup.read();
         let mut queue = self.lock();
         queue.status_count = 0;
         std::mem::take(&mut queue.commands)
@@ -86,9 +85,9 @@ impl Inbox {
     }
 
     /// Wakes who takes.
-    pub(super) fn ring(&self) {
+    pub(super) fn wake(&self) {
         // Full means that it was rung already.
-        let _ = self.bell.write(1);
+        let _ = self.wakeup.write(1);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
@@ -96,9 +95,9 @@ impl Inbox {
     }
 }
 
-impl AsFd for Inbox {
+impl AsFd for CommandQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.wakeup.as_fd()
     }
 }
 
@@ -122,34 +121,34 @@ mod tests {
 
     #[test]
     fn status_messages_are_bounded_and_the_oldest_go() {
-        let inbox = Inbox::new().expect("eventfd");
-        assert!(inbox.push(Command::Stop).is_ok());
+        let commands = CommandQueue::new().expect("eventfd");
+        assert!(commands.push(Command::Stop).is_ok());
         for number in 0..STATUS_MAX + 3 {
-            assert!(inbox.push(status(number)).is_ok());
+            assert!(commands.push(status(number)).is_ok());
         }
-        let taken = inbox.take();
+        let taken = commands.take();
         assert_eq!(taken.len(), STATUS_MAX + 1);
         assert!(matches!(&taken[0], Command::Stop));
         assert!(matches!(&taken[1], Command::Status(StatusRequest::Value { key, .. }) if key == b"3"));
-        assert!(inbox.take().is_empty());
+        assert!(commands.take().is_empty());
     }
 
     #[test]
     fn requests_to_remove_locks_are_bounded() {
-        let inbox = Inbox::new().expect("eventfd");
+        let commands = CommandQueue::new().expect("eventfd");
         for _ in 0..EXPIRE_MAX + 3 {
             assert!(
-                inbox.push(Command::ExpireLock { path: "priv/lock/x".into(), checksum: [0; 32] }).is_ok()
+                commands.push(Command::ExpireLock { path: "priv/lock/x".into(), checksum: [0; 32] }).is_ok()
             );
         }
-        assert_eq!(inbox.take().len(), EXPIRE_MAX);
+        assert_eq!(commands.take().len(), EXPIRE_MAX);
     }
 
     #[test]
     fn a_closed_inbox_gives_back_what_is_left() {
-        let inbox = Inbox::new().expect("eventfd");
-        assert!(inbox.push(status(1)).is_ok());
-        assert_eq!(inbox.close().len(), 1);
-        assert!(inbox.push(status(2)).is_err());
+        let commands = CommandQueue::new().expect("eventfd");
+        assert!(commands.push(status(1)).is_ok());
+        assert_eq!(commands.close().len(), 1);
+        assert!(commands.push(status(2)).is_err());
     }
 }

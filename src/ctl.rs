@@ -15,6 +15,7 @@ mod watch;
 pub use options::command;
 
 use crate::ipc::qb::client::ClientError;
+use crate::ipc::qb::{Holder, Namespace};
 use options::{Action, Options};
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -35,6 +36,17 @@ pub enum CtlError {
     NotRunning {
         /// The service.
         service: String,
+    },
+    /// Another program has the service's name.
+    #[error(
+        "the name of the service, '{service}', is taken by {holder}: end that process; a running pmxcfs then \
+         serves within a second (its log has the details)"
+    )]
+    NameTaken {
+        /// The service.
+        service: String,
+        /// The process.
+        holder: Holder,
     },
     /// This user may not ask that.
     #[error("{0}: permission denied; root may ask everything, the group www-data what is not private")]
@@ -67,7 +79,7 @@ impl CtlError {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Failed(_) | Self::Output(_) => 1,
             Self::Usage(_) => 2,
-            Self::NotRunning { .. } => 3,
+            Self::NotRunning { .. } | Self::NameTaken { .. } => 3,
             Self::NoPermission(_) => 4,
             Self::TimedOut { .. } => 5,
             Self::Unsupported(_) => 6,
@@ -75,10 +87,19 @@ impl CtlError {
     }
 
     fn of_client(error: ClientError, options: &Options) -> Self {
-        let not_running = || Self::NotRunning { service: options.service.clone() };
+        let service = || options.service.clone();
+        // A process that accepts no connections, or none at all, shows as a daemon that hangs or is not there.
+        let taken = || {
+            let holder = Holder::find(&options.service, &Namespace::Machine)?;
+            (!holder.is_trusted()).then(|| Self::NameTaken { service: service(), holder })
+        };
+        let not_running = || taken().unwrap_or_else(|| Self::NotRunning { service: service() });
         match error {
+            ClientError::Untrusted(server) => {
+                Self::NameTaken { service: service(), holder: Holder::of_process(server) }
+            }
             ClientError::TimedOut | ClientError::Busy => {
-                Self::TimedOut { seconds: options.timeout.as_secs() }
+                taken().unwrap_or(Self::TimedOut { seconds: options.timeout.as_secs() })
             }
             ClientError::NotConnected => not_running(),
             ClientError::Refused(errno) => {

@@ -1,6 +1,7 @@
 //! Assembly: makes the parts in the right order, waits for a reason to stop, and takes them down in
 //! reverse. It owns the order and the files by which the daemon is known; it has no rules of its own.
 
+mod availability;
 pub mod background;
 pub mod guard;
 mod notify;
@@ -11,6 +12,7 @@ pub mod watchdog;
 pub use run_files::RunFileError;
 pub use signals::StopReason;
 
+use availability::Availability;
 use guard::Guard;
 use notify::Manager;
 use run_files::PidFile;
@@ -23,7 +25,7 @@ use crate::dcdb::COROSYNC_CONF;
 use crate::engine::{Engine, OpenError};
 use crate::fuse;
 use crate::ipc::requests::{MountedTree, Requests};
-use crate::ipc::{self, Server};
+use crate::ipc::{self, Reach, Server};
 use crate::memdb::{Change, TreePath, WriteAt};
 use crate::options::Config;
 use crate::rrd;
@@ -73,7 +75,7 @@ pub enum StartError {
         /// Name of the service.
         name: String,
         /// What is wrong.
-        source: io::Error,
+        source: ipc::StartError,
     },
     /// Threads or signals.
     #[error("unable to start: {0}")]
@@ -184,6 +186,7 @@ struct Parts {
     mounted: fuse::Mounted,
     guard: Guard,
     cluster: Option<Cluster>,
+    availability: Arc<Availability>,
     server: Server,
     /// Removed when the parts are gone.
     _pid_file: PidFile,
@@ -197,7 +200,7 @@ fn serve(
     ready: impl FnOnce() -> io::Result<()>,
 ) -> Result<StopReason, StartError> {
     let (reports, reasons) = signals::watch()?;
-    let parts = start(config, db, clock, reports)?;
+    let parts = start(config, db, clock, manager, reports)?;
     run_files::lower_restart_flag(&config.paths);
     let reason = match ready().and_then(|()| watch_over(config, &parts, manager)) {
         Ok(watchdog) => {
@@ -219,13 +222,14 @@ fn serve(
     reason
 }
 
-/// Tells the service manager that the tree is served, and goes on to tell it if it wants that.
+/// Notifies the service manager that the tree is served, and from then on that the daemon is alive, if the
+/// manager has a watchdog. The service may still wait for its name: the status line says so.
 fn watch_over(config: &Config, parts: &Parts, manager: &Arc<Manager>) -> io::Result<Option<Watchdog>> {
-    manager.ready(&watchdog::status(&parts.cfs));
+    manager.ready(&parts.availability.status());
     let start = |interval| {
         let mount_point = parts.mounted.path().to_owned();
         let target = watchdog::Target { service: config.service.clone(), mount_point, interval };
-        Watchdog::start(target, Arc::clone(manager), Arc::clone(&parts.cfs))
+        Watchdog::start(target, Arc::clone(manager), Arc::clone(&parts.availability))
     };
     notify::watchdog_interval().map(start).transpose()
 }
@@ -234,6 +238,7 @@ fn start(
     config: &Config,
     db: &Arc<Engine>,
     clock: Clock,
+    manager: &Arc<Manager>,
     reports: Sender<StopReason>,
 ) -> Result<Parts, StartError> {
     let paths = &config.paths;
@@ -263,13 +268,29 @@ fn start(
     let guard = Guard::start(mounted.path())?;
     let pid_file = PidFile::write(&paths.pid_file)?;
     let cluster = if in_cluster { Some(join_cluster(config, &cfs, &mounted)?) } else { None };
-    let requests = Arc::new(Requests::new(Arc::clone(&cfs)));
+    let availability = Arc::new(Availability::new(Arc::clone(manager), Arc::clone(&cfs)));
+    let server = start_service(config, &cfs, &mounted, &availability)?;
+    Ok(Parts { cfs, rrd, mounted, guard, cluster, availability, server, _pid_file: pid_file })
+}
+
+/// Starts the service. A process of another user that holds its name does not keep the tree away: the
+/// service then waits for the name. A process of root is refused, since it may be another daemon.
+fn start_service(
+    config: &Config,
+    cfs: &Arc<Cfs>,
+    mounted: &fuse::Mounted,
+    availability: &Arc<Availability>,
+) -> Result<Server, StartError> {
+    let requests = Arc::new(Requests::new(Arc::clone(cfs)));
     let path = mounted.path().to_owned();
     requests.know_tree(MountedTree { device: fuse::mounted_device(&path), path });
-    let server = Server::start(&config.service, Arc::clone(&requests) as _, ipc::Options::default())
+    let reported = Arc::clone(availability);
+    let on_reach = Box::new(move |reach: &Reach| reported.set_reach(reach));
+    let options = ipc::Options::default();
+    let server = Server::start_or_wait(&config.service, Arc::clone(&requests) as _, options, on_reach)
         .map_err(|source| StartError::Service { name: config.service.clone(), source })?;
     requests.know_clients(server.clients());
-    Ok(Parts { cfs, rrd, mounted, guard, cluster, server, _pid_file: pid_file })
+    Ok(server)
 }
 
 fn join_cluster(config: &Config, cfs: &Arc<Cfs>, mounted: &fuse::Mounted) -> io::Result<Cluster> {

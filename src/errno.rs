@@ -51,13 +51,14 @@ mod tests {
     #[test]
     fn ipc_client() {
         use crate::ipc::qb::client::ClientError;
+        use crate::ipc::server::Peer;
         let rows = [
             (ClientError::Refused(libc::EACCES), libc::EACCES),
             (ClientError::NotConnected, libc::ENOTCONN),
             (ClientError::TimedOut, libc::ETIMEDOUT),
             (ClientError::Busy, libc::EAGAIN),
             (ClientError::TooLong, libc::EMSGSIZE),
-            (ClientError::Untrusted(33), libc::EPERM),
+            (ClientError::Untrusted(Peer { pid: 1, uid: 33, gid: 33 }), libc::EPERM),
             (ClientError::Unsupported(0), libc::ENOTSUP),
             (ClientError::Protocol("x"), libc::EBADMSG),
             (ClientError::Io(std::io::Error::from_raw_os_error(libc::ENOENT)), libc::ENOENT),

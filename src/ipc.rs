@@ -9,6 +9,8 @@ pub mod qb;
 pub mod requests;
 pub mod server;
 pub mod session;
+#[cfg(feature = "daemon")]
+pub mod shares;
 
 #[cfg(feature = "daemon")]
-pub use qb::{Clients, Options, Server};
+pub use qb::{Clients, Holder, OnReach, Options, Reach, Server, StartError};

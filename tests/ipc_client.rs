@@ -305,11 +305,18 @@ fn files_as_a_server_makes_them() {
     });
 }
 
-/// Answers the handshake for `name` as another user; runs only where it is told to.
+/// Answers the handshake as another user, at a socket of its own in a directory or at the one on its standard
+/// input; runs only where it is told to.
 #[test]
 fn squatter_process() {
     let Some(dir) = std::env::var_os("PMXCFS_TEST_SQUAT") else { return };
-    let listener = fake::listen(Path::new(&dir));
+    let listener = match dir.is_empty() {
+        true => {
+            let listener = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned().unwrap();
+            std::os::unix::net::UnixListener::from(listener)
+        }
+        false => fake::listen(Path::new(&dir)),
+    };
     println!("\nserving");
     let mut client = fake::accept(&listener);
     client.write_all(&AuthResponse::default().encode().unwrap()).unwrap();
@@ -338,7 +345,31 @@ fn a_server_of_another_user_is_not_trusted() {
         as_libqb: false,
     };
     let error = Client::connect_with("server", &options).unwrap_err();
-    assert!(matches!(error, ClientError::Untrusted(STRANGER)), "{error}");
+    assert!(matches!(error, ClientError::Untrusted(server) if server.uid == STRANGER), "{error}");
+    assert!(error.to_string().contains(&format!("process {} of user {STRANGER}", squatter.id())), "{error}");
+}
+
+/// The socket listens as root, but another user's process has it and answers.
+#[test]
+fn answer_of_another_user_is_not_trusted() {
+    use std::os::unix::process::CommandExt;
+    let dir = shm_dir();
+    let program = dir.path().join("squatter");
+    copy_program(&std::env::current_exe().unwrap(), &program);
+    let listener = std::os::fd::OwnedFd::from(fake::listen(dir.path()));
+    let mut command = Command::new(program);
+    command.args(["--exact", "squatter_process", "--nocapture"]).env("PMXCFS_TEST_SQUAT", "");
+    command.uid(STRANGER).gid(STRANGER).current_dir("/").stdin(listener);
+    let mut squatter = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let options = ConnectOptions {
+        namespace: Namespace::Directory(dir.path().into()),
+        max_message_size: 12328,
+        timeout: Some(LIMIT),
+        as_libqb: false,
+    };
+    let error = Client::connect_with("server", &options).unwrap_err();
+    squatter.wait().unwrap();
+    assert!(matches!(error, ClientError::Untrusted(server) if server.uid == STRANGER), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use pmxcfs::engine::Engine;
 use pmxcfs::ipc::qb::Namespace;
 use pmxcfs::ipc::qb::client::{Client as NativeClient, ConnectOptions};
 use pmxcfs::ipc::requests::Requests;
-use pmxcfs::ipc::server::{Access, Client, Peer, Service};
+use pmxcfs::ipc::server::{Access, Client, NoLink, Peer, Service};
 use pmxcfs::memdb::{Change, TreePath, WriteAt};
 use serde_json::Value;
 use std::io::Read;
@@ -30,7 +30,7 @@ fn the_service_answers_as_recorded() {
     assert_eq!(access, Access::ReadWrite);
     let client = Client { pid: CLIENT_PID, uid: 0, gid: 0, access };
     replay(|id, body| {
-        let response = requests.handle(&client, id, body);
+        let response = requests.handle(&client, &NoLink, id, body);
         (-response.error, response.data.as_bytes().to_vec())
     });
 }
@@ -67,7 +67,7 @@ fn random_requests_are_answered_as_recorded() {
             continue;
         }
         let Record { id, body, errno, data, .. } = record(&json);
-        let response = requests.handle(&client, id, &body);
+        let response = requests.handle(&client, &NoLink, id, &body);
         let name = format!("line {}, request {id}", number + 1);
         assert_eq!(-response.error, errno, "errno of {name}");
         let is_json = matches!(id, 11 | 13) && errno == 0;

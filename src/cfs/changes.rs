@@ -164,6 +164,12 @@ impl Changes {
     /// What happened after `cursor`; if that is nothing, waits for it, at most for `timeout`. The cursor 0
     /// is now, and is answered at once. At most `max` events are given at a time.
     pub fn wait(&self, cursor: u64, timeout: Duration, max: usize) -> Heard {
+        self.wait_unless(&AtomicBool::new(false), cursor, timeout, max)
+    }
+
+    /// As [`Changes::wait`], but ends the wait once `gone` is set. Setting it must be followed by
+    /// [`Changes::wake`].
+    pub fn wait_unless(&self, gone: &AtomicBool, cursor: u64, timeout: Duration, max: usize) -> Heard {
         let mut kept = self.lock();
         if !self.is_wanted() {
             self.wanted.store(true, Ordering::Relaxed);
@@ -177,17 +183,17 @@ impl Changes {
             return Heard { cursor: kept.next, lost: cursor != 0, news: Vec::new() };
         }
         kept.waiting += 1;
-        let nothing = |kept: &mut Kept| kept.next == cursor && !kept.closed;
+        let goes_on = |kept: &Kept| !kept.closed && !gone.load(Ordering::Acquire);
+        let nothing = |kept: &mut Kept| kept.next == cursor && goes_on(kept);
         kept = self
             .happened
             .wait_timeout_while(kept, timeout, nothing)
             .unwrap_or_else(PoisonError::into_inner)
             .0;
         if kept.next != cursor && !timeout.is_zero() {
-            let open = |kept: &mut Kept| !kept.closed;
             kept = self
                 .happened
-                .wait_timeout_while(kept, GATHER, open)
+                .wait_timeout_while(kept, GATHER, |kept| goes_on(kept))
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
@@ -200,6 +206,13 @@ impl Changes {
         let cursor = cursor.max(first) + news.len() as u64;
         kept.told = kept.told.max(cursor);
         Heard { cursor, lost, news }
+    }
+
+    /// Makes all waiters look again whether they still wait.
+    pub fn wake(&self) {
+        // With the lock, so that no waiter is between its look and its sleep.
+        drop(self.lock());
+        self.happened.notify_all();
     }
 
     /// Ends all waiting: the daemon stops.

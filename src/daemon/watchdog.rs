@@ -1,13 +1,15 @@
 //! Feeds the service manager's watchdog, for as long as the daemon really answers: a process of its own,
-//! the probe, asks the service and reads a file of the tree, as any client does, and reports each time
-//! that both worked.
+//! the probe, asks the service and reads a file of the tree, as any client does, and reports what worked.
+//! While another process holds the service's name, the tree alone counts: to kill the daemon would take
+//! away the tree and not bring back the name.
 //!
 //! It is a process because the daemon must never use its own tree: a thread that waits for an answer
 //! which its own process owes cannot even be killed. For the same reason nobody waits for the probe to
 //! end. It decides nothing: what happens to a daemon that no longer answers is up to the manager.
 
+use super::availability::Availability;
 use super::notify::{self, Manager};
-use crate::cfs::Cfs;
+use crate::clock::Clock;
 use crate::ipc::ops::Op;
 use crate::ipc::qb::client::{Client, ClientError};
 use nix::sys::prctl;
@@ -38,8 +40,14 @@ const PROBES_PER_INTERVAL: u32 = 3;
 /// A probe that ended is started again after this.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What the probe writes when all was answered.
+/// Least pause between two probes, however long the last one took.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// Report of the probe: service and tree responded.
 const ANSWERED: u8 = b'1';
+
+/// Report of the probe: the tree responded, the service did not.
+const TREE_ONLY: u8 = b't';
 
 /// What the probe asks for is short.
 const MESSAGE_SIZE: u32 = 8192;
@@ -72,12 +80,12 @@ impl Watchdog {
     ///
     /// # Errors
     /// When no thread can be made.
-    pub fn start(target: Target, manager: Arc<Manager>, cfs: Arc<Cfs>) -> io::Result<Self> {
+    pub fn start(target: Target, manager: Arc<Manager>, availability: Arc<Availability>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let watchdog = Self { shared: Arc::clone(&shared) };
         // The probe is told of the end of this thread, which lives as long as the process.
         std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
-            let mut feed = Feed { manager, cfs, status: String::new() };
+            let mut feed = Feed { manager, availability, status: String::new() };
             loop {
                 if let Err(error) = shared.probe_until_it_ends(&target, &mut feed) {
                     log::warn!(target: "main", "unable to start the watchdog's probe: {error}");
@@ -107,10 +115,14 @@ impl Shared {
         let Some(reports) = self.start_probe(target)? else { return Ok(()) };
         // One report is one byte; whatever else ends the loop, the probe has ended.
         for report in io::BufReader::new(reports).bytes() {
-            if !matches!(report, Ok(ANSWERED)) {
+            let Some(is_alive) =
+                report.ok().and_then(|report| is_alive(report, feed.availability.has_name()))
+            else {
                 break;
+            };
+            if is_alive {
+                feed.answered();
             }
-            feed.answered();
         }
         Ok(())
     }
@@ -142,29 +154,31 @@ impl Shared {
     }
 }
 
+/// Whether a report shows a daemon that is alive; `None` if it is no report.
+fn is_alive(report: u8, has_name: bool) -> Option<bool> {
+    match report {
+        ANSWERED => Some(true),
+        TREE_ONLY => Some(!has_name),
+        _ => None,
+    }
+}
+
 /// What follows from an answer.
 struct Feed {
     manager: Arc<Manager>,
-    cfs: Arc<Cfs>,
+    availability: Arc<Availability>,
     status: String,
 }
 
 impl Feed {
     fn answered(&mut self) {
         self.manager.alive();
-        let status = status(&self.cfs);
+        let status = self.availability.status();
         if status != self.status {
             self.manager.status(&status);
             self.status = status;
         }
     }
-}
-
-/// One line about a daemon that serves.
-pub fn status(cfs: &Cfs) -> String {
-    let quorum = if cfs.is_quorate() { "changes allowed" } else { "no quorum: read only" };
-    let tree = cfs.engine.read();
-    format!("serving {} entries, {quorum}", tree.usage().entries)
 }
 
 /// In a process that a [`Watchdog`] made: its whole life. Returns at once in any other.
@@ -189,16 +203,31 @@ fn probe(daemon: Pid, service: &OsStr, mount_point: &Path, microseconds: u64) ->
     let mut reports = io::stdout();
     // A daemon that died before the kernel knew that somebody cares has another parent in its place.
     while getppid() == daemon {
-        match ask(&service, mount_point, interval) {
-            Ok(()) => {
-                reports.write_all(&[ANSWERED])?;
-                reports.flush()?;
-            }
-            Err(error) => log::warn!(target: "main", "the watchdog is not fed: {error}"),
+        let clock = Clock::start();
+        if let Some(report) = report(&service, mount_point, interval) {
+            reports.write_all(&[report])?;
+            reports.flush()?;
         }
-        std::thread::sleep(interval);
+        std::thread::sleep(interval.saturating_sub(clock.uptime()).max(PAUSE_MIN));
     }
     Ok(())
+}
+
+/// Asks both; `None` if there is nothing good to report.
+fn report(service: &str, mount_point: &Path, limit: Duration) -> Option<u8> {
+    let asked = ask_service(service, limit);
+    match &asked {
+        // Another process has the name, which the daemon logs.
+        Ok(()) | Err(Unanswered::Service { source: ClientError::Untrusted(_), .. }) => {}
+        Err(error) => log::warn!(target: "main", "the watchdog's probe fails: {error}"),
+    }
+    match read_tree(mount_point) {
+        Ok(()) => Some(if asked.is_ok() { ANSWERED } else { TREE_ONLY }),
+        Err(error) => {
+            log::warn!(target: "main", "the watchdog is not fed: {error}");
+            None
+        }
+    }
 }
 
 /// Why the daemon counts as not answering.
@@ -212,24 +241,42 @@ enum Unanswered {
     Tree { path: PathBuf, source: io::Error },
 }
 
-fn ask(service: &str, mount_point: &Path, limit: Duration) -> Result<(), Unanswered> {
+fn ask_service(service: &str, limit: Duration) -> Result<(), Unanswered> {
     let failed = |source| Unanswered::Service { service: service.to_owned(), source };
     match Client::connect(service, MESSAGE_SIZE, limit) {
         Ok(mut client) => {
             let answer = client.request(Op::GetFsVersion.id(), &[], Some(limit)).map_err(failed)?;
-            if answer.error != 0 {
-                return Err(Unanswered::Refused { service: service.to_owned(), error: answer.error });
+            match answer.error {
+                0 => Ok(()),
+                error => Err(Unanswered::Refused { service: service.to_owned(), error }),
             }
         }
         // Full of clients, which is an answer: to end them all would help nobody.
-        Err(ClientError::Refused(_)) => {}
-        Err(error) => return Err(failed(error)),
+        Err(ClientError::Refused(_)) => Ok(()),
+        Err(error) => Err(failed(error)),
     }
+}
+
+fn read_tree(mount_point: &Path) -> Result<(), Unanswered> {
     // Without a limit: there is none for a file. A probe that waits here reports nothing.
     let path = mount_point.join(".version");
     match fs::read(&path) {
         Ok(text) if !text.is_empty() => Ok(()),
         Ok(_) => Err(Unanswered::Tree { path, source: io::ErrorKind::UnexpectedEof.into() }),
         Err(source) => Err(Unanswered::Tree { path, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tree_alone_counts_only_without_the_name() {
+        assert_eq!(is_alive(ANSWERED, true), Some(true));
+        assert_eq!(is_alive(ANSWERED, false), Some(true));
+        assert_eq!(is_alive(TREE_ONLY, true), Some(false), "the service hangs");
+        assert_eq!(is_alive(TREE_ONLY, false), Some(true));
+        assert_eq!(is_alive(b'x', false), None);
     }
 }

@@ -18,6 +18,7 @@ impl ToErrno for crate::ipc::requests::RequestError {
             Self::Malformed(error) => error.to_errno(),
             Self::ReadOnly(_) | Self::Private => libc::EPERM,
             Self::NoFile | Self::NoToken => libc::ENOENT,
+            Self::TooManyWaits => libc::EAGAIN,
             Self::Set(error) => error.to_errno(),
             Self::Get(error) => error.to_errno(),
             Self::Guest(error) => error.to_errno(),
@@ -64,6 +65,7 @@ impl ToErrno for crate::ipc::server::Refused {
         match self {
             Self::Stranger => libc::EACCES,
             Self::TooMany => libc::EAGAIN,
+            Self::Memory => libc::ENOMEM,
             Self::Setup(error) => error.raw_os_error().unwrap_or(libc::EIO),
         }
     }
@@ -262,6 +264,7 @@ mod tests {
             (RequestError::Private, libc::EPERM),
             (RequestError::NoFile, libc::ENOENT),
             (RequestError::NoToken, libc::ENOENT),
+            (RequestError::TooManyWaits, libc::EAGAIN),
             (RequestError::Set(SetError::ValueTooLong(32769)), libc::EFBIG),
             (RequestError::Get(NoSuchValue), libc::ENOENT),
             (RequestError::Guest(GuestError::Unknown(100)), libc::ENOENT),
@@ -287,6 +290,7 @@ mod tests {
     fn ipc() {
         assert_eq!(Refused::Stranger.to_errno(), libc::EACCES);
         assert_eq!(Refused::TooMany.to_errno(), libc::EAGAIN);
+        assert_eq!(Refused::Memory.to_errno(), libc::ENOMEM);
         let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
         assert_eq!(Refused::Setup(full).to_errno(), libc::ENOSPC);
         let other = std::io::Error::other("text");

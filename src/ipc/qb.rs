@@ -18,9 +18,16 @@ pub mod client;
 mod connection;
 mod credentials;
 pub mod fuzz;
+#[cfg(feature = "daemon")]
+mod hangups;
+mod holder;
+#[cfg(feature = "daemon")]
+mod listener;
 mod mapping;
 pub mod own;
 mod patience;
+#[cfg(feature = "daemon")]
+mod places;
 mod ring;
 mod sem;
 #[cfg(feature = "daemon")]
@@ -30,10 +37,13 @@ mod shm;
 mod sigbus;
 #[cfg(feature = "daemon")]
 mod sweep;
+#[cfg(feature = "daemon")]
+mod throttle;
 pub mod wire;
 #[cfg(feature = "daemon")]
 mod workers;
 
 pub use address::Namespace;
+pub use holder::Holder;
 #[cfg(feature = "daemon")]
-pub use server::{Clients, Options, Server, Traffic};
+pub use server::{Clients, OnReach, Options, Reach, Server, StartError, Traffic};

@@ -7,7 +7,8 @@ pub mod parse;
 
 use super::ops::Op;
 use super::qb::Clients;
-use super::server::{Access, Client, Peer, Refused, Response, ResponseData, Service};
+use super::server::{Access, Client, Link, NoLink, Peer, Refused, Response, ResponseData, Service};
+use super::shares::Shares;
 use crate::cfs::{Cfs, Generated, LogMessage};
 use crate::errno::ToErrno;
 use crate::guest_props::GuestError;
@@ -16,8 +17,14 @@ use crate::status::{NoSuchValue, SetError};
 use counts::RequestCounts;
 use parse::{Guests, ParseError, Request};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+/// Requests of users other than root that may wait for a change at a time. Each change wakes all of them.
+const WAITS_MAX: u64 = 256;
+/// Requests of one user other than root that may wait for a change at a time.
+const WAITS_PER_USER_MAX: u64 = 64;
 
 /// Answers the requests of the `pve2` service.
 #[derive(Debug)]
@@ -26,6 +33,8 @@ pub struct Requests {
     counts: RequestCounts,
     clients: OnceLock<Clients>,
     tree: OnceLock<MountedTree>,
+    /// Requests that wait for a change.
+    waits: Arc<Shares>,
 }
 
 /// Mount of the tree, as the daemon status shows it.
@@ -50,6 +59,8 @@ pub enum RequestError {
     NoFile,
     #[error("there is no such token")]
     NoToken,
+    #[error("too many requests of this user wait for a change")]
+    TooManyWaits,
     #[error(transparent)]
     Set(#[from] SetError),
     #[error(transparent)]
@@ -61,7 +72,13 @@ pub enum RequestError {
 impl Requests {
     /// The service of this node.
     pub fn new(cfs: Arc<Cfs>) -> Requests {
-        Requests { cfs, counts: RequestCounts::default(), clients: OnceLock::new(), tree: OnceLock::new() }
+        Requests {
+            cfs,
+            counts: RequestCounts::default(),
+            clients: OnceLock::new(),
+            tree: OnceLock::new(),
+            waits: Shares::new(WAITS_MAX, WAITS_PER_USER_MAX),
+        }
     }
 
     /// From now on this is told of the clients that are connected. Only the first time counts.
@@ -76,8 +93,18 @@ impl Requests {
         let _ = self.tree.set(tree);
     }
 
-    /// Answers request number `id` of `client`.
+    /// Answers request number `id` of `client`, which does not hang up.
     pub fn answer(&self, client: &Client, id: i32, body: &[u8]) -> Result<ResponseData, RequestError> {
+        self.answer_on(&NoLink, client, id, body)
+    }
+
+    fn answer_on(
+        &self,
+        link: &dyn Link,
+        client: &Client,
+        id: i32,
+        body: &[u8],
+    ) -> Result<ResponseData, RequestError> {
         let cfs = &*self.cfs;
         Ok(match self.request(client, id, body)? {
             Request::FsVersion => cfs.text(Generated::Version).into(),
@@ -109,10 +136,30 @@ impl Requests {
             Request::VerifyToken { .. } => return Err(RequestError::NoToken),
             Request::DaemonStatus => self.daemon_status(client).into_bytes().into(),
             Request::Changes { cursor, wait_ms } => {
-                let wait = Duration::from_millis(wait_ms.into());
-                answers::changes(cfs, client.access, cursor, wait).into_bytes().into()
+                self.changes(link, client, cursor, Duration::from_millis(wait_ms.into()))?.into()
             }
         })
+    }
+
+    /// What changed after `cursor`. Waits for it at most for `wait`, and only while the client is there.
+    fn changes(
+        &self,
+        link: &dyn Link,
+        client: &Client,
+        cursor: u64,
+        wait: Duration,
+    ) -> Result<Vec<u8>, RequestError> {
+        let gone = Arc::new(AtomicBool::new(false));
+        if wait.is_zero() {
+            return Ok(answers::changes(&self.cfs, client.access, cursor, wait, &gone).into_bytes());
+        }
+        let _share = self.waits.take(client.uid, 1).ok_or(RequestError::TooManyWaits)?;
+        let (cfs, flag) = (Arc::clone(&self.cfs), Arc::clone(&gone));
+        let _watch = link.on_hangup(Arc::new(move || {
+            flag.store(true, Ordering::Release);
+            cfs.changes.wake();
+        }));
+        Ok(answers::changes(&self.cfs, client.access, cursor, wait, &gone).into_bytes())
     }
 
     /// Reads a request. Of several faults the one counts that clients are used to see first.
@@ -149,13 +196,12 @@ impl Service for Requests {
         if peer.uid == 0 && peer.gid == 0 {
             return Ok(Access::ReadWrite);
         }
-        log::error!(target: "ipcs", "connection from bad user {}! - rejected", peer.uid);
         Err(Refused::Stranger)
     }
 
-    fn handle(&self, client: &Client, id: i32, body: &[u8]) -> Response {
+    fn handle(&self, client: &Client, link: &dyn Link, id: i32, body: &[u8]) -> Response {
         self.counts.asked(id);
-        match self.answer(client, id, body) {
+        match self.answer_on(link, client, id, body) {
             Ok(data) => Response::ok(data),
             Err(error) => {
                 self.counts.failed();
@@ -243,7 +289,8 @@ mod tests {
         let node = TestNode::new();
         node.write("storage.cfg", b"s");
         let requests = Requests::new(Arc::clone(&node.cfs));
-        let answer = requests.handle(&client(Access::ReadOnly), Op::GetConfig.id(), b"storage.cfg\0");
+        let answer =
+            requests.handle(&client(Access::ReadOnly), &NoLink, Op::GetConfig.id(), b"storage.cfg\0");
         let ResponseData::File(data) = answer.data else { panic!("{answer:?}") };
         let file = node.cfs.config(&"storage.cfg".into()).expect("a file");
         assert!(Arc::ptr_eq(&data, &file));

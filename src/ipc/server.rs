@@ -33,6 +33,9 @@ pub enum Refused {
     /// This user, or all users together, hold as many connections as may be.
     #[error("too many connections")]
     TooMany,
+    /// The connections of this user, or of all users together, hold as much memory as may be.
+    #[error("its connections hold too much memory")]
+    Memory,
     /// Its shared memory could not be made.
     #[error("cannot make the shared memory: {0}")]
     Setup(#[from] std::io::Error),
@@ -63,6 +66,29 @@ pub struct Client {
     pub gid: u32,
     /// What [`Service::accept`] granted.
     pub access: Access,
+}
+
+/// Called by another thread to wake a request that waits.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Watch on the hang-up of a client, which ends when this is dropped.
+pub trait Watch {}
+
+/// Connection of a request, for a service that lets requests wait.
+pub trait Link {
+    /// Calls `wake` once if the client hangs up, or has done so, while the result lives. Without a result
+    /// the request must time out by itself.
+    fn on_hangup(&self, wake: Wake) -> Option<Box<dyn Watch + '_>>;
+}
+
+/// Link of a caller inside of this process, which never hangs up.
+#[derive(Debug)]
+pub struct NoLink;
+
+impl Link for NoLink {
+    fn on_hangup(&self, _: Wake) -> Option<Box<dyn Watch + '_>> {
+        None
+    }
 }
 
 /// What a service answers.
@@ -150,8 +176,9 @@ pub trait Service: Send + Sync + 'static {
     fn accept(&self, peer: Peer) -> Result<Access, Refused>;
 
     /// Answers one request. `body` is what follows the request header, a private copy of what the
-    /// client sent. It may take its time: other clients are served meanwhile.
-    fn handle(&self, client: &Client, id: i32, body: &[u8]) -> Response;
+    /// client sent. It may take its time: other clients are served meanwhile. A request that waits for an
+    /// event ends when its `link` hangs up, so that the client's place is free again.
+    fn handle(&self, client: &Client, link: &dyn Link, id: i32, body: &[u8]) -> Response;
 }
 
 #[cfg(test)]

@@ -65,9 +65,22 @@ impl Root {
 
     /// Starts a daemon in the foreground and waits until it serves.
     pub fn serve(&self, options: &[&str]) -> Daemon {
+        self.serve_by(options, |command| command)
+    }
+
+    /// Starts a daemon in local mode by the command that `wrap` makes of its own.
+    pub fn serve_with(&self, wrap: impl FnOnce(Command) -> Command) -> Daemon {
+        self.serve_by(&["--local"], |command| {
+            let mut wrapped = wrap(command);
+            wrapped.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            wrapped
+        })
+    }
+
+    fn serve_by(&self, options: &[&str], wrap: impl FnOnce(Command) -> Command) -> Daemon {
         let mut options = options.to_vec();
         options.push("--foreground");
-        let child = self.command(&options).process_group(0).spawn().expect("the program starts");
+        let child = wrap(self.command(&options)).process_group(0).spawn().expect("the program starts");
         let mut daemon = Daemon { child };
         wait_until("the daemon serves", || {
             if let Some(status) = daemon.child.try_wait().expect("our child") {

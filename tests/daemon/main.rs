@@ -5,3 +5,5 @@ mod crash;
 mod fixture;
 mod lifecycle;
 mod manager;
+mod name;
+mod shares;

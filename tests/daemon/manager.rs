@@ -14,19 +14,19 @@ use std::time::Duration;
 const INTERVAL: Duration = Duration::from_millis(1500);
 
 /// A manager's socket.
-struct Manager {
+pub struct Manager {
     socket: UnixDatagram,
     name: std::path::PathBuf,
 }
 
 impl Manager {
-    fn new(root: &Root) -> Self {
+    pub fn new(root: &Root) -> Self {
         let name = root.path("notify");
         let socket = UnixDatagram::bind(&name).expect("bound");
         Self { socket, name }
     }
 
-    fn start(&self, mut command: Command) -> Daemon {
+    pub fn start(&self, mut command: Command) -> Daemon {
         command.env("NOTIFY_SOCKET", &self.name).env("WATCHDOG_USEC", INTERVAL.as_micros().to_string());
         Daemon { child: command.spawn().expect("the program starts") }
     }
@@ -43,7 +43,7 @@ impl Manager {
     }
 
     /// The next datagram that begins so.
-    fn hear(&self, beginning: &str) -> String {
+    pub fn hear(&self, beginning: &str) -> String {
         loop {
             let heard = self.hear_for(PATIENCE).unwrap_or_else(|| panic!("waited in vain for {beginning}"));
             if heard.starts_with(beginning) {

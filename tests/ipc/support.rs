@@ -5,7 +5,7 @@
 use pmxcfs::clock::Clock;
 use pmxcfs::ipc::qb::Namespace;
 use pmxcfs::ipc::qb::client::{Client as NativeClient, ConnectOptions};
-use pmxcfs::ipc::server::{Access, Client, Peer, Refused, Response, Service};
+use pmxcfs::ipc::server::{Access, Client, Link, Peer, Refused, Response, Service};
 use pmxcfs::ipc::{Options, Server};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -69,7 +69,7 @@ impl Service for TestService {
         }
     }
 
-    fn handle(&self, client: &Client, id: i32, body: &[u8]) -> Response {
+    fn handle(&self, client: &Client, _: &dyn Link, id: i32, body: &[u8]) -> Response {
         match id {
             ECHO => Response::ok(body.to_vec()),
             WHO => Response::ok(format!("{client:?}").into_bytes()),

@@ -3,7 +3,10 @@
 
 use super::auth::{Asked, Pending, Progress, is_authentic, respond};
 use super::connection;
-use super::server::Shared;
+use super::listener::{Bound, Taken};
+use super::places::Place;
+use super::server::{OnReach, Reach, Shared};
+use super::throttle::{self, Throttle};
 use super::wire::{AuthResponse, agreed_message_size};
 use crate::errno::ToErrno;
 use crate::ipc::server::{Access, Client, Peer, Refused};
@@ -13,7 +16,7 @@ use nix::sys::eventfd::EventFd;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,10 +29,29 @@ const ACCEPT_BATCH: usize = 64;
 /// How long not to accept when descriptors or memory ran out.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
+/// Setup socket of the service, or its absence.
+pub(crate) enum Door {
+    Open(Bound),
+    /// Another process holds the address.
+    Taken(Taken),
+}
+
+impl Door {
+    pub(crate) fn reach(&self) -> Reach {
+        match self {
+            Self::Open(_) => Reach::Served,
+            Self::Taken(taken) => Reach::Taken(taken.holder().cloned()),
+        }
+    }
+}
+
 /// The state of the accepting thread.
 pub(crate) struct Acceptor {
     shared: Arc<Shared>,
-    listener: UnixListener,
+    door: Door,
+    on_reach: OnReach,
+    /// Lines about users that the service does not serve.
+    strangers: Throttle,
     /// Readable when the thread shall end.
     stop: Arc<EventFd>,
     /// Oldest first.
@@ -42,13 +64,15 @@ pub(crate) struct Acceptor {
 struct Ready {
     stop: bool,
     listener: bool,
+    hangups: bool,
     /// As the pending peers.
     pending: Vec<bool>,
 }
 
 impl Acceptor {
-    pub(crate) fn new(shared: Arc<Shared>, listener: UnixListener, stop: Arc<EventFd>) -> Self {
-        Self { shared, listener, stop, pending: Vec::new(), resume: None }
+    pub(crate) fn new(shared: Arc<Shared>, door: Door, on_reach: OnReach, stop: Arc<EventFd>) -> Self {
+        let strangers = Throttle::default();
+        Self { shared, door, on_reach, strangers, stop, pending: Vec::new(), resume: None }
     }
 
     /// Runs until told to stop.
@@ -65,30 +89,77 @@ impl Acceptor {
             if ready.stop {
                 return;
             }
+            if ready.hangups {
+                if let Err(error) = self.shared.hangups.dispatch() {
+                    self.shared.complain(0, format_args!("cannot watch for clients that hang up: {error}"));
+                }
+            }
             self.advance(&ready.pending);
             if ready.listener {
                 self.accept();
             }
+            self.report_suppressed();
+            self.try_to_open();
         }
+    }
+
+    /// Binds the address if another process held it and no longer does.
+    fn try_to_open(&mut self) {
+        let Door::Taken(taken) = &mut self.door else { return };
+        let before = taken.holder().cloned();
+        match taken.try_again(self.shared.clock.uptime()) {
+            Ok(Some(bound)) => {
+                if let Err(error) = self.shared.sweep() {
+                    log::warn!("IPC: cannot list what a killed daemon left: {error}");
+                }
+                self.door = Door::Open(bound);
+                (self.on_reach)(&Reach::Served);
+            }
+            Ok(None) if taken.holder() != before.as_ref() => (self.on_reach)(&self.door.reach()),
+            Ok(None) => {}
+            Err(error) => self.shared.complain(0, format_args!("cannot bind the service's name: {error}")),
+        }
+    }
+
+    fn report_suppressed(&mut self) {
+        for (uid, count) in self.strangers.take_due(self.shared.clock.uptime()) {
+            let user = throttle::user(uid);
+            log::error!(target: "ipcs", "connections from bad {user} - {count} more rejected");
+        }
+        self.shared.report_suppressed();
+    }
+
+    /// Uptime at which there is something to do without an event.
+    fn next_deadline(&self) -> Option<Duration> {
+        let bind = match &self.door {
+            Door::Open(_) => None,
+            Door::Taken(taken) => Some(taken.next()),
+        };
+        let reports = self.strangers.next_due().into_iter().chain(self.shared.next_report());
+        self.pending.iter().map(Pending::deadline).chain(self.resume).chain(bind).chain(reports).min()
     }
 
     fn wait(&mut self) -> nix::Result<Ready> {
         let now = self.shared.clock.uptime();
         self.resume = self.resume.filter(|&resume| resume > now);
-        let wake = self.pending.iter().map(Pending::deadline).chain(self.resume).min();
-        let timeout = wake.map_or(PollTimeout::NONE, |wake| until(now, wake));
-        let accepts = if self.resume.is_some() { PollFlags::empty() } else { PollFlags::POLLIN };
+        let timeout = self.next_deadline().map_or(PollTimeout::NONE, |wake| until(now, wake));
+        let listener = match &self.door {
+            Door::Open(bound) if self.resume.is_none() => Some(bound.listener()),
+            _ => None,
+        };
         let mut fds = vec![
             PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.listener.as_fd(), accepts),
+            PollFd::new(self.shared.hangups.fd(), PollFlags::POLLIN),
         ];
+        fds.extend(listener.map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
         let pending = self.pending.iter().map(|peer| PollFd::new(peer.fd(), PollFlags::POLLIN));
         fds.extend(pending);
         poll(&mut fds, timeout)?;
         let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
         Ok(Ready {
             stop: ready.next().unwrap_or(true),
-            listener: ready.next().unwrap_or(true) && self.resume.is_none(),
+            hangups: ready.next().unwrap_or(true),
+            listener: listener.is_some() && ready.next().unwrap_or(true),
             pending: ready.collect(),
         })
     }
@@ -116,7 +187,8 @@ impl Acceptor {
 
     fn accept(&mut self) {
         for _ in 0..ACCEPT_BATCH {
-            match self.listener.accept() {
+            let Door::Open(bound) = &self.door else { return };
+            match bound.listener().accept() {
                 Ok((socket, _)) => {
                     let deadline = self.shared.clock.uptime() + self.shared.options.auth_timeout;
                     self.make_room();
@@ -127,7 +199,7 @@ impl Acceptor {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    self.shared.complain(format_args!("cannot accept a client: {error}"));
+                    self.shared.complain(0, format_args!("cannot accept a client: {error}"));
                     self.resume = Some(self.shared.clock.uptime() + EXHAUSTED_PAUSE);
                     return;
                 }
@@ -135,8 +207,8 @@ impl Acceptor {
         }
     }
 
-    /// Makes room for one more peer at the cost of the user that holds the most places, so that
-    /// nobody keeps others out by connecting and saying nothing.
+    /// Makes room for one more peer at the cost of the user that holds the most places, so that no user
+    /// keeps others out by connections without a request. Root loses a place only to root.
     fn make_room(&mut self) {
         if self.pending.len() < PENDING_MAX {
             return;
@@ -144,38 +216,49 @@ impl Acceptor {
         let held = |uid| self.pending.iter().filter(|peer| peer.uid() == uid).count();
         // Of equals the last: reversed, so that it is the oldest.
         let places = self.pending.iter().enumerate().rev();
-        if let Some((oldest, _)) = places.max_by_key(|(_, peer)| held(peer.uid())) {
+        if let Some((oldest, _)) = places.max_by_key(|(_, peer)| (peer.uid() != 0, held(peer.uid()))) {
             self.pending.remove(oldest);
         }
     }
 
     /// Admits a peer or tells it why not.
-    fn decide(&self, socket: UnixStream, peer: Peer, asked: Asked) {
-        match self.admit(peer) {
+    fn decide(&mut self, socket: UnixStream, peer: Peer, asked: Asked) {
+        let size = agreed_message_size(asked.request.max_message_size, self.shared.options.max_message_size);
+        match self.admit(peer, size) {
             Err(refused) => {
-                log::debug!("IPC: process {} of user {} refused: {refused}", peer.pid, peer.uid);
+                self.log_refused(peer, &refused);
                 self.shared.refused.fetch_add(1, Ordering::Relaxed);
                 refuse(&socket, &refused);
             }
-            Ok(access) => {
+            Ok((access, place)) => {
                 let Peer { pid, uid, gid } = peer;
-                let limit = self.shared.options.max_message_size;
-                let size = agreed_message_size(asked.request.max_message_size, limit);
                 let client = Client { pid, uid, gid, access };
-                let connection = self.shared.insert(socket, client);
+                let connection = self.shared.insert(socket, client, place);
                 connection::start(&self.shared, connection, size, asked.own);
             }
         }
     }
 
-    fn admit(&self, peer: Peer) -> Result<Access, Refused> {
+    fn log_refused(&mut self, peer: Peer, refused: &Refused) {
+        let Peer { pid, uid, .. } = peer;
+        log::debug!("IPC: process {pid} of user {uid} refused: {refused}");
+        match refused {
+            Refused::Stranger => {
+                if self.strangers.admit(uid, self.shared.clock.uptime()) {
+                    log::error!(target: "ipcs", "connection from bad user {uid}! - rejected");
+                }
+            }
+            _ => self.shared.complain(uid, format_args!("process {pid} of user {uid} refused: {refused}")),
+        }
+    }
+
+    fn admit(&self, peer: Peer, size: u32) -> Result<(Access, Place), Refused> {
         if !is_authentic(peer) {
             return Err(Refused::Stranger);
         }
         let accept = AssertUnwindSafe(|| self.shared.service.accept(peer));
         let access = catch_unwind(accept).unwrap_or(Err(Refused::Stranger))?;
-        self.shared.has_room(peer.uid)?;
-        Ok(access)
+        Ok((access, self.shared.take_place(peer, size)?))
     }
 }
 

@@ -58,9 +58,9 @@ pub enum ClientError {
     /// The request is longer than the message size agreed at connect.
     #[error("the message is too long")]
     TooLong,
-    /// Another user than root or ourselves has taken the service's address.
-    #[error("the server is run by user {0}, neither root nor us")]
-    Untrusted(u32),
+    /// The process that serves under the service's address belongs neither to root nor to our own user.
+    #[error("the server, process {} of user {}, belongs neither to root nor to this user", .0.pid, .0.uid)]
+    Untrusted(Peer),
     /// It speaks another transport of libqb's.
     #[error("transport {0} is not supported")]
     Unsupported(i32),

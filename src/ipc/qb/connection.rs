@@ -10,6 +10,7 @@ use super::auth::{respond, respond_to_own};
 use super::mapping::Mapping;
 use super::own;
 use super::patience::Patience;
+use super::places::Place;
 use super::ring::{Broken, Reader, Ring, Writer};
 use super::server::Shared;
 use super::shm::RingFiles;
@@ -18,7 +19,7 @@ use super::wire::{
     AuthResponse, Malformed, REQUEST_HEADER_LEN, RESPONSE_HEADER_LEN, RequestHeader, ResponseHeader, TYPE_SHM,
 };
 use crate::errno::ToErrno;
-use crate::ipc::server::{Client, Peer, Refused, Response, Unanswered};
+use crate::ipc::server::{Client, Link, Peer, Refused, Response, Unanswered, Wake, Watch};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
@@ -47,6 +48,7 @@ pub(crate) struct Connection {
     client: Client,
     socket: UnixStream,
     requests: AtomicU64,
+    _place: Place,
     /// Removed when the connection ends, or when the server stops and the service does not return.
     files: Mutex<Option<RingFiles>>,
 }
@@ -69,8 +71,8 @@ pub(crate) enum End {
 }
 
 impl Connection {
-    pub(crate) fn new(id: u64, client: Client, socket: UnixStream) -> Self {
-        Self { id, client, socket, requests: AtomicU64::new(0), files: Mutex::new(None) }
+    pub(crate) fn new(id: u64, client: Client, socket: UnixStream, place: Place) -> Self {
+        Self { id, client, socket, requests: AtomicU64::new(0), _place: place, files: Mutex::new(None) }
     }
 
     /// How much was asked.
@@ -95,7 +97,7 @@ impl Connection {
     }
 
     fn fail(&self, shared: &Shared, refused: &Refused) {
-        shared.complain(format_args!("{} refused: {refused}", who(&self.client)));
+        shared.complain(self.client.uid, format_args!("{} refused: {refused}", who(&self.client)));
         refuse(&self.socket, refused);
     }
 
@@ -198,12 +200,33 @@ fn run(entry: &Entry, size: u32, own: bool) {
     connection.hang_up();
     match end {
         End::Gone | End::Stopping => log::debug!("IPC: {}: {end}", who(connection.client())),
-        _ => shared.complain(format_args!("{} disconnected: {end}", who(connection.client()))),
+        _ => {
+            let client = connection.client();
+            shared.complain(client.uid, format_args!("{} disconnected: {end}", who(client)));
+        }
     }
 }
 
 fn who(client: &Client) -> String {
     format!("process {} of user {}", client.pid, client.uid)
+}
+
+/// Link to the client of a request under way.
+struct SocketLink<'a> {
+    shared: &'a Shared,
+    connection: &'a Connection,
+}
+
+impl Link for SocketLink<'_> {
+    fn on_hangup(&self, wake: Wake) -> Option<Box<dyn Watch + '_>> {
+        match self.shared.hangups.watch(self.connection.socket.as_fd(), wake) {
+            Ok(watch) => Some(Box::new(watch)),
+            Err(error) => {
+                log::debug!("IPC: no watch on {}: {error}", who(self.connection.client()));
+                None
+            }
+        }
+    }
 }
 
 /// Serves one client.
@@ -289,7 +312,8 @@ impl<'a> RingServer<'a> {
         let (header, body) = RequestHeader::split(&self.message)?;
         let (service, client) = (&self.shared.service, self.connection.client());
         self.connection.requests.fetch_add(1, Ordering::Relaxed);
-        let handle = AssertUnwindSafe(|| service.handle(client, header.id, body));
+        let link = SocketLink { shared: self.shared, connection: self.connection };
+        let handle = AssertUnwindSafe(|| service.handle(client, &link, header.id, body));
         let response = catch_unwind(handle).unwrap_or_else(|_| {
             log::error!("IPC: request {} of {} panicked", header.id, who(client));
             Response::error(Unanswered::Panicked.to_errno())
@@ -322,7 +346,8 @@ impl<'a> RingServer<'a> {
         }
         let Some(long) = self.long_responses.take() else { return Ok(true) };
         if let Err(error) = long.allocate() {
-            self.shared.complain(format_args!("no memory for an answer of {len} bytes: {error}"));
+            let uid = self.connection.client.uid;
+            self.shared.complain(uid, format_args!("no memory for an answer of {len} bytes: {error}"));
             self.long_responses = Some(long);
             return Ok(false);
         }

@@ -47,6 +47,8 @@ const RING_LEN_MAX: u32 = 16 << 20;
 /// begin on one.
 const REQUESTS_LEN: u32 = (8 << 10) - DATA as u32;
 const ANSWERS_LEN: u32 = 56 << 10;
+/// Memory of a connection whose messages are all short.
+pub(crate) const SHORT_LEN: usize = DATA + REQUESTS_LEN as usize + ANSWERS_LEN as usize;
 
 /// Since Linux 6.3 a memory file should say that it is no program. Not in the bindings yet.
 const NOT_EXECUTABLE: MFdFlags = MFdFlags::from_bits_retain(8);

@@ -1,23 +1,25 @@
 //! A running service: its address, its connections, its end. The work is done by the accepting
 //! thread (`accept`) and by one thread for each connection (`connection`).
 
-use super::accept::Acceptor;
+use super::accept::{Acceptor, Door};
 use super::address::{Address, Namespace};
 use super::connection::Connection;
+use super::hangups::Hangups;
+use super::holder::Holder;
+use super::listener::{self, NoAddress, Taken};
+use super::places::{Count, Place, Places};
 use super::shm::ShmDir;
+use super::sweep;
+use super::throttle::{self, Throttle};
 use super::workers::Workers;
-use super::{sigbus, sweep};
 use crate::clock::Clock;
-use crate::ipc::server::{Client, Refused, Service};
+use crate::ipc::server::{Client, Peer, Refused, Service};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::socket::{setsockopt, sockopt};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -25,12 +27,6 @@ use std::time::Duration;
 
 /// How long a stop waits for requests that are being handled.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
-/// At most one complaint about clients in this time.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
-/// Descriptors that connections leave to the rest of the process.
-const DESCRIPTORS_SPARED: u64 = 128;
-/// Descriptors of a connection: its socket and its directory.
-const DESCRIPTORS_EACH: u64 = 2;
 
 /// What an administrator or a test may want otherwise.
 #[derive(Debug, Clone)]
@@ -42,11 +38,18 @@ pub struct Options {
     /// The longest message a client can get agreed to, header included. A connection of libqb's takes
     /// twice this of shared memory.
     pub max_message_size: u32,
-    /// Connections at once. Fewer if the process may not open enough files.
+    /// Connections of all users other than root. Fewer if the process may not open enough files.
     pub max_connections: usize,
-    /// Connections at once of one user that is not root, so that none takes all of them or all
-    /// memory. A web proxy with all the workers it may have, twice for a reload, needs 256.
+    /// Connections of one user other than root. A web proxy with all the workers it may have, twice for a
+    /// reload, needs 256.
     pub max_connections_per_user: usize,
+    /// Connections that only root can have. Root can have more: all that the process can.
+    pub reserved_for_root: usize,
+    /// Bytes of shared memory that the connections of all users other than root may come to hold. Less on
+    /// a machine with little memory.
+    pub max_memory: u64,
+    /// Bytes of shared memory that the connections of one user other than root may come to hold.
+    pub max_memory_per_user: u64,
     /// How long a peer may take to say what it wants.
     pub auth_timeout: Duration,
     /// How long an answer waits for a client to read earlier ones.
@@ -61,6 +64,9 @@ impl Default for Options {
             max_message_size: 1 << 20,
             max_connections: 1024,
             max_connections_per_user: 256,
+            reserved_for_root: 256,
+            max_memory: 1152 << 20,
+            max_memory_per_user: 576 << 20,
             auth_timeout: Duration::from_secs(5),
             room_timeout: Duration::from_secs(5),
         }
@@ -77,10 +83,13 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     stopping: AtomicBool,
     pub(crate) refused: AtomicU64,
+    pub(crate) hangups: Hangups,
+    places: Places,
     table: Mutex<Table>,
     /// Notified when the table becomes empty.
     emptied: Condvar,
-    complaints: Mutex<Complaints>,
+    /// Lines about what clients did wrong.
+    complaints: Mutex<Throttle>,
 }
 
 #[derive(Default)]
@@ -89,46 +98,71 @@ struct Table {
     next_id: u64,
 }
 
-#[derive(Default)]
-struct Complaints {
-    last: Option<Duration>,
-    suppressed: u64,
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
+    fn new(service_name: &str, service: Arc<dyn Service>, options: Options) -> io::Result<Self> {
+        Ok(Self {
+            service,
+            service_name: service_name.to_owned(),
+            shm: Arc::new(ShmDir::open(&options.shm_dir)?),
+            hangups: Hangups::new()?,
+            places: Places::new(&options)?,
+            options,
+            workers: Arc::default(),
+            clock: Clock::start(),
+            stopping: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+            table: Mutex::default(),
+            emptied: Condvar::new(),
+            complaints: Mutex::default(),
+        })
+    }
+
+    fn address(&self) -> Address {
+        Address::new(&self.service_name, &self.options.namespace)
+    }
+
+    /// Removes the shared memory that a killed daemon left. Requires the service's address, so that no
+    /// other server of this name runs.
+    ///
+    /// # Errors
+    /// If the directory of shared memory cannot be listed.
+    pub(crate) fn sweep(&self) -> io::Result<()> {
+        match sweep::sweep(&self.shm, &self.service_name)? {
+            0 => {}
+            swept => log::info!("IPC: removed what {swept} connections of a killed daemon left"),
+        }
+        Ok(())
+    }
+
     /// Whether connections shall end.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Whether one more connection of this user may be.
+    /// Takes a place for one more connection of `peer`.
     ///
     /// # Errors
     /// If there are too many already.
-    pub(crate) fn has_room(&self, uid: u32) -> Result<(), Refused> {
-        let (all, held) = {
+    pub(crate) fn take_place(&self, peer: Peer, message_size: u32) -> Result<Place, Refused> {
+        let count = {
             let table = lock(&self.table);
-            let same_user = |other: &&Arc<Connection>| other.client().uid == uid;
-            (table.connections.len(), table.connections.values().filter(same_user).count())
+            let of_root =
+                table.connections.values().filter(|connection| connection.client().uid == 0).count();
+            Count { all: table.connections.len(), of_root }
         };
-        let user_is_full = uid != 0 && held >= self.options.max_connections_per_user;
-        if all >= self.options.max_connections || user_is_full {
-            self.complain(format_args!("user {uid} refused: too many connections"));
-            return Err(Refused::TooMany);
-        }
-        Ok(())
+        self.places.take(peer, message_size, count)
     }
 
     /// Gives a client a place in the table.
-    pub(crate) fn insert(&self, socket: UnixStream, client: Client) -> Arc<Connection> {
+    pub(crate) fn insert(&self, socket: UnixStream, client: Client, place: Place) -> Arc<Connection> {
         let mut table = lock(&self.table);
         let id = table.next_id;
         table.next_id += 1;
-        let connection = Arc::new(Connection::new(id, client, socket));
+        let connection = Arc::new(Connection::new(id, client, socket, place));
         table.connections.insert(id, Arc::clone(&connection));
         connection
     }
@@ -142,22 +176,25 @@ impl Shared {
         }
     }
 
-    /// Logs what a client did wrong, but lets no client flood the log.
-    pub(crate) fn complain(&self, what: fmt::Arguments<'_>) {
-        let now = self.clock.uptime();
-        let mut complaints = lock(&self.complaints);
-        let early = |last: Duration| now.saturating_sub(last) < COMPLAINT_INTERVAL;
-        if complaints.last.is_some_and(early) {
-            complaints.suppressed += 1;
-            return;
+    /// Logs what a client of this user did wrong; of many such lines in a short time only the first, and later
+    /// their number.
+    pub(crate) fn complain(&self, uid: u32, what: fmt::Arguments<'_>) {
+        if lock(&self.complaints).admit(uid, self.clock.uptime()) {
+            log::warn!("IPC: {what}");
         }
-        let suppressed = std::mem::take(&mut complaints.suppressed);
-        complaints.last = Some(now);
-        drop(complaints);
-        match suppressed {
-            0 => log::warn!("IPC: {what}"),
-            more => log::warn!("IPC: {what} (and {more} more complaints)"),
+    }
+
+    /// Logs how many lines were not logged, where that is due.
+    pub(crate) fn report_suppressed(&self) {
+        let due = lock(&self.complaints).take_due(self.clock.uptime());
+        for (uid, count) in due {
+            log::warn!("IPC: {count} more complaints about clients of {}", throttle::user(uid));
         }
+    }
+
+    /// Uptime at which [`Shared::report_suppressed`] has something to do.
+    pub(crate) fn next_report(&self) -> Option<Duration> {
+        lock(&self.complaints).next_due()
     }
 }
 
@@ -196,12 +233,43 @@ impl fmt::Debug for Clients {
     }
 }
 
+/// Why a service cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another process holds its name.
+    #[error("its name is taken by {}", .0.as_ref().map_or("an unknown process".to_owned(), Holder::to_string))]
+    Taken(Option<Holder>),
+    /// Anything else.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<NoAddress> for StartError {
+    fn from(error: NoAddress) -> Self {
+        match error {
+            NoAddress::Taken(holder) => Self::Taken(holder),
+            NoAddress::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+/// Whether clients can reach a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// It listens under its name.
+    Served,
+    /// Another process holds its name; `None` if that process cannot be found.
+    Taken(Option<Holder>),
+}
+
+/// Called with each change of [`Reach`], by the thread that starts the service or the one that accepts.
+pub type OnReach = Box<dyn Fn(&Reach) + Send>;
+
 /// A running server of a service; dropping it stops it.
 pub struct Server {
     shared: Arc<Shared>,
     stop: Arc<EventFd>,
     acceptor: Option<JoinHandle<()>>,
-    socket_file: Option<PathBuf>,
 }
 
 impl Server {
@@ -209,37 +277,50 @@ impl Server {
     ///
     /// # Errors
     /// If the address is in use, or the directory of shared memory cannot be used.
-    pub fn start(service_name: &str, service: Arc<dyn Service>, mut options: Options) -> io::Result<Self> {
-        options.max_connections = options.max_connections.min(most_connections()?);
-        let shm = Arc::new(ShmDir::open(&options.shm_dir)?);
-        let address = Address::new(service_name, &options.namespace);
-        let listener = listen(&address)?;
-        match sweep::sweep(&shm, service_name)? {
-            0 => {}
-            swept => log::info!("IPC: removed what {swept} connections of a killed daemon left"),
-        }
-        let shared = Arc::new(Shared {
-            service,
-            service_name: service_name.to_owned(),
-            options,
-            shm,
-            workers: Arc::default(),
-            clock: Clock::start(),
-            stopping: AtomicBool::new(false),
-            refused: AtomicU64::new(0),
-            table: Mutex::default(),
-            emptied: Condvar::new(),
-            complaints: Mutex::default(),
-        });
-        let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
-        let acceptor = Acceptor::new(Arc::clone(&shared), listener, Arc::clone(&stop));
+    pub fn start(
+        service_name: &str,
+        service: Arc<dyn Service>,
+        options: Options,
+    ) -> Result<Self, StartError> {
+        let shared = Arc::new(Shared::new(service_name, service, options)?);
+        let bound = listener::bind(&shared.address())?;
+        shared.sweep()?;
+        Self::run(shared, Door::Open(bound), Box::new(|_| ()))
+    }
+
+    /// Starts to serve `service` under `service_name` also while a process of another user holds that name:
+    /// then the name is tried again each second until it can be bound.
+    ///
+    /// # Errors
+    /// If a process of root or of this user holds the name, or the directory of shared memory cannot be used.
+    pub fn start_or_wait(
+        service_name: &str,
+        service: Arc<dyn Service>,
+        options: Options,
+        on_reach: OnReach,
+    ) -> Result<Self, StartError> {
+        let shared = Arc::new(Shared::new(service_name, service, options)?);
+        let address = shared.address();
+        let door = match listener::bind(&address) {
+            Ok(bound) => {
+                shared.sweep()?;
+                Door::Open(bound)
+            }
+            Err(NoAddress::Taken(holder)) if !holder.as_ref().is_some_and(Holder::is_trusted) => {
+                Door::Taken(Taken::new(service_name, address, holder, shared.clock.uptime()))
+            }
+            Err(error) => return Err(error.into()),
+        };
+        on_reach(&door.reach());
+        Self::run(shared, door, on_reach)
+    }
+
+    fn run(shared: Arc<Shared>, door: Door, on_reach: OnReach) -> Result<Self, StartError> {
+        let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(io::Error::from)?);
+        let acceptor = Acceptor::new(Arc::clone(&shared), door, on_reach, Arc::clone(&stop));
         let thread = std::thread::Builder::new().name("ipc-accept".into());
         let acceptor = Some(thread.spawn(move || acceptor.run())?);
-        let socket_file = match address {
-            Address::File(path) => Some(path),
-            Address::Abstract(_) => None,
-        };
-        Ok(Self { shared, stop, acceptor, socket_file })
+        Ok(Self { shared, stop, acceptor })
     }
 
     /// How many clients are connected.
@@ -275,10 +356,6 @@ impl Drop for Server {
         if acceptor.is_some_and(|ended| ended.is_err()) {
             log::error!("IPC: the accepting thread has panicked");
         }
-        if let Some(path) = &self.socket_file {
-            // An error means that somebody has removed it before.
-            let _ = std::fs::remove_file(path);
-        }
         self.shared.workers.close();
         let table = lock(&self.shared.table);
         table.connections.values().for_each(|connection| connection.hang_up());
@@ -289,38 +366,5 @@ impl Drop for Server {
             log::warn!("IPC: a request of process {} still runs", connection.client().pid);
             connection.remove_files();
         }
-    }
-}
-
-/// How many connections the process can have.
-fn most_connections() -> io::Result<usize> {
-    let (open_files, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let most = open_files.saturating_sub(DESCRIPTORS_SPARED) / DESCRIPTORS_EACH;
-    Ok(usize::try_from(most).unwrap_or(usize::MAX).clamp(1, sigbus::SLOTS))
-}
-
-/// Binds the setup socket. Its sockets tell who sends.
-fn listen(address: &Address) -> io::Result<UnixListener> {
-    if let Address::File(path) = address {
-        remove_dead_socket(path)?;
-    }
-    let listener = UnixListener::bind_addr(&address.to_std()?)?;
-    if let Address::File(path) = address {
-        // Who may connect is decided by who they are, not by who can open the file.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
-    }
-    setsockopt(&listener, sockopt::PassCred, &true)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-/// Removes the socket file of a killed server, but not that of a running one.
-fn remove_dead_socket(path: &Path) -> io::Result<()> {
-    if UnixStream::connect(path).is_ok() {
-        return Err(io::ErrorKind::AddrInUse.into());
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
     }
 }

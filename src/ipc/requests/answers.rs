@@ -9,11 +9,12 @@ use crate::dfsm::Mode;
 use crate::memdb::{GuestKind, MemDb, TreePath};
 use crate::status::clusterlog::record_text;
 use serde_json::{Map, Value, json};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// The number of the form of both documents.
 const FORMAT: u32 = 1;
-/// The longest wait for a change. A client that is gone keeps its place for so long.
+/// The longest wait for a change.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Changes in one answer; with paths as long as they can be, it is still shorter than a message may be.
 const CHANGES_MAX: usize = 512;
@@ -183,8 +184,9 @@ fn process() -> Value {
 
 /// What changed after `cursor`, once there is something, or nothing came for as long as asked. What is
 /// private is not told to readers.
-pub(super) fn changes(cfs: &Cfs, access: Access, cursor: u64, wait: Duration) -> String {
-    let Heard { mut cursor, lost, news } = cfs.changes.wait(cursor, wait.min(WAIT_MAX), CHANGES_MAX);
+pub(super) fn changes(cfs: &Cfs, access: Access, cursor: u64, wait: Duration, gone: &AtomicBool) -> String {
+    let heard = cfs.changes.wait_unless(gone, cursor, wait.min(WAIT_MAX), CHANGES_MAX);
+    let Heard { mut cursor, lost, news } = heard;
     let mut events = Vec::new();
     let (mut bytes, count) = (0, news.len());
     for (done, news) in news.iter().enumerate() {

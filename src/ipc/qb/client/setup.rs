@@ -3,6 +3,7 @@
 use super::{ClientError, Deadline, wait_for};
 use crate::ipc::qb::address::{Address, Namespace};
 use crate::ipc::qb::credentials::{Received, receive_with};
+use crate::ipc::qb::holder::{is_trusted, listener_of};
 use crate::ipc::qb::own;
 use crate::ipc::qb::wire::{AUTH_RESPONSE_LEN, AuthRequest, AuthResponse};
 use crate::ipc::server::Peer;
@@ -11,7 +12,6 @@ use nix::poll::PollFlags;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, connect as connect_socket, send, setsockopt, socket, sockopt,
 };
-use nix::unistd::geteuid;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -36,9 +36,18 @@ pub(super) fn connect(
                 std::thread::sleep(pause);
             }
             Err(Errno::EINTR) => {}
-            result => return Ok(result.map(|()| fd)?),
+            Err(error) => return Err(error.into()),
+            Ok(()) => break,
         }
     }
+    // Any local user can bind an abstract address. Without this check a server that never answers would
+    // hold the client until its deadline.
+    trust(listener_of(&fd)?)?;
+    Ok(fd)
+}
+
+fn trust(server: Peer) -> Result<(), ClientError> {
+    if is_trusted(server.uid) { Ok(()) } else { Err(ClientError::Untrusted(server)) }
 }
 
 /// What a server answers.
@@ -70,9 +79,8 @@ pub(super) fn authenticate(
     let mut descriptors = Vec::new();
     let (bytes, server) = read_answer(socket, deadline, &mut descriptors)?;
     setsockopt(socket, sockopt::PassCred, &false)?;
-    if server.uid != 0 && server.uid != geteuid().as_raw() {
-        return Err(ClientError::Untrusted(server.uid));
-    }
+    // The answer may come from another process than the one that listens.
+    trust(server)?;
     let answer = match (descriptors.pop(), descriptors.pop()) {
         (None, _) => Answer::Libqb(AuthResponse::parse(&bytes)?),
         (Some(memory), None) if marked => Answer::Own(own::Answer::parse(&bytes)?, memory),

@@ -16,7 +16,7 @@ impl Service for Lengths {
         Err(Refused::Stranger)
     }
 
-    fn handle(&self, _: &Client, id: i32, _: &[u8]) -> Response {
+    fn handle(&self, _: &Client, _: &dyn Link, id: i32, _: &[u8]) -> Response {
         Response::ok(vec![b'x'; usize::try_from(id).unwrap()])
     }
 }
@@ -59,7 +59,8 @@ fn without_memory_for_a_long_answer() {
     let (_dir, server) = server();
     let (socket, _client) = UnixStream::pair().unwrap();
     let client = Client { pid: 1, uid: 0, gid: 0, access: Access::ReadOnly };
-    let connection = Connection::new(0, client, socket);
+    let place = server.shared().take_place(Peer { pid: 1, uid: 0, gid: 0 }, SIZE).unwrap();
+    let connection = Connection::new(0, client, socket, place);
 
     let answer = own::Answer::new(SIZE).unwrap();
     let (memory, file) = own::Memory::create(&answer).unwrap();

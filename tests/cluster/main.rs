@@ -5,8 +5,10 @@
 //! one mix, with a letter for each node: o is ours, s is each stock daemon in turn, and 1, 2, 3 are those of
 //! `STOCK` by number (`MIX=1o2`).
 
+mod appends;
 mod coherence;
 mod corosync_conf;
+mod crossing;
 #[path = "fixture/fixture.rs"]
 mod fixture;
 mod guests;
@@ -47,6 +49,11 @@ fn mixes_among(among: &[&str]) -> Vec<Mix> {
         Ok(letters) => Mix::all(&letters, &stock),
         Err(_) => among.iter().flat_map(|letters| Mix::all(letters, &stock)).collect(),
     }
+}
+
+/// Rounds of a test that works by chance: `LONG_ROUNDS` in the long tests, else few.
+fn long_rounds(few: usize) -> usize {
+    std::env::var("LONG_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(few)
 }
 
 /// Runs a scenario in a fresh cluster of every mix; in the end all databases must be equal.

@@ -39,9 +39,9 @@ pub(super) fn run(directory: &Path, file: &Path, output: &mut Output<'_>) -> Ver
     store.commit(&Batch { version, deleted: Vec::new(), rows: table.rows })?;
     store.close()?;
     if replaces {
-        draft.take_place()?
+        draft.take_place()?;
     } else {
-        draft.take_free_place()?
+        draft.take_free_place()?;
     }
     if output.json {
         let skipped: Vec<String> = import.skipped.iter().map(|name| escape(name.as_bytes())).collect();

@@ -169,7 +169,7 @@ fn steps_json(repaired: &Repaired) -> Vec<Value> {
     repaired.steps.iter().map(json).collect()
 }
 
-fn print(repaired: &Repaired, problems: &[String], output: &mut Output<'_>) -> std::io::Result<()> {
+fn print(repaired: &Repaired, problems: &[String], output: &mut Output<'_>) -> io::Result<()> {
     for step in &repaired.steps {
         output.line(&format!("{}: {}", step.what, step.why))?;
     }

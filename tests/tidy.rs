@@ -25,6 +25,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const RANKS: &[(&str, u32)] = &[
     ("clock", 0),
     ("counts", 1),
+    ("dir", 1),
     ("logging", 1),
     ("memdb", 1),
     ("status", 2),

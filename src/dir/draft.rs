@@ -1,0 +1,170 @@
+//! A new file or directory beside its final name, so that a part of it is never seen there. Without a final
+//! name it is removed again.
+
+use super::{Dir, Entry, Kind, Refusal, set_mode};
+use nix::fcntl::{AtFlags, renameat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Names that are tried for a draft.
+const TRIES: u32 = 100;
+
+/// Numbers the drafts of this process.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// Owner and mode of a new file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Belongs {
+    /// `None` for user and group of this process.
+    pub owner: Option<(u32, u32)>,
+    /// Bits for reading, writing and execution.
+    pub mode: u32,
+}
+
+impl Belongs {
+    /// To the user of this process.
+    pub fn to_me(mode: u32) -> Self {
+        Self { owner: None, mode }
+    }
+
+    /// Owner and mode of another file.
+    pub fn as_file(other: &Metadata) -> Self {
+        Self { owner: Some((other.uid(), other.gid())), mode: other.mode() & 0o777 }
+    }
+
+    fn apply(self, file: &File) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        if let Some((uid, gid)) = self.owner.filter(|owner| *owner != (metadata.uid(), metadata.gid())) {
+            fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+        set_mode(file, self.mode)
+    }
+}
+
+/// A file or directory that has no final name yet.
+#[derive(Debug)]
+pub struct Draft<Made: AsFd> {
+    dir: Dir,
+    name: OsString,
+    target: OsString,
+    made: Made,
+}
+
+impl Dir {
+    /// A draft of the file `target` in this directory. It has its owner and mode, and nothing in it.
+    pub fn draft_file(&self, target: &OsStr, belongs: Belongs) -> io::Result<Draft<File>> {
+        let draft = self.draft(target, |name| self.make_file(name, 0o600))?;
+        belongs.apply(&draft.made)?;
+        Ok(draft)
+    }
+
+    /// A draft of the directory `target` in this directory, for which only its owner has permissions.
+    pub fn draft_dir(&self, target: &OsStr) -> io::Result<Draft<Dir>> {
+        self.draft(target, |name| self.make_dir(name, 0o700))
+    }
+
+    fn draft<Made: AsFd>(
+        &self,
+        target: &OsStr,
+        make: impl Fn(&OsStr) -> io::Result<Made>,
+    ) -> io::Result<Draft<Made>> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut name = OsString::from(".");
+            name.push(target);
+            name.push(format!(".new-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+            match make(&name) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < TRIES => {}
+                made => {
+                    let (dir, target) = (self.try_clone()?, target.to_owned());
+                    return Ok(Draft { dir, name, target, made: made? });
+                }
+            }
+        }
+    }
+
+    /// Replaces a file by one with these contents: a reader sees the old or the new one, after a power failure
+    /// too.
+    pub fn replace_file(&self, name: &OsStr, belongs: Belongs, contents: &[u8]) -> io::Result<()> {
+        let draft = self.draft_file(name, belongs)?;
+        io::Write::write_all(&mut draft.made(), contents)?;
+        draft.made().sync_all()?;
+        draft.replace()
+    }
+}
+
+impl<Made: AsFd> Draft<Made> {
+    /// The open file or directory.
+    pub fn made(&self) -> &Made {
+        &self.made
+    }
+
+    /// Moves it to its final name, in place of the entry that has it. The caller has synced the contents.
+    pub fn replace(self) -> io::Result<()> {
+        renameat(&self.dir.fd, &*self.name, &self.dir.fd, &*self.target)?;
+        self.check_and_sync()
+    }
+
+    /// Gives a file its final name if that is free.
+    pub fn place_if_free(self) -> io::Result<()> {
+        linkat(&self.dir.fd, &*self.name, &self.dir.fd, &*self.target, AtFlags::empty())?;
+        // Dropping the draft removes its first name.
+        self.check_and_sync()
+    }
+
+    fn check_and_sync(&self) -> io::Result<()> {
+        if !self.is_at(&self.target)? {
+            return Err(Refusal::Exchanged.into());
+        }
+        // The contents are on the disk; a power failure can only lose the name.
+        let _ = self.dir.readable().and_then(|dir| dir.sync_all());
+        Ok(())
+    }
+
+    fn is_at(&self, name: &OsStr) -> io::Result<bool> {
+        let own = Entry::of_open(&self.made)?;
+        Ok(self.dir.entry(name)?.is_some_and(|entry| entry.id == own.id))
+    }
+
+    fn discard(&self) -> io::Result<()> {
+        // Another process may have exchanged it. Then the entry there is not this draft, and stays.
+        if !self.is_at(&self.name)? {
+            return Ok(());
+        }
+        let flag = match Entry::of_open(&self.made)?.kind {
+            Kind::Directory => {
+                empty(&self.made)?;
+                UnlinkatFlags::RemoveDir
+            }
+            _ => UnlinkatFlags::NoRemoveDir,
+        };
+        Ok(unlinkat(&self.dir.fd, &*self.name, flag)?)
+    }
+}
+
+impl<Made: AsFd> Drop for Draft<Made> {
+    fn drop(&mut self) {
+        // A part that cannot be removed does no harm under its name.
+        let _ = self.discard();
+    }
+}
+
+/// Removes everything in a directory. Through the descriptor: its path may lead elsewhere by now.
+fn empty(directory: impl AsFd) -> io::Result<()> {
+    let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd()));
+    for entry in std::fs::read_dir(&path)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => std::fs::remove_dir_all(entry.path())?,
+            false => std::fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
+}

@@ -6,7 +6,7 @@ RUN_NODE ?= demo
 # The C libraries: built apart, without what only the daemon needs.
 LIBRARIES = -p libpmxcfs -p libpmxcfs-qb
 
-.PHONY: all build setup setup-build setup-run run check fmt fmt-check lint doc test sim smoke bench fuzz \
+.PHONY: all build setup setup-build setup-run run check fmt fmt-check lint doc test sim soak smoke bench fuzz \
 	clean build-lib install-lib headers build-perl install-perl install-perl-instead build-programs install \
 	install-programs uninstall may-install completions deb
 
@@ -218,6 +218,11 @@ headers: setup-build
 SEEDS ?= 10000
 sim: setup
 	SIM_SEEDS=$(SEEDS) $(CARGO) test --locked --release --test sim fresh_schedules -- --nocapture
+
+## The long tests: so many rounds of each race against the tools of root: make soak ROUNDS=1000
+ROUNDS ?= 200
+soak: setup
+	SOAK_ROUNDS=$(ROUNDS) $(CARGO) test --locked --test db_tool races -- --nocapture
 
 ## Each load once, so that the benchmark itself stays whole; unoptimized, as everything else is built for tests.
 smoke: setup

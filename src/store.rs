@@ -10,22 +10,29 @@ mod connection;
 mod error;
 mod exclusive;
 mod reader;
+mod room;
 mod rows;
 mod salvage;
+mod site;
+mod snapshot;
 
 pub use checkpoint::Checkpointer;
 pub use connection::PAGE_BYTES;
 pub use error::{Action, Fault, RowFault, StoreError};
-pub use exclusive::{Exclusive, Handles};
+pub use exclusive::{Backup, Exclusive, Handles};
 pub use reader::{FileFacts, Reader};
+pub use room::Room;
 pub use rows::LooseRow;
+pub use site::Site;
+pub use snapshot::Log;
 
 use crate::clock::UnixTime;
+use crate::dir::Access;
 use crate::memdb::{Batch, Row};
 use rusqlite::Connection;
 use std::cell::OnceCell;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long a lock that another program holds on the file is waited for.
@@ -48,7 +55,7 @@ const STORE: &str = "INSERT INTO tree (inode, parent, version, writer, mtime, ty
 /// An open database file.
 #[derive(Debug)]
 pub struct Store {
-    path: PathBuf,
+    site: Site,
     connection: Connection,
     busy_timeout: Duration,
     created: bool,
@@ -64,14 +71,17 @@ impl Store {
 
     /// [`Store::open`], waiting for a lock of another program only for `busy_timeout`, then and later.
     pub fn open_with_timeout(path: &Path, now: UnixTime, busy_timeout: Duration) -> Result<Self, StoreError> {
-        let (connection, created) = connection::open_or_create(path, now, busy_timeout)
-            .map_err(|fault| StoreError::new(path, Action::Open, fault))?;
-        Ok(Self { path: path.to_owned(), connection, busy_timeout, created, log: OnceCell::new() })
+        let open = || -> Result<Self, Fault> {
+            let site = Site::of(path)?;
+            let (connection, created) = connection::open_or_create(&site, now, busy_timeout)?;
+            Ok(Self { site, connection, busy_timeout, created, log: OnceCell::new() })
+        };
+        open().map_err(|fault| StoreError::new(path, Action::Open, fault))
     }
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.site.path()
     }
 
     /// Whether the database was made by this open.
@@ -134,7 +144,7 @@ impl Store {
     pub fn log_bytes(&self) -> u64 {
         if self.log.get().is_none() {
             // There is none before the first commit, and it stays for as long as it is in use.
-            if let Ok(log) = File::open(connection::beside(&self.path, "-wal")) {
+            if let Ok(log) = self.site.dir().open_file(&self.site.name_beside("-wal"), Access::Read) {
                 self.log.get_or_init(|| log);
             }
         }
@@ -148,7 +158,7 @@ impl Store {
 
     /// A second connection that can do the same without keeping commits waiting.
     pub fn checkpointer(&self) -> Result<Checkpointer, StoreError> {
-        Checkpointer::open(&self.path)
+        Checkpointer::open(self.path())
     }
 
     /// Moves the whole log into the file and closes it; no `-wal` or `-shm` is left unless another
@@ -156,11 +166,11 @@ impl Store {
     pub fn close(self) -> Result<(), StoreError> {
         let moved = checkpoint::truncate(&self.connection);
         let closed = self.connection.close().map_err(|(_, error)| Fault::from(error));
-        let fail = |fault| StoreError::new(&self.path, Action::Close, fault);
+        let fail = |fault| StoreError::new(self.site.path(), Action::Close, fault);
         moved.and(closed).map_err(fail)
     }
 
     fn error(&self, action: Action, fault: Fault) -> StoreError {
-        StoreError::new(&self.path, action, fault)
+        StoreError::new(self.path(), action, fault)
     }
 }

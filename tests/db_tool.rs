@@ -10,8 +10,12 @@ mod bad_input;
 mod compact;
 #[path = "db_tool/diff.rs"]
 mod diff;
+#[path = "db_tool/exposed.rs"]
+mod exposed;
 #[path = "db_tool/moving.rs"]
 mod moving;
+#[path = "db_tool/races.rs"]
+mod races;
 #[path = "db_tool/random.rs"]
 mod random;
 #[path = "db_tool/reading.rs"]

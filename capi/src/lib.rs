@@ -3,7 +3,8 @@
 //!
 //! Its header, `include/pmxcfs.h`, is made from here; the comments at what is exported are what C
 //! programmers read, so they speak C.
-#![allow(clippy::missing_safety_doc, reason = "the header has the duties of callers, in its first comment")]
+// The header says what callers must keep to, for each function and in its first comment.
+#![allow(clippy::missing_safety_doc)]
 
 mod answer;
 mod boundary;

@@ -1,24 +1,22 @@
 //! `export`: a directory tree from a database, with the modes and times of the mounted tree.
 
-use super::place::{Draft, refused};
+use super::place::{Place, refused};
 use super::table::Table;
 use super::text::count;
 use super::{Exit, Output, ToolError, Verdict};
 use crate::clock;
+use crate::dir::{Dir, Entry as Found};
 use crate::fs::mode;
 use crate::memdb::{Entry, Finding, MemDb};
 use crate::store::Reader;
 use nix::unistd::{Gid, Group, Uid};
 use serde_json::json;
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-
-/// While it is made nobody else may look.
-const MODE_AT_FIRST: u32 = 0o700;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 pub(super) fn run(file: &Path, directory: &Path, output: &mut Output<'_>) -> Verdict {
     let table = Table::read(&Reader::open(file)?, output)?;
@@ -32,10 +30,14 @@ pub(super) fn run(file: &Path, directory: &Path, output: &mut Output<'_>) -> Ver
         return Err(ToolError::Refused(text));
     }
     check_is_free(directory)?;
-    let draft = Draft::of(directory)?;
+    let place = Place::of(directory)?;
+    place.warn_if_exposed(output);
+    let unable = |error: io::Error| refused("make", directory, &error);
+    let draft = place.dir.draft_dir(&place.name).map_err(unable)?;
     let mut export = Export { tree: &audit.tree, group: group_of_tree(), files: 0, directories: 0 };
-    export.directory(audit.tree.root(), draft.path(), output)?;
-    draft.take_place()?;
+    let mut dir = draft.made().try_clone().map_err(unable)?;
+    export.all(&mut dir, output)?;
+    draft.replace().map_err(unable)?;
     let (files, directories) = (export.files, export.directories);
     if output.json {
         output.json(&json!({ "files": files, "directories": directories }))?;
@@ -49,7 +51,7 @@ pub(super) fn run(file: &Path, directory: &Path, output: &mut Output<'_>) -> Ver
 
 /// There must be nothing, or a directory with nothing in it.
 fn check_is_free(directory: &Path) -> Result<(), ToolError> {
-    let mut entries = match fs::read_dir(directory) {
+    let entries = match Dir::open(directory).and_then(|dir| dir.names()) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
@@ -58,7 +60,7 @@ fn check_is_free(directory: &Path) -> Result<(), ToolError> {
         }
         Err(error) => return Err(refused("look into", directory, &error)),
     };
-    if entries.next().is_some() {
+    if !entries.is_empty() {
         let text =
             format!("'{}' is not empty; name a directory that is, or is not there", directory.display());
         return Err(ToolError::Refused(text));
@@ -80,49 +82,74 @@ struct Export<'a> {
     directories: usize,
 }
 
+/// Directory mode while it is filled: only its owner has permissions.
+const MODE_AT_FIRST: u32 = 0o700;
+
 impl Export<'_> {
-    fn directory(&mut self, dir: &Entry, path: &Path, output: &mut Output<'_>) -> Result<(), ToolError> {
-        let mut made = DirBuilder::new();
-        made.mode(MODE_AT_FIRST).create(path).map_err(|error| refused("make", path, &error))?;
-        for child in self.tree.children_of(dir) {
-            let path = path.join(OsStr::from_bytes(&child.name));
-            if child.is_dir() {
-                self.directories += 1;
-                self.directory(child, &path, output)?;
-            } else {
-                self.files += 1;
-                self.file(child, &path)?;
+    /// Fills `dir`, without recursion and with one open directory: the tree may be deep.
+    fn all(&mut self, dir: &mut Dir, output: &mut Output<'_>) -> Result<(), ToolError> {
+        let tree = self.tree;
+        let level = |entry, dir: &Dir| {
+            let id = Found::of_open(dir).map_err(|error| refused("look at", dir.path(), &error))?.id;
+            Ok::<_, ToolError>((entry, id, tree.children_of(entry)))
+        };
+        let mut levels = vec![level(tree.root(), dir)?];
+        while let Some((entry, _, children)) = levels.last_mut() {
+            match children.next() {
+                Some(child) if child.is_dir() => {
+                    self.directories += 1;
+                    let name = OsStr::from_bytes(&child.name);
+                    let made = dir.make_and_enter(name, MODE_AT_FIRST);
+                    made.map_err(|error| refused("make", &dir.path().join(name), &error))?;
+                    levels.push(level(child, dir)?);
+                }
+                Some(child) => {
+                    self.files += 1;
+                    self.file(child, dir)?;
+                }
+                None => {
+                    self.finish_directory(entry, dir)?;
+                    levels.pop();
+                    if let Some((_, parent, _)) = levels.last() {
+                        dir.leave(*parent).map_err(|error| refused("leave", dir.path(), &error))?;
+                    }
+                }
             }
             output.step("writing", (self.files + self.directories) as u64);
         }
-        // At last, as each entry in it sets its time. That of the root is no entry's.
-        let handle = File::open(path).map_err(|error| refused("open", path, &error))?;
-        let bits = mode::directory(mode::is_private(self.tree, dir), true);
-        self.finish(&handle, path, bits, dir)
+        Ok(())
     }
 
-    fn file(&self, file: &Entry, path: &PathBuf) -> Result<(), ToolError> {
-        let write = || -> io::Result<File> {
-            let mut handle = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-            handle.write_all(file.content().map_or(&[], |content| content.as_slice()))?;
-            Ok(handle)
+    fn file(&self, file: &Entry, dir: &Dir) -> Result<(), ToolError> {
+        let bits = match self.group {
+            Some(_) => mode::file(mode::class_of(self.tree, file), true),
+            None => mode::file(mode::class_of(self.tree, file), true) & 0o700,
         };
-        let handle = write().map_err(|error| refused("write", path, &error))?;
-        self.finish(&handle, path, mode::file(mode::class_of(self.tree, file), true), file)
+        let name = OsStr::from_bytes(&file.name);
+        let write = || -> io::Result<()> {
+            let mut handle = dir.make_file(name, 0o600)?;
+            self.give(&handle, bits)?;
+            handle.write_all(file.content().map_or(&[], |content| content.as_slice()))?;
+            handle.set_modified(clock::to_system(file.mtime))
+        };
+        write().map_err(|error| refused("write", &dir.path().join(name), &error))
     }
 
-    /// Owner, mode and time.
-    fn finish(&self, handle: &File, path: &Path, bits: u16, entry: &Entry) -> Result<(), ToolError> {
+    /// After everything was made in it, which sets its time. That of the root is no entry's.
+    fn finish_directory(&self, entry: &Entry, dir: &Dir) -> Result<(), ToolError> {
         let set = || -> io::Result<()> {
-            let mut bits = u32::from(bits);
-            match self.group {
-                Some(group) => std::os::unix::fs::fchown(handle, None, Some(group.as_raw()))?,
-                None if !entry.is_dir() => bits &= 0o700,
-                None => {}
-            }
-            handle.set_permissions(Permissions::from_mode(bits))?;
+            let handle = dir.readable()?;
+            self.give(&handle, mode::directory(mode::is_private(self.tree, entry), true))?;
             handle.set_modified(clock::to_system(entry.mtime))
         };
-        set().map_err(|error| refused("set mode and time of", path, &error))
+        set().map_err(|error| refused("set mode and time of", dir.path(), &error))
+    }
+
+    /// Sets group and mode.
+    fn give(&self, handle: &File, bits: u16) -> io::Result<()> {
+        if let Some(group) = self.group {
+            std::os::unix::fs::fchown(handle, None, Some(group.as_raw()))?;
+        }
+        handle.set_permissions(Permissions::from_mode(bits.into()))
     }
 }

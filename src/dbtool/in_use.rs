@@ -2,7 +2,9 @@
 //! starts on a file that is being changed.
 
 use super::ToolError;
+use crate::dir::Access;
 use crate::options::Paths;
+use crate::store::Site;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 use std::io;
@@ -12,15 +14,15 @@ use std::path::Path;
 pub(super) type DaemonLock = Option<Flock<File>>;
 
 /// Takes the lock of the daemon whose database this is.
-pub(super) fn keep_daemon_out(database: &Path) -> Result<DaemonLock, ToolError> {
+pub(super) fn keep_daemon_out(database: &Site) -> Result<DaemonLock, ToolError> {
     let paths = Paths::below(Path::new("/"));
-    let is_a_daemons = database.file_name() == paths.database.file_name();
-    let lock_name = paths.lock_file.file_name().filter(|_| is_a_daemons);
-    let Some(lock_file) = lock_name.map(|name| database.with_file_name(name)) else { return Ok(None) };
-    let file = match File::open(&lock_file) {
+    let is_a_daemons = Some(database.name()) == paths.database.file_name();
+    let Some(name) = paths.lock_file.file_name().filter(|_| is_a_daemons) else { return Ok(None) };
+    let file = match database.dir().open_file(name, Access::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
+            let lock_file = database.dir().path().join(name);
             let text = format!("unable to open '{}': {error}; run this as root", lock_file.display());
             return Err(ToolError::Refused(text));
         }
@@ -29,7 +31,7 @@ pub(super) fn keep_daemon_out(database: &Path) -> Result<DaemonLock, ToolError> 
         Ok(lock) => Ok(Some(lock)),
         Err(_) => Err(ToolError::Refused(format!(
             "'{}' is in use by a running pmxcfs; stop that first (systemctl stop pve-cluster), or work on a copy",
-            database.display()
+            database.path().display()
         ))),
     }
 }

@@ -6,17 +6,15 @@ mod lost;
 mod plan;
 
 use super::in_use::keep_daemon_out;
-use super::place::{Draft, refused};
+use super::place::{Place, find_database, warn_if_exposed};
 use super::table::Table;
 use super::text::{count, utc_for_name};
 use super::{Exit, Output, ToolError, Verdict};
 use crate::clock::Clock;
 use crate::memdb::{Batch, Finding, MemDb};
-use crate::store::{Exclusive, Handles, Reader, Store, StoreError};
+use crate::store::{Backup, Exclusive, Handles, Log, Reader, Room, Site, Store, StoreError};
 use plan::{Plan, Repaired};
 use serde_json::{Value, json};
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// Shows what would be done.
@@ -41,30 +39,35 @@ pub(super) fn plan(file: &Path, output: &mut Output<'_>) -> Verdict {
 pub(super) fn apply(file: &Path, backup: Option<&Path>, output: &mut Output<'_>) -> Verdict {
     // Before anything is locked, for the better words.
     drop(Reader::open(file)?);
-    let canonical = fs::canonicalize(file);
-    let file = canonical
-        .map_err(|error| ToolError::Refused(format!("unable to find '{}': {error}", file.display())))?;
-    let _lock = keep_daemon_out(&file)?;
-    let handles = Handles::open(&file)?;
-    let mut database = Exclusive::open(&file)?;
-    let (repaired, problems, is_readable) = work_out(database.reader(), &file, output)?;
+    let site = find_database(file)?;
+    let file = site.path();
+    let _lock = keep_daemon_out(&site)?;
+    let handles = Handles::open(&site)?;
+    let mut database = Exclusive::open(&site)?;
+    let (repaired, problems, is_readable) = work_out(database.reader(), file, output)?;
     if repaired.steps.is_empty() && problems.is_empty() {
         return nothing_to_do(output);
     }
-    let backup = backup.map_or_else(|| beside(&file), Path::to_owned);
-    output.progress("copying the file");
-    handles.copy_to(&backup)?;
+    warn_if_exposed(site.dir(), output);
+    let (backup, copy) = copy(&handles, &site, backup, output)?;
     output.progress("repairing");
     // Where SQLite finds something, the file is not to be trusted, its schema neither.
     let made = match is_readable && problems.is_empty() {
-        true => write(&mut database, &repaired, &file).map(|()| None),
-        false => make_anew(&repaired, &file, output).map(Some),
+        true => write(&mut database, &repaired, file).map(|()| None),
+        false => make_anew(&repaired, file, output).map(Some),
     };
     // Up to here nothing was changed, so nobody needs the copy.
-    match made.inspect_err(|_| Handles::remove_copy(&backup))? {
-        None => database.close()?,
-        Some(draft) => put_in_place(draft, database, &file)?,
-    }
+    let made = made.inspect_err(|_| copy.remove())?;
+    let (before, is_snapshot) = (site.entry().ok(), database.is_snapshot());
+    let stored = match made {
+        None => database.close(),
+        Some(room) => database.replace(&room.database(), Log::Discard),
+    };
+    stored.inspect_err(|_| {
+        if is_snapshot && site.entry().ok() == before {
+            copy.remove();
+        }
+    })?;
     drop(handles);
     if output.json {
         let backup = backup.to_string_lossy();
@@ -78,10 +81,24 @@ pub(super) fn apply(file: &Path, backup: Option<&Path>, output: &mut Output<'_>)
     Ok(Exit::Good)
 }
 
-fn beside(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(format!(".before-repair-{}", utc_for_name(Clock::start().unix())));
-    name.into()
+/// Copies the file and its log to `backup`, or else beside the file. With the path of the copy.
+fn copy(
+    handles: &Handles,
+    site: &Site,
+    backup: Option<&Path>,
+    output: &mut Output<'_>,
+) -> Result<(PathBuf, Backup), ToolError> {
+    output.progress("copying the file");
+    let Some(backup) = backup else {
+        let mut name = site.name().to_owned();
+        name.push(format!(".before-repair-{}", utc_for_name(Clock::start().unix())));
+        return Ok((site.dir().path().join(&name), handles.copy_to(site.dir(), &name)?));
+    };
+    let place = Place::of(backup)?;
+    if place.dir.exposed() != site.dir().exposed() {
+        warn_if_exposed(&place.dir, output);
+    }
+    Ok((backup.to_owned(), handles.copy_to(&place.dir, &place.name)?))
 }
 
 /// What is to be done, what SQLite found, and whether it could read all rows.
@@ -125,33 +142,18 @@ fn not_sound(file: &Path) -> ToolError {
 }
 
 /// Makes a new file of all rows, for one that cannot be trusted to be written.
-fn make_anew(repaired: &Repaired, file: &Path, output: &mut Output<'_>) -> Result<Draft, ToolError> {
-    let metadata = fs::metadata(file).map_err(|error| refused("look at", file, &error))?;
-    let draft = Draft::of(file)?;
+fn make_anew(repaired: &Repaired, file: &Path, output: &mut Output<'_>) -> Result<Room, ToolError> {
+    let room = Room::new().map_err(|fault| ToolError::Refused(fault.to_string()))?;
     output.progress("writing a new file");
-    let mut store = Store::open(draft.path(), Clock::start().unix())?;
+    let mut store = Store::open(&room.database(), Clock::start().unix())?;
     let version = repaired.all.first().map_or(1, |row| row.version);
     store.commit(&Batch { version, deleted: Vec::new(), rows: repaired.all.clone() })?;
     store.close()?;
-    draft.belong_as(&metadata)?;
-    let new = Reader::open(draft.path())?;
+    let new = Reader::open(&room.database())?;
     if !new.problems()?.is_empty() || !is_sound(&new)? {
         return Err(not_sound(file));
     }
-    Ok(draft)
-}
-
-fn put_in_place(draft: Draft, damaged: Exclusive, file: &Path) -> Result<(), ToolError> {
-    drop(damaged);
-    // It was copied with the file, and must not be taken for the log of the new one.
-    let mut log = file.as_os_str().to_owned();
-    log.push("-wal");
-    match fs::remove_file(&log) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(refused("remove", Path::new(&log), &error))
-        }
-        _ => draft.take_place(),
-    }
+    Ok(room)
 }
 
 fn nothing_to_do(output: &mut Output<'_>) -> Verdict {
@@ -169,7 +171,7 @@ fn steps_json(repaired: &Repaired) -> Vec<Value> {
     repaired.steps.iter().map(json).collect()
 }
 
-fn print(repaired: &Repaired, problems: &[String], output: &mut Output<'_>) -> io::Result<()> {
+fn print(repaired: &Repaired, problems: &[String], output: &mut Output<'_>) -> std::io::Result<()> {
     for step in &repaired.steps {
         output.line(&format!("{}: {}", step.what, step.why))?;
     }

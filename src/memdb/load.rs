@@ -8,7 +8,6 @@ use super::guests::Guests;
 use super::locks::LockAges;
 use super::{Entry, Inode, MemDb, Name, Node, PathVersions, ROOT, Row};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a table cannot be loaded.
@@ -187,7 +186,7 @@ pub(super) fn check_version_row(row: Row, report: Report<'_>) -> Result<Row, Loa
 pub(super) fn entry_of(row: Row, report: Report<'_>) -> Result<Entry, LoadError> {
     check_kind(&row, report)?;
     let Row { inode, parent, version, writer, mtime, kind, name, data } = row;
-    let name = match Name::from_arc(Arc::clone(&name)) {
+    let name = match Name::from_arc(name.clone()) {
         Some(name) => name,
         None => {
             report(match name.is_empty() {
@@ -217,6 +216,7 @@ fn check_kind(row: &Row, report: Report<'_>) -> Result<(), LoadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     fn row(inode: Inode, parent: Inode, kind: u8, name: &[u8]) -> Row {
         let name = if inode == ROOT { VERSION_ROW_NAME } else { name };

@@ -3,16 +3,21 @@
 //! It never reads or writes entries.
 
 use super::Fault;
+use super::site::Site;
 use crate::clock::UnixTime;
+use crate::dir::{Access, Kind};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(super) const MODE: u32 = 0o600;
+
+/// Each connection is used by one thread at a time, and paths have no links: [`Site`] resolves them.
+pub(super) const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX.union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
 
 /// Letter by letter the table of the stock daemon: SQLite keeps this text in the file.
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS tree (  inode INTEGER PRIMARY KEY NOT NULL,  \
@@ -48,12 +53,12 @@ const SETTINGS: &str = "PRAGMA synchronous = NORMAL;
 
 /// Opens or makes the database; true when it was made.
 pub(super) fn open_or_create(
-    path: &Path,
+    site: &Site,
     now: UnixTime,
     busy_timeout: Duration,
 ) -> Result<(Connection, bool), Fault> {
-    let is_empty = make_private(path)?;
-    let mut connection = connect(path, busy_timeout)?;
+    let is_empty = make_private(site)?;
+    let mut connection = connect(site.path(), busy_timeout)?;
     if is_empty {
         connection.execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES}"))?;
     }
@@ -101,7 +106,7 @@ pub(super) fn take_as_it_is(connection: &Connection) -> Result<bool, Fault> {
 }
 
 fn open_writable(path: &Path, busy_timeout: Duration) -> Result<Connection, Fault> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | FLAGS;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(busy_timeout)?;
     // SQLite opens a file that may not be written without a word.
@@ -120,20 +125,21 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Makes sure that the file exists and that only its owner can read it, before SQLite puts anything
 /// into it and takes over its mode for the log. True when the file is empty.
-fn make_private(path: &Path) -> Result<bool, Fault> {
-    match OpenOptions::new().write(true).create_new(true).mode(MODE).open(path) {
+fn make_private(site: &Site) -> Result<bool, Fault> {
+    site.check_beside()?;
+    match site.dir().make_file(site.name(), MODE) {
         Ok(_) => return Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(Fault::from(error)),
+        Err(error) => return Err(error.into()),
     }
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
+    let entry = site.entry()?.ok_or(Fault::Missing)?;
+    if entry.kind != Kind::File {
         return Err(Fault::NotADatabase);
     }
-    if metadata.permissions().mode() & 0o7777 != MODE {
-        fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    if entry.mode != MODE {
+        site.open(Access::Read)?.set_permissions(Permissions::from_mode(MODE))?;
     }
-    Ok(metadata.len() == 0)
+    Ok(entry.bytes == 0)
 }
 
 fn make_table(connection: &mut Connection, now: UnixTime) -> Result<bool, Fault> {

@@ -1,16 +1,19 @@
 //! A database that a tool has for itself while it changes it: nobody else has it open, or can open it.
 //! Nothing in the file changes before a transaction is committed.
 
-use super::connection::{self, beside};
+use super::connection;
 use super::reader::{self, Access, Reader};
+use super::site::Site;
+use super::snapshot::{Log, Snapshot};
 use super::{Action, DELETE, Fault, STORE, StoreError, checkpoint, rows};
+use crate::dir::{self, Belongs, Dir};
 use crate::memdb::{Inode, Row};
 use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use std::fs::{self, File, OpenOptions};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The file and its log, opened to be copied. Such handles must be opened before the database and closed
@@ -21,34 +24,51 @@ pub struct Handles {
     log: Option<File>,
 }
 
+/// Copy of a database and its log.
+#[derive(Debug)]
+pub struct Backup {
+    dir: Dir,
+    names: Vec<OsString>,
+}
+
 impl Handles {
     /// Opens what is to be copied.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub fn open(site: &Site) -> Result<Self, StoreError> {
         let open = || -> Result<Self, Fault> {
-            reader::check_header(path)?;
-            let log = match File::open(beside(path, "-wal")) {
+            reader::check(site)?;
+            let log = match site.dir().open_file(&site.name_beside("-wal"), dir::Access::Read) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 other => Some(other?),
             };
-            Ok(Self { file: File::open(path)?, log })
+            Ok(Self { file: site.open(dir::Access::Read)?, log })
         };
-        open().map_err(|fault| StoreError::new(path, Action::Open, fault))
+        open().map_err(|fault| StoreError::new(site.path(), Action::Open, fault))
     }
 
-    /// Copies both byte by byte, to the disk, to names that must be free. After a failure nothing is left.
-    pub fn copy_to(&self, copy: &Path) -> Result<(), StoreError> {
-        let log = beside(copy, "-wal");
-        let all = || -> io::Result<()> {
+    /// Copies both byte by byte, to the disk, to `name` in a directory; that and the name of its log must be free.
+    /// After a failure nothing is left.
+    pub fn copy_to(&self, dir: &Dir, name: &OsStr) -> Result<Backup, StoreError> {
+        let mut log = name.to_owned();
+        log.push("-wal");
+        let all = || -> io::Result<Backup> {
             // It would be taken for the log of the copy.
-            if log.exists() {
+            if dir.entry(&log)?.is_some() {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            copy_to_new(&self.file, copy)?;
-            match &self.log {
-                Some(from) if from.metadata()?.len() > 0 => copy_to_new(from, &log).inspect_err(|_| {
-                    let _ = fs::remove_file(copy);
-                }),
-                _ => Ok(()),
+            let mut backup = Backup { dir: dir.try_clone()?, names: Vec::new() };
+            let mut copy = || -> io::Result<()> {
+                backup.add(&self.file, name)?;
+                match &self.log {
+                    Some(from) if from.metadata()?.len() > 0 => backup.add(from, &log),
+                    _ => Ok(()),
+                }
+            };
+            match copy() {
+                Ok(()) => Ok(backup),
+                Err(error) => {
+                    backup.remove();
+                    Err(error)
+                }
             }
         };
         all().map_err(|error| {
@@ -58,26 +78,26 @@ impl Handles {
                 }
                 _ => error.into(),
             };
-            StoreError::new(copy, Action::Write, fault)
+            StoreError::new(&dir.path().join(name), Action::Write, fault)
         })
     }
 }
 
-impl Handles {
-    /// Takes back a copy that [`Handles::copy_to`] made.
-    pub fn remove_copy(copy: &Path) {
-        // What stays is only in the way.
-        let _ = fs::remove_file(copy);
-        let _ = fs::remove_file(beside(copy, "-wal"));
+impl Backup {
+    fn add(&mut self, mut from: &File, name: &OsStr) -> io::Result<()> {
+        let mut to = self.dir.make_file(name, connection::MODE)?;
+        self.names.push(name.to_owned());
+        io::copy(&mut from, &mut to)?;
+        to.sync_all()
     }
-}
 
-fn copy_to_new(mut from: &File, path: &Path) -> io::Result<()> {
-    let mut to = OpenOptions::new().write(true).create_new(true).mode(connection::MODE).open(path)?;
-    io::copy(&mut from, &mut to).and_then(|_| to.sync_all()).inspect_err(|_| {
-        // It is this call's own, and holds only a part.
-        let _ = fs::remove_file(path);
-    })
+    /// Removes the copy.
+    pub fn remove(&self) {
+        for name in &self.names {
+            // What stays is only in the way.
+            let _ = self.dir.remove(name);
+        }
+    }
 }
 
 /// A database that nobody else has.
@@ -85,27 +105,39 @@ fn copy_to_new(mut from: &File, path: &Path) -> io::Result<()> {
 pub struct Exclusive {
     reader: Reader,
     had_log: bool,
+    is_changed: bool,
+    belongs: Belongs,
 }
 
 impl Exclusive {
-    /// Opens an existing database, the path of which has no links. Fails at once when anybody has it open.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    /// Opens an existing database. Fails immediately when another program has it open.
+    pub fn open(site: &Site) -> Result<Self, StoreError> {
         let open = || -> Result<Self, Fault> {
-            reader::check_header(path)?;
-            let had_log = reader::log_bytes(path)? > 0;
-            let (connection, is_cut) = connection::connect_alone(path)?;
-            let reader =
-                Reader { path: path.to_owned(), connection, access: Access::Alone, is_cut, seen: None };
-            let exclusive = Self { reader, had_log };
+            let belongs = Belongs::as_file(&reader::check(site)?);
+            let snapshot = match site.dir().is_private() {
+                true => None,
+                false => Some(Snapshot::exclusive(site)?),
+            };
+            let had_log = site.bytes_beside("-wal")? > 0;
+            let path = snapshot.as_ref().map_or_else(|| site.path().to_owned(), Snapshot::database);
+            let (connection, is_cut) = connection::connect_alone(&path)?;
+            let (site, access) = (site.clone(), Access::Alone);
+            let reader = Reader { connection, site, snapshot, access, is_cut, seen: None };
+            let exclusive = Self { reader, had_log, is_changed: false, belongs };
             reader::check_schema(&exclusive.reader.connection)?;
             Ok(exclusive)
         };
-        open().map_err(|fault| StoreError::new(path, Action::Open, fault))
+        open().map_err(|fault| StoreError::new(site.path(), Action::Open, fault))
     }
 
     /// To read it.
     pub fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// True if changes are made to a copy, which [`Exclusive::close`] puts in the place of the file.
+    pub fn is_snapshot(&self) -> bool {
+        self.reader.snapshot.is_some()
     }
 
     /// Deletes and stores rows in one transaction. It is committed only if `is_good` says so of all rows as
@@ -123,6 +155,7 @@ impl Exclusive {
             }
             Ok(good)
         });
+        self.is_changed = matches!(verdict, Ok(true));
         if !self.reader.connection.is_autocommit() {
             // What cannot be rolled back now is when the file is opened next.
             let _ = self.run("ROLLBACK");
@@ -159,8 +192,34 @@ impl Exclusive {
     /// Moves what was changed from the log into the file, and lets others in.
     pub fn close(mut self) -> Result<(), StoreError> {
         self.had_log = false;
-        checkpoint::truncate(&self.reader.connection)
-            .map_err(|fault| StoreError::new(&self.reader.path, Action::Close, fault))
+        let close = || -> Result<(), Fault> {
+            checkpoint::truncate(&self.reader.connection)?;
+            match &self.reader.snapshot {
+                Some(snapshot) if self.is_changed || snapshot.had_log() => {
+                    snapshot.replace(&self.reader.site, &snapshot.database(), Log::Merge)
+                }
+                _ => Ok(()),
+            }
+        };
+        close().map_err(|fault| StoreError::new(self.reader.path(), Action::Close, fault))
+    }
+
+    /// Replaces the file by a copy of `new`, with the same owner and mode.
+    pub fn replace(self, new: &Path, log: Log) -> Result<(), StoreError> {
+        let (site, belongs) = (self.reader.site.clone(), self.belongs);
+        let replaced = match (&self.reader.snapshot, log) {
+            (Some(snapshot), _) => snapshot.replace(&site, new, log),
+            (None, Log::Merge) => {
+                self.close()?;
+                site.put(new, belongs).map_err(Fault::from)
+            }
+            (None, Log::Discard) => {
+                drop(self);
+                let removed = site.dir().remove(&site.name_beside("-wal"));
+                removed.and_then(|_| site.put(new, belongs)).map_err(Fault::from)
+            }
+        };
+        replaced.map_err(|fault| StoreError::new(site.path(), Action::Write, fault))
     }
 
     fn run(&self, statement: &str) -> Result<(), rusqlite::Error> {
@@ -168,7 +227,7 @@ impl Exclusive {
     }
 
     fn fail(&self, fault: Fault) -> StoreError {
-        StoreError::new(&self.reader.path, Action::Write, fault)
+        StoreError::new(self.reader.path(), Action::Write, fault)
     }
 }
 

@@ -6,13 +6,15 @@
 
 use super::connection::{self, beside};
 use super::rows::{self, LooseRow};
+use super::site::Site;
+use super::snapshot::Snapshot;
 use super::{Action, Fault, StoreError, salvage};
+use crate::dir::{self, Entry};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 /// The columns of the table, in order.
 const COLUMNS: &str = "inode, parent, version, writer, mtime, type, name, data";
@@ -26,13 +28,15 @@ const PROBLEMS_MAX: u32 = 1000;
 /// A database opened for reading only.
 #[derive(Debug)]
 pub struct Reader {
-    pub(super) path: PathBuf,
     pub(super) connection: Connection,
+    pub(super) site: Site,
+    /// The copy that SQLite reads, of a file in a directory that other users can write to.
+    pub(super) snapshot: Option<Snapshot>,
     pub(super) access: Access,
     /// The file is shorter than it says.
     pub(super) is_cut: bool,
-    /// Length and time of a file that is read without locks, to see whether it stays as it is.
-    pub(super) seen: Option<(u64, SystemTime)>,
+    /// Facts about a file that is read without locks, to see whether it stays as it is.
+    pub(super) seen: Option<Entry>,
 }
 
 /// How the file is read.
@@ -70,19 +74,40 @@ pub struct FileFacts {
 impl Reader {
     /// Opens an existing database, in use or not.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let fail = |fault| StoreError::new(path, Action::Open, fault);
         // SQLite looks for the log beside the file, not beside a link to it.
-        let path = fs::canonicalize(path).map_err(|error| fail(error.into()))?;
-        let seen = stamp(&path).map_err(|error| fail(error.into()))?;
-        let (connection, is_cut, access) = open(&path).map_err(fail)?;
-        check_schema(&connection).map_err(fail)?;
-        let seen = (access == Access::FileOnly).then_some(seen);
-        Ok(Self { path, connection, access, is_cut, seen })
+        let site = Site::of(path).map_err(|error| StoreError::new(path, Action::Open, error.into()))?;
+        let path = site.path().to_owned();
+        Self::at(site).map_err(|fault| StoreError::new(&path, Action::Open, fault))
+    }
+
+    fn at(site: Site) -> Result<Self, Fault> {
+        let seen = site.entry()?;
+        check(&site)?;
+        let reader = if site.dir().is_private() {
+            let (connection, is_cut, access) = open(&site)?;
+            let seen = seen.filter(|_| access == Access::FileOnly);
+            Self { connection, site, snapshot: None, access, is_cut, seen }
+        } else {
+            let snapshot = Snapshot::shared(&site)?;
+            let (connection, is_cut) = match snapshot.had_log() {
+                true => left_log(&snapshot.database())?.ok_or(Fault::Locked)?,
+                false => file_only(&snapshot.database())?,
+            };
+            let access = if snapshot.in_use { Access::Shared } else { Access::LeftLog };
+            Self { connection, site, snapshot: Some(snapshot), access, is_cut, seen: None }
+        };
+        check_schema(&reader.connection)?;
+        Ok(reader)
     }
 
     /// The file, without links.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.site.path()
+    }
+
+    /// The file that SQLite reads.
+    pub(super) fn read_path(&self) -> PathBuf {
+        self.snapshot.as_ref().map_or_else(|| self.path().to_owned(), Snapshot::database)
     }
 
     /// Hands every row to `take`, by rising inode.
@@ -95,7 +120,7 @@ impl Reader {
     pub fn readable_rows(&self, take: impl FnMut(LooseRow)) -> Result<Option<String>, StoreError> {
         let damage = salvage::read(&self.connection, take).map_err(|fault| self.fail(fault))?;
         if let Some(seen) = self.seen {
-            if stamp(&self.path).map_err(|error| self.fail(error.into()))? != seen {
+            if self.site.entry().map_err(|error| self.fail(error.into()))? != Some(seen) {
                 let text = "a daemon started on it while it was read; try again";
                 return Err(self.fail(Fault::Other(text.to_owned())));
             }
@@ -115,13 +140,14 @@ impl Reader {
             value.map(|value| u64::try_from(value).unwrap_or_default())
         };
         let facts = || -> Result<FileFacts, Fault> {
+            let path = self.read_path();
             Ok(FileFacts {
-                bytes: fs::metadata(&self.path)?.len(),
-                log_bytes: log_bytes(&self.path)?,
+                bytes: fs::metadata(&path)?.len(),
+                log_bytes: size_of_file(&beside(&path, "-wal"))?,
                 page_size: number("PRAGMA page_size")?,
                 pages: number("PRAGMA page_count")?,
                 free_pages: number("PRAGMA freelist_count")?,
-                journal_mode: journal_mode(&self.path)?,
+                journal_mode: journal_mode(&path)?,
                 in_use: self.access == Access::Shared,
             })
         };
@@ -129,20 +155,16 @@ impl Reader {
     }
 
     fn fail(&self, fault: Fault) -> StoreError {
-        StoreError::new(&self.path, Action::Read, fault)
+        StoreError::new(self.path(), Action::Read, fault)
     }
 }
 
 /// With whether the file was cut off.
-fn open(path: &Path) -> Result<(Connection, bool, Access), Fault> {
-    check_header(path)?;
-    let journal = beside(path, "-journal");
-    if size_of_file(&journal)? > 0 {
-        return Err(Fault::HotJournal { journal });
-    }
-    let has_log = log_bytes(path)? > 0;
+fn open(site: &Site) -> Result<(Connection, bool, Access), Fault> {
+    let path = site.path();
+    let has_log = site.bytes_beside("-wal")? > 0;
     let with = |(connection, is_cut), access| Ok((connection, is_cut, access));
-    if !has_log && !beside(path, "-shm").exists() {
+    if !has_log && site.beside("-shm")?.is_none() {
         return with(file_only(path)?, Access::FileOnly);
     }
     match left_log(path) {
@@ -154,26 +176,25 @@ fn open(path: &Path) -> Result<(Connection, bool, Access), Fault> {
     }
 }
 
-/// Looks at the first bytes: SQLite's own words for what is no database come late and say little.
-pub(super) fn check_header(path: &Path) -> Result<(), Fault> {
-    let metadata = fs::metadata(path)?;
-    if metadata.is_dir() {
-        return Err(Fault::IsDirectory);
-    }
-    if !metadata.is_file() {
-        return Err(Fault::NotADatabase);
-    }
-    let mut file = File::open(path)?;
+/// Looks at the file and what is beside it before SQLite does, whose own words come late and say little.
+pub(super) fn check(site: &Site) -> Result<Metadata, Fault> {
+    let mut file = site.open(dir::Access::Read)?;
+    let metadata = file.metadata()?;
     if metadata.len() == 0 {
         return Err(Fault::Empty);
     }
     let mut magic = [0; MAGIC.len()];
     match file.read_exact(&mut magic) {
-        Ok(()) if magic == *MAGIC => Ok(()),
-        Ok(()) => Err(Fault::NotADatabase),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Fault::NotADatabase),
-        Err(error) => Err(error.into()),
+        Ok(()) if magic == *MAGIC => {}
+        Ok(()) => return Err(Fault::NotADatabase),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Fault::NotADatabase),
+        Err(error) => return Err(error.into()),
     }
+    site.check_beside()?;
+    if site.bytes_beside("-journal")? > 0 {
+        return Err(Fault::HotJournal { journal: beside(site.path(), "-journal") });
+    }
+    Ok(metadata)
 }
 
 /// Bytes 18 and 19 of the file are 2 when it has a write-ahead log.
@@ -183,21 +204,12 @@ fn journal_mode(path: &Path) -> Result<String, Fault> {
     Ok(if head[18] == 2 { "wal" } else { "delete" }.to_owned())
 }
 
-fn stamp(path: &Path) -> io::Result<(u64, SystemTime)> {
-    let metadata = fs::metadata(path)?;
-    Ok((metadata.len(), metadata.modified()?))
-}
-
 fn size_of_file(path: &Path) -> Result<u64, Fault> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(metadata.len()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
         Err(error) => Err(error.into()),
     }
-}
-
-pub(super) fn log_bytes(path: &Path) -> Result<u64, Fault> {
-    size_of_file(&beside(path, "-wal"))
 }
 
 /// Reads the file as if on a medium that cannot change: SQLite makes nothing beside it.
@@ -210,8 +222,7 @@ fn file_only(path: &Path) -> Result<(Connection, bool), Fault> {
         }
     }
     uri.push_str("?immutable=1");
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | connection::FLAGS;
     prepared(Connection::open_with_flags(uri, flags)?)
 }
 
@@ -228,7 +239,7 @@ fn left_log(path: &Path) -> Result<Option<(Connection, bool)>, Fault> {
 }
 
 fn shared(path: &Path) -> Result<(Connection, bool), Fault> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | connection::FLAGS;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(super::BUSY_TIMEOUT)?;
     prepared(connection)

@@ -1,0 +1,49 @@
+//! Private directory in which SQLite works on a copy. SQLite opens files by path and takes what it finds beside
+//! a database, so a tool of root never lets it work in a directory that other users can write to.
+
+use super::Fault;
+use crate::dir::Dir;
+use std::path::PathBuf;
+
+/// A directory below `TMPDIR` or `/tmp`, only for the user of this process; removed when dropped.
+#[derive(Debug)]
+pub struct Room {
+    path: PathBuf,
+}
+
+impl Room {
+    /// Makes the directory.
+    pub fn new() -> Result<Self, Fault> {
+        let parent = std::env::temp_dir();
+        let refuse = |why: String| {
+            let parent = parent.display();
+            Fault::Other(format!(
+                "a private directory to work in cannot be made in '{parent}': {why}; set TMPDIR to a directory that \
+                 only you can write to"
+            ))
+        };
+        let dir = Dir::open(&parent).map_err(|error| refuse(error.to_string()))?;
+        if let Some(exposed) = dir.exposed() {
+            return Err(refuse(format!("other users can rename entries of '{}'", exposed.display())));
+        }
+        let template = format!("pmxcfs-db-{}", "X".repeat(6));
+        let made = nix::unistd::mkdtemp(&dir.path().join(template));
+        Ok(Self { path: made.map_err(|errno| refuse(errno.to_string()))? })
+    }
+
+    /// Path of a database in it.
+    pub fn database(&self) -> PathBuf {
+        self.at("config.db")
+    }
+
+    pub(super) fn at(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // A copy that stays can be read by its owner only.
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}

@@ -18,6 +18,7 @@ mod locks;
 mod name;
 mod path;
 mod piecewise;
+mod rules;
 mod trace;
 mod update;
 mod verify;
@@ -34,6 +35,7 @@ pub use load::LoadError;
 pub use name::Name;
 pub use path::{GuestConfig, TreePath, is_openvz_script};
 pub use piecewise::{PartialChecksum, PartialIndex};
+pub use rules::{EntryError, MAX_FILE_SIZE, NAME_BYTES_MAX, NUMBER_MAX, check_entry};
 pub use trace::Trace;
 pub use update::UpdateError;
 pub use versions::PathVersions;
@@ -49,8 +51,6 @@ pub type Inode = u64;
 
 /// The inode of the root directory. Its row in the database is the version row.
 pub const ROOT: Inode = 0;
-/// The longest that one file can be, in bytes.
-pub const MAX_FILE_SIZE: u64 = 1 << 20;
 /// The block size that `statfs` shows, in bytes.
 pub const BLOCK_SIZE: u64 = 4096;
 /// How many blocks all files together may fill.

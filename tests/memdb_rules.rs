@@ -2,7 +2,8 @@
 //! readers hold, what goes to the disk, and faults that were found once.
 
 use pmxcfs::memdb::{
-    Applied, BLOCKS, Change, ChangeError, FILES, Limits, MAX_FILE_SIZE, MemDb, Row, Stamp, TreePath, WriteAt,
+    Applied, BLOCKS, Change, ChangeError, FILES, Limits, MAX_FILE_SIZE, MemDb, NAME_BYTES_MAX, NUMBER_MAX,
+    Row, Stamp, TreePath, WriteAt,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,16 +155,25 @@ fn one_file_is_limited() {
 }
 
 #[test]
-fn a_version_that_is_in_use_is_not_given_again() {
-    let mut damaged: Vec<Row> = rows(3, None).collect();
-    damaged[0].version = 2;
-    let mut db = MemDb::load(damaged.clone(), at(0)).expect("loads");
-    let refused = db.apply(create("a"), STAMP, Limits::Agreed, at(0));
-    assert_eq!(refused, Err(ChangeError::VersionInUse { version: 2, inode: 3 }));
-    damaged[0].version = u64::MAX;
-    let mut db = MemDb::load(damaged, at(0)).expect("loads");
-    let refused = db.apply(create("a"), STAMP, Limits::Agreed, at(0));
-    assert_eq!(refused, Err(ChangeError::VersionInUse { version: u64::MAX, inode: u64::MAX }));
+fn last_version_allows_no_change() {
+    let mut last: Vec<Row> = rows(3, None).collect();
+    last[0].version = NUMBER_MAX - 1;
+    let mut db = MemDb::load(last, at(0)).expect("loads");
+    apply(&mut db, create("a")).expect("one version is left");
+    let refused = db.apply(create("b"), STAMP, Limits::Agreed, at(0));
+    assert_eq!(refused, Err(ChangeError::LastVersion { version: NUMBER_MAX }));
+}
+
+#[test]
+fn name_over_the_limit_is_refused() {
+    let mut db = tree([create("a")]);
+    let longest = "n".repeat(NAME_BYTES_MAX);
+    apply(&mut db, mkdir(&longest)).expect("the longest name");
+    let long = longest + "n";
+    let refused = Err(ChangeError::NameTooLong { len: NAME_BYTES_MAX + 1 });
+    for change in [create(&long), mkdir(&long), rename("a", &long)] {
+        assert_eq!(db.apply(change, STAMP, Limits::Agreed, at(0)), refused);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::Output;
 use super::text::escape;
-use crate::memdb::{Audit, Finding, Inode, MemDb, ROOT, Row};
+use crate::memdb::{Audit, EntryError, Finding, Inode, LoadError, MemDb, ROOT, Row};
 use crate::store::{Reader, RowFault, StoreError};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,7 +72,10 @@ impl Table {
             Fault { rule: "unreadable", inodes: Vec::new(), text }
         });
         let rows = self.row_faults.iter().map(row_fault);
-        damage.chain(rows).chain(audit.findings.iter().map(finding)).collect()
+        let faulty: BTreeSet<Inode> = self.row_faults.iter().map(|(inode, _)| *inode).collect();
+        let is_news = |finding: &&Finding| out_of_range(finding).is_none_or(|inode| !faulty.contains(&inode));
+        let findings = audit.findings.iter().filter(is_news);
+        damage.chain(rows).chain(findings.map(finding)).collect()
     }
 
     /// The row of the database's version.
@@ -120,6 +123,12 @@ pub(super) fn path_in<'a>(inode: Inode, row: impl Fn(Inode) -> Option<&'a Row>) 
 /// A path for people.
 pub(super) fn show_path(path: &[u8]) -> String {
     if path.is_empty() { "/".to_owned() } else { escape(path) }
+}
+
+/// The inode of a number that is out of range, which its row says already if SQLite's number is negative.
+fn out_of_range(finding: &Finding) -> Option<Inode> {
+    let Finding::Refused(LoadError::Entry(error)) = finding else { return None };
+    matches!(error, EntryError::InodeRange { .. } | EntryError::VersionRange { .. }).then(|| error.inode())
 }
 
 impl Places<'_> {

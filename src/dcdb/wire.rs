@@ -10,7 +10,7 @@ pub use updates::{UPDATE_HEAD, decode_update, decode_updates, encode_update, upd
 
 use crate::dfsm::Outgoing;
 use crate::dfsm::wire::{Extension, take};
-use crate::memdb::{Change, TreePath, WriteAt};
+use crate::memdb::{Change, EntryError, TreePath, WriteAt};
 use std::sync::Arc;
 
 /// On a state: its sender understands appends. On a write: it is one, see [`Request::Append`].
@@ -53,7 +53,7 @@ pub enum Request {
 }
 
 /// Why a payload is no message of the database group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
     #[error("received unknown message type (msg_type == {0})")]
     UnknownSubtype(u16),
@@ -65,12 +65,8 @@ pub enum PayloadError {
     Unterminated,
     #[error("received malformed message (a write of {size} bytes that also cuts)")]
     WriteAndCut { size: u32 },
-    #[error("received malformed message (a name that no entry can have)")]
-    Name,
-    #[error("received malformed message (unknown inode type {0})")]
-    Kind(u8),
-    #[error("received malformed message (a directory with data)")]
-    DirectoryWithData,
+    #[error("received malformed message ({0})")]
+    Entry(#[from] EntryError),
     /// Stock refuses this one, but it is no reason to leave.
     #[error("a message without the path it needs")]
     NoPath,
@@ -189,16 +185,16 @@ struct Numbers {
 
 impl<'a> Fields<'a> {
     fn decode(payload: &'a [u8]) -> Result<Fields<'a>, PayloadError> {
-        let short = PayloadError::Short { len: payload.len(), least: CHANGE_HEAD };
+        let len = payload.len();
         let mut rest = payload;
-        let [size, offset, path_len, to_len, flags] = take_numbers(&mut rest).ok_or(short)?;
+        let numbers = take_numbers(&mut rest).ok_or(PayloadError::Short { len, least: CHANGE_HEAD })?;
+        let [size, offset, path_len, to_len, flags] = numbers;
         let told = u64::from(size) + u64::from(path_len) + u64::from(to_len);
-        let lengths = PayloadError::Length { len: payload.len(), told: told + CHANGE_HEAD as u64 };
         if rest.len() as u64 != told {
-            return Err(lengths);
+            return Err(PayloadError::Length { len, told: told + CHANGE_HEAD as u64 });
         }
-        let path = take_string(&mut rest, path_len, lengths)?;
-        let to = take_string(&mut rest, to_len, lengths)?;
+        let path = take_string(&mut rest, path_len)?;
+        let to = take_string(&mut rest, to_len)?;
         Ok(Fields { offset, flags, path, to, data: rest })
     }
 }
@@ -213,14 +209,11 @@ fn take_numbers<const N: usize>(rest: &mut &[u8]) -> Option<[u32; N]> {
 
 /// Cuts off a string whose length counts its NUL; `None` when it is not there. As in stock it ends
 /// at its first NUL.
-fn take_string<'a>(
-    rest: &mut &'a [u8],
-    len: u32,
-    lengths: PayloadError,
-) -> Result<Option<&'a [u8]>, PayloadError> {
+fn take_string<'a>(rest: &mut &'a [u8], len: u32) -> Result<Option<&'a [u8]>, PayloadError> {
     if len == 0 {
         return Ok(None);
     }
+    let lengths = PayloadError::Length { len: rest.len(), told: len.into() };
     let (string, behind) = rest.split_at_checked(len as usize).ok_or(lengths)?;
     *rest = behind;
     terminated(string).map(Some)

@@ -128,10 +128,11 @@ impl ToErrno for crate::memdb::ChangeError {
             | Self::LockHeld { .. }
             | Self::LockForeign { .. }
             | Self::LockChanged { .. } => libc::EACCES,
+            Self::NameTooLong { .. } => libc::ENAMETOOLONG,
             Self::IntoItself { .. } => libc::EINVAL,
             Self::TooLarge { .. } => libc::EFBIG,
             Self::NoSpace { .. } | Self::NoInodes { .. } => libc::ENOSPC,
-            Self::VersionInUse { .. } => libc::EIO,
+            Self::LastVersion { .. } => libc::EIO,
         }
     }
 }
@@ -169,6 +170,7 @@ mod tests {
             (ChangeError::NotDirectory { path: path() }, libc::ENOTDIR),
             (ChangeError::IsDirectory { path: path() }, libc::ENOTDIR),
             (ChangeError::BadName { path: path() }, libc::EACCES),
+            (ChangeError::NameTooLong { len: 9 }, libc::ENAMETOOLONG),
             (ChangeError::Exists { path: path() }, libc::EEXIST),
             (
                 ChangeError::GuestExists { path: path(), vmid: 1, kind: GuestKind::Lxc, node: "n".into() },
@@ -184,7 +186,7 @@ mod tests {
             (ChangeError::TooLarge { path: path(), end: 1 }, libc::EFBIG),
             (ChangeError::NoSpace { path: path() }, libc::ENOSPC),
             (ChangeError::NoInodes { path: path() }, libc::ENOSPC),
-            (ChangeError::VersionInUse { version: 1, inode: 2 }, libc::EIO),
+            (ChangeError::LastVersion { version: 1 }, libc::EIO),
         ];
         for (error, errno) in table {
             assert_eq!(error.to_errno(), errno, "{error}");

@@ -1,8 +1,8 @@
-//! Everything that is wrong with the rows of a table, for who repairs it: all faults for which
-//! [`MemDb::load`] refuses it, found by the same code, and what it takes but what would do harm later.
+//! Everything that is wrong with the rows of a table, for a repair: all faults for which [`MemDb::load`] refuses it,
+//! found by the same code, and those with which only the stock daemon does not start.
 
 use super::load::LoadError;
-use super::{Entry, GuestKind, Guests, Inode, MAX_FILE_SIZE, MemDb, PathVersions, ROOT, Row};
+use super::{Entry, GuestKind, Guests, Inode, MemDb, PathVersions, ROOT, Row};
 use std::fmt;
 use std::time::Duration;
 
@@ -20,14 +20,6 @@ pub struct Audit {
 pub enum Finding {
     /// The table cannot be loaded with this.
     Refused(LoadError),
-    /// There are entries but no version, so new ones would get numbers that are taken.
-    NoVersion { entries: usize },
-    /// An entry has a number that the database is yet to give, to another one.
-    InodeAhead { inode: Inode, version: u64 },
-    /// An entry was changed after the last change of the database.
-    VersionAhead { inode: Inode, changed: u64, version: u64 },
-    /// A file is longer than a file can be: it cannot be written any more.
-    TooLarge { inode: Inode, size: u64 },
     /// A file where the stock daemon wants a directory of guests, and does not start otherwise.
     GuestsInFile { inode: Inode },
 }
@@ -37,10 +29,8 @@ impl Finding {
     pub fn rule(&self) -> &'static str {
         match self {
             Self::Refused(error) => match error {
-                LoadError::NoName { .. } => "no-name",
-                LoadError::BadName { .. } => "bad-name",
-                LoadError::DirectoryWithData { .. } => "directory-with-data",
-                LoadError::UnknownType { .. } => "unknown-type",
+                LoadError::Entry(error) => error.rule(),
+                LoadError::NoRootName => "no-name",
                 LoadError::RootName { .. } => "version-row-name",
                 LoadError::DuplicateInode { .. } => "duplicate-inode",
                 LoadError::ParentIsFile { .. } => "parent-is-file",
@@ -48,11 +38,10 @@ impl Finding {
                 LoadError::Loop { .. } => "loop",
                 LoadError::DuplicateName { .. } => "duplicate-name",
                 LoadError::DuplicateGuest { .. } => "duplicate-guest",
+                LoadError::NoVersion { .. } => "no-version",
+                LoadError::InodeAhead { .. } => "inode-ahead",
+                LoadError::VersionAhead { .. } => "version-ahead",
             },
-            Self::NoVersion { .. } => "no-version",
-            Self::InodeAhead { .. } => "inode-ahead",
-            Self::VersionAhead { .. } => "version-ahead",
-            Self::TooLarge { .. } => "too-large",
             Self::GuestsInFile { .. } => "guests-in-file",
         }
     }
@@ -61,23 +50,20 @@ impl Finding {
     pub fn inodes(&self) -> Vec<Inode> {
         match *self {
             Self::Refused(ref error) => match *error {
-                LoadError::NoName { inode }
-                | LoadError::BadName { inode, .. }
-                | LoadError::DirectoryWithData { inode }
-                | LoadError::UnknownType { inode, .. }
-                | LoadError::DuplicateInode { inode }
+                LoadError::Entry(ref error) => vec![error.inode()],
+                LoadError::DuplicateInode { inode }
                 | LoadError::ParentIsFile { inode, .. }
                 | LoadError::ParentMissing { inode, .. }
-                | LoadError::Loop { inode, .. } => vec![inode],
-                LoadError::RootName { .. } => vec![ROOT],
+                | LoadError::Loop { inode, .. }
+                | LoadError::InodeAhead { inode, .. }
+                | LoadError::VersionAhead { inode, .. } => vec![inode],
+                LoadError::NoRootName | LoadError::RootName { .. } | LoadError::NoVersion { .. } => {
+                    vec![ROOT]
+                }
                 LoadError::DuplicateName { first, second, .. }
                 | LoadError::DuplicateGuest { first, second, .. } => vec![first, second],
             },
-            Self::NoVersion { .. } => vec![ROOT],
-            Self::InodeAhead { inode, .. }
-            | Self::VersionAhead { inode, .. }
-            | Self::TooLarge { inode, .. }
-            | Self::GuestsInFile { inode } => vec![inode],
+            Self::GuestsInFile { inode } => vec![inode],
         }
     }
 }
@@ -86,24 +72,6 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(error) => write!(f, "{error}"),
-            Self::NoVersion { entries } => {
-                write!(f, "there are {entries} entries, but the database has no version")
-            }
-            Self::InodeAhead { inode, version } => {
-                write!(
-                    f,
-                    "inode {inode} is above the database's version {version}: a new entry would take its number"
-                )
-            }
-            Self::VersionAhead { inode, changed, version } => {
-                write!(
-                    f,
-                    "inode {inode} has version {changed}, which is above the database's version {version}"
-                )
-            }
-            Self::TooLarge { inode, size } => {
-                write!(f, "inode {inode} has {size} bytes, more than a file can hold ({MAX_FILE_SIZE})")
-            }
             Self::GuestsInFile { inode } => {
                 write!(
                     f,
@@ -122,37 +90,13 @@ impl MemDb {
             refused.push(Finding::Refused(error));
             Ok(())
         };
-        let mut has_version = false;
-        let rows = rows.into_iter().inspect(|row| has_version |= row.inode == ROOT && row.version != 0);
         let (before, versions) = (Guests::default(), PathVersions::default());
         let loaded = Self::load_after(rows, Duration::ZERO, &before, versions, &mut note);
         // What notes every fault does not end with one.
         let tree = loaded.unwrap_or_default();
-        let mut findings = refused;
-        findings.extend(tree.harmful(has_version));
+        let harmful = tree.files_for_guests().map(|entry| Finding::GuestsInFile { inode: entry.inode });
+        let findings = refused.into_iter().chain(harmful).collect();
         Audit { findings, tree }
-    }
-
-    /// What loads, and does harm later.
-    fn harmful(&self, has_version: bool) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        let version = self.version();
-        if !has_version && !self.entries.is_empty() {
-            findings.push(Finding::NoVersion { entries: self.entries.len() });
-        }
-        for entry in self.entries.values() {
-            let (inode, changed, size) = (entry.inode, entry.version, entry.size());
-            if has_version && inode > version {
-                findings.push(Finding::InodeAhead { inode, version });
-            } else if has_version && changed > version {
-                findings.push(Finding::VersionAhead { inode, changed, version });
-            }
-            if size > MAX_FILE_SIZE {
-                findings.push(Finding::TooLarge { inode, size });
-            }
-        }
-        findings.extend(self.files_for_guests().map(|entry| Finding::GuestsInFile { inode: entry.inode }));
-        findings
     }
 
     /// Files in the place of directories of guests.
@@ -169,7 +113,7 @@ impl MemDb {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memdb::VERSION_ROW_NAME;
+    use crate::memdb::{MAX_FILE_SIZE, VERSION_ROW_NAME};
     use std::sync::Arc;
 
     fn row(inode: Inode, parent: Inode, kind: u8, name: &[u8]) -> Row {
@@ -226,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_loads_but_does_harm() {
+    fn versions_sizes_and_guest_directories_are_checked() {
         let version = |version| Row { version, ..row(0, 0, 8, b"") };
         assert_eq!(rules(&[row(1, 0, 8, b"a")]), [("no-version", vec![0])]);
         assert_eq!(rules(&[version(0), row(1, 0, 8, b"a")]), [("no-version", vec![0])]);

@@ -1,6 +1,6 @@
 //! Why a change is refused. Each error says which path; the errno of each is in [`crate::errno`].
 
-use super::{GuestKind, Inode, MAX_FILE_SIZE, TreePath};
+use super::{GuestKind, MAX_FILE_SIZE, NAME_BYTES_MAX, TreePath};
 use std::sync::Arc;
 
 /// A change that was refused. The tree is as it was.
@@ -18,6 +18,9 @@ pub enum ChangeError {
     /// No entry can be called this.
     #[error("{path}: this name cannot be used")]
     BadName { path: TreePath },
+    /// The name is longer than any can be.
+    #[error("a name of {len} bytes is longer than any can be ({NAME_BYTES_MAX})")]
+    NameTooLong { len: usize },
     /// The name is taken.
     #[error("{path}: exists already")]
     Exists { path: TreePath },
@@ -54,11 +57,10 @@ pub enum ChangeError {
     /// There are as many entries as there can be.
     #[error("{path}: the database holds the most entries it can (262144); remove some")]
     NoInodes { path: TreePath },
-    /// The database version is too low (its next value is the number of an existing entry) or at
-    /// its end. Only a damaged database is like that.
+    /// The database version is the highest that there can be. Only a damaged database comes to it.
     #[error(
-        "database version {version} cannot be followed by another: inode {inode} is in use; \
-         the database is damaged, stop the daemon and restore or repair it"
+        "database version {version} is the last that there can be; stop the daemon, export the database with \
+         'pmxcfs-db export' and make a new one of it with 'pmxcfs-db import'"
     )]
-    VersionInUse { version: u64, inode: Inode },
+    LastVersion { version: u64 },
 }

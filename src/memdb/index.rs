@@ -1,7 +1,7 @@
 //! The digests by which nodes compare their databases: the index, the checksum of the whole, and
 //! that of one entry. Their bytes are protocol.
 
-use super::{Entry, Inode, MemDb};
+use super::{Entry, Inode, MemDb, NUMBER_MAX};
 use sha2::{Digest, Sha256};
 
 const HEADER_LEN: usize = 32;
@@ -40,6 +40,10 @@ pub enum IndexError {
     Order { inode: Inode },
     #[error("index says its highest inode is {last_inode}, which it is not")]
     LastInode { last_inode: Inode },
+    #[error(
+        "index of version {version} has an inode or a version above the highest that there can be ({NUMBER_MAX})"
+    )]
+    Range { version: u64 },
 }
 
 impl Index {
@@ -80,6 +84,9 @@ impl Index {
         }
         if entries.last().map_or(0, |entry| entry.inode) != last_inode {
             return Err(IndexError::LastInode { last_inode });
+        }
+        if version.max(last_inode) > NUMBER_MAX {
+            return Err(IndexError::Range { version });
         }
         Ok(Self { version, last_inode, writer, mtime, entries })
     }

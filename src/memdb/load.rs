@@ -3,24 +3,21 @@
 //! looked through to its end, past all that breaks one.
 
 use super::batch::{Dirty, VERSION_ROW_NAME};
-use super::entry::{KIND_DIRECTORY, KIND_FILE};
+use super::entry::KIND_DIRECTORY;
 use super::guests::Guests;
 use super::locks::LockAges;
-use super::{Entry, Inode, MemDb, Name, Node, PathVersions, ROOT, Row};
+use super::rules::entry_errors;
+use super::{Entry, EntryError, Inode, MemDb, NUMBER_MAX, Name, Node, PathVersions, ROOT, Row};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Why a table cannot be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    #[error("inode {inode} has no name")]
-    NoName { inode: Inode },
-    #[error("inode {inode} has a name that no entry can have: '{}'", name.escape_ascii())]
-    BadName { inode: Inode, name: Vec<u8> },
-    #[error("directory inode {inode} contains data")]
-    DirectoryWithData { inode: Inode },
-    #[error("inode {inode} has unknown type {kind}")]
-    UnknownType { inode: Inode, kind: u8 },
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    #[error("inode 0, the version row, has no name")]
+    NoRootName,
     #[error("inode 0, the version row, has the unexpected name '{}' instead of '__version__'", name.escape_ascii())]
     RootName { name: Vec<u8> },
     #[error("inode {inode} is there twice")]
@@ -35,6 +32,12 @@ pub enum LoadError {
     DuplicateName { parent: Inode, name: Name, first: Inode, second: Inode },
     #[error("guest {vmid} has two configurations, inodes {first} and {second}")]
     DuplicateGuest { vmid: u32, first: Inode, second: Inode },
+    #[error("there are {entries} entries, but the database has no version")]
+    NoVersion { entries: usize },
+    #[error("inode {inode} is above the database's version {version}: a new entry would take its number")]
+    InodeAhead { inode: Inode, version: u64 },
+    #[error("inode {inode} has version {changed}, which is above the database's version {version}")]
+    VersionAhead { inode: Inode, changed: u64, version: u64 },
 }
 
 /// What becomes of a fault that is found: the error itself, to end there; or nothing, to go on without
@@ -75,7 +78,7 @@ impl MemDb {
         }
         // As stock: without a version the table was just created, its version row is to be written.
         let version_row = version_row.filter(|row| row.version != 0);
-        let (root, dirty) = match version_row {
+        let (root, dirty) = match &version_row {
             Some(row) => (Entry::root(row.version, row.writer, row.mtime), Dirty::default()),
             None => (Self::new().root, Dirty::fresh()),
         };
@@ -83,8 +86,14 @@ impl MemDb {
         for pair in entries.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
             report(LoadError::DuplicateInode { inode: pair[0].0 })?;
         }
-        let entries = entries.into_iter().collect();
-        Ok(Self { dirty, ..Self::assemble(root, entries, now, guests_before, versions, report)? })
+        let (entries, has_version) = (entries.into_iter().collect(), version_row.is_some());
+        let db = Self { dirty, ..Self::assemble(root, entries, now, guests_before, versions, report)? };
+        match db.entries.len() {
+            0 => {}
+            _ if has_version => db.check_versions(report)?,
+            entries => report(LoadError::NoVersion { entries })?,
+        }
+        Ok(db)
     }
 
     /// The tree of these entries, none of which is listed in a directory yet.
@@ -103,6 +112,23 @@ impl MemDb {
         db.guests = Guests::rebuild(&db, guests_before, report)?;
         db.locks = LockAges::rebuild(&db, now);
         Ok(db)
+    }
+
+    /// Checks that the database's version is that of its last change. Else a new entry would get the number of
+    /// another, or a changed one a version that it had before.
+    pub(super) fn check_versions(&self, report: Report<'_>) -> Result<(), LoadError> {
+        let version = self.version();
+        // Numbers that are out of range were reported by now.
+        let is_ahead = |number: u64| number > version && number <= NUMBER_MAX;
+        for entry in self.entries.values() {
+            let (inode, changed) = (entry.inode, entry.version);
+            if is_ahead(inode) {
+                report(LoadError::InodeAhead { inode, version })?;
+            } else if is_ahead(changed) {
+                report(LoadError::VersionAhead { inode, changed, version })?;
+            }
+        }
+        Ok(())
     }
 
     /// Lists every entry in its directory.
@@ -173,9 +199,9 @@ impl MemDb {
 }
 
 pub(super) fn check_version_row(row: Row, report: Report<'_>) -> Result<Row, LoadError> {
-    check_kind(&row, report)?;
+    check_row(&row, report)?;
     if row.name.is_empty() {
-        report(LoadError::NoName { inode: ROOT })?;
+        report(LoadError::NoRootName)?;
     } else if *row.name != *VERSION_ROW_NAME {
         report(LoadError::RootName { name: row.name.to_vec() })?;
     }
@@ -184,18 +210,9 @@ pub(super) fn check_version_row(row: Row, report: Report<'_>) -> Result<Row, Loa
 
 /// The entry that a row stores. With a fault that is only noted it is what comes nearest.
 pub(super) fn entry_of(row: Row, report: Report<'_>) -> Result<Entry, LoadError> {
-    check_kind(&row, report)?;
+    check_row(&row, report)?;
     let Row { inode, parent, version, writer, mtime, kind, name, data } = row;
-    let name = match Name::from_arc(name.clone()) {
-        Some(name) => name,
-        None => {
-            report(match name.is_empty() {
-                true => LoadError::NoName { inode },
-                false => LoadError::BadName { inode, name: name.to_vec() },
-            })?;
-            Name::stand_in(inode)
-        }
-    };
+    let name = Name::from_arc(name).unwrap_or_else(|| Name::stand_in(inode));
     let node = match kind {
         KIND_DIRECTORY => Node::directory(),
         _ => data.map_or_else(Node::file, Node::File),
@@ -203,19 +220,14 @@ pub(super) fn entry_of(row: Row, report: Report<'_>) -> Result<Entry, LoadError>
     Ok(Entry { inode, parent, version, writer, mtime, name, node, digest: None })
 }
 
-fn check_kind(row: &Row, report: Report<'_>) -> Result<(), LoadError> {
-    let Row { inode, kind, .. } = *row;
-    match kind {
-        KIND_FILE => Ok(()),
-        KIND_DIRECTORY if row.data.as_ref().is_none_or(|data| data.is_empty()) => Ok(()),
-        KIND_DIRECTORY => report(LoadError::DirectoryWithData { inode }),
-        _ => report(LoadError::UnknownType { inode, kind }),
-    }
+fn check_row(row: &Row, report: Report<'_>) -> Result<(), LoadError> {
+    entry_errors(row).try_for_each(|error| report(error.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memdb::{KIND_FILE, MAX_FILE_SIZE, NAME_BYTES_MAX};
     use std::sync::Arc;
 
     fn row(inode: Inode, parent: Inode, kind: u8, name: &[u8]) -> Row {
@@ -223,7 +235,12 @@ mod tests {
         Row { inode, parent, version: 9, writer: 0, mtime: 1, kind, name: name.into(), data: None }
     }
 
+    /// Loads these rows, with a version row if there is none among them.
     fn load(rows: impl IntoIterator<Item = Row>) -> Result<MemDb, LoadError> {
+        let mut rows: Vec<Row> = rows.into_iter().collect();
+        if rows.iter().all(|row| row.inode != ROOT) {
+            rows.push(row(ROOT, ROOT, KIND_FILE, b""));
+        }
         let db = MemDb::load(rows, Duration::ZERO)?;
         db.verify().expect("what loads is sound");
         Ok(db)
@@ -242,7 +259,7 @@ mod tests {
 
     #[test]
     fn nothing_is_a_fresh_database() {
-        let mut db = load([]).expect("loads");
+        let mut db = MemDb::load([], Duration::ZERO).expect("loads");
         assert_eq!(db.version(), 1);
         let batch = db.take_batch().expect("the version row is still to be written");
         assert_eq!((batch.version, batch.deleted.len(), batch.rows.len()), (1, 0, 1));
@@ -266,22 +283,56 @@ mod tests {
         }
     }
 
+    fn refused_entry(row: Row) -> EntryError {
+        match refused(&[row]) {
+            LoadError::Entry(error) => error,
+            other => panic!("{other}"),
+        }
+    }
+
     #[test]
     fn rows_that_are_wrong_alone() {
-        assert_eq!(refused(&[row(1, 0, 8, b"")]), LoadError::NoName { inode: 1 });
-        let bad = LoadError::BadName { inode: 1, name: b"a/b".to_vec() };
-        assert_eq!(refused(&[row(1, 0, 8, b"a/b")]), bad);
-        assert_eq!(refused(&[row(1, 0, 1, b"a")]), LoadError::UnknownType { inode: 1, kind: 1 });
-        assert_eq!(refused(&[row(0, 0, 1, b"")]), LoadError::UnknownType { inode: 0, kind: 1 });
-        let data = Some(Arc::new(b"x".to_vec()));
-        let filled = Row { data, ..row(1, 0, 4, b"a") };
-        assert_eq!(refused(&[filled]), LoadError::DirectoryWithData { inode: 1 });
-        let hollow = Row { data: Some(Arc::default()), ..row(1, 0, 4, b"a") };
-        load([hollow]).expect("no bytes are no data");
+        let entry = |name: &[u8]| row(1, 0, 8, name);
+        assert_eq!(refused_entry(entry(b"")), EntryError::NoName { inode: 1 });
+        let bad = EntryError::BadName { inode: 1, name: b"a/b".to_vec() };
+        assert_eq!(refused_entry(entry(b"a/b")), bad);
+        load([entry(&[b'n'; NAME_BYTES_MAX])]).expect("the longest name");
+        let long = EntryError::NameTooLong { inode: 1, len: NAME_BYTES_MAX + 1 };
+        assert_eq!(refused_entry(entry(&[b'n'; NAME_BYTES_MAX + 1])), long);
+        assert_eq!(refused_entry(row(1, 0, 1, b"a")), EntryError::UnknownType { inode: 1, kind: 1 });
+        assert_eq!(refused_entry(row(0, 0, 1, b"")), EntryError::UnknownType { inode: 0, kind: 1 });
+        let with =
+            |kind, len: u64| Row { data: Some(Arc::new(vec![1; len as usize])), ..row(1, 0, kind, b"a") };
+        assert_eq!(refused_entry(with(4, 1)), EntryError::DirectoryWithData { inode: 1 });
+        load([with(4, 0)]).expect("no bytes are no data");
+        load([with(8, MAX_FILE_SIZE)]).expect("the largest file");
+        let large = EntryError::TooLarge { inode: 1, size: MAX_FILE_SIZE + 1 };
+        assert_eq!(refused_entry(with(8, MAX_FILE_SIZE + 1)), large);
+        let inode = NUMBER_MAX + 1;
+        assert_eq!(refused_entry(row(inode, 0, 8, b"a")), EntryError::InodeRange { inode });
+        for version in [NUMBER_MAX + 1, u64::MAX] {
+            let late = Row { version, ..entry(b"a") };
+            assert_eq!(refused_entry(late), EntryError::VersionRange { inode: 1, version });
+            let root = Row { version, ..row(0, 0, 8, b"") };
+            assert_eq!(refused_entry(root), EntryError::VersionRange { inode: 0, version });
+        }
         let root = Row { name: b"root"[..].into(), ..row(0, 0, 8, b"") };
         assert_eq!(refused(&[root]), LoadError::RootName { name: b"root".to_vec() });
         let root = Row { name: b""[..].into(), ..row(0, 0, 8, b"") };
-        assert_eq!(refused(&[root]), LoadError::NoName { inode: 0 });
+        assert_eq!(refused(&[root]), LoadError::NoRootName);
+    }
+
+    #[test]
+    fn version_behind_its_entries_is_refused() {
+        let version = |version| Row { version, ..row(0, 0, 8, b"") };
+        let ahead = LoadError::VersionAhead { inode: 5, changed: 9, version: 8 };
+        assert_eq!(refused(&[version(8), row(5, 0, 8, b"a")]), ahead);
+        let ahead = LoadError::InodeAhead { inode: 9, version: 8 };
+        assert_eq!(refused(&[version(8), row(9, 0, 8, b"a")]), ahead);
+        for rows in [&[row(5, 0, 8, b"a")][..], &[version(0), row(5, 0, 8, b"a")]] {
+            let error = MemDb::load(rows.iter().cloned(), Duration::ZERO).err();
+            assert_eq!(error, Some(LoadError::NoVersion { entries: 1 }));
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! One path component. A [`Name`] is checked when it is made and never again.
 
+use super::NAME_BYTES_MAX;
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// One path component: any bytes but NUL and slash, not empty, not `.` or `..`. Cheap to clone.
+/// One path component: any bytes but NUL and slash, at most [`NAME_BYTES_MAX`] of them, not empty, not `.` or `..`.
+/// Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<[u8]>);
 
@@ -22,7 +24,9 @@ impl Name {
 
     /// Whether these bytes can be a name.
     pub fn is_valid(bytes: &[u8]) -> bool {
-        !matches!(bytes, b"" | b"." | b"..") && !bytes.iter().any(|&byte| byte == b'/' || byte == 0)
+        bytes.len() <= NAME_BYTES_MAX
+            && !matches!(bytes, b"" | b"." | b"..")
+            && !bytes.iter().any(|&byte| byte == b'/' || byte == 0)
     }
 
     /// The name's bytes.
@@ -105,6 +109,8 @@ mod tests {
         for bad in [&b""[..], b".", b"..", b"a/b", b"/", b"a\0"] {
             assert!(Name::new(bad).is_none(), "{bad:?}");
         }
+        assert!(Name::new(&[b'x'; NAME_BYTES_MAX]).is_some());
+        assert!(Name::new(&[b'x'; NAME_BYTES_MAX + 1]).is_none());
     }
 
     #[test]

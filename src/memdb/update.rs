@@ -66,6 +66,7 @@ impl MemDb {
         let mut versions = self.versions.clone();
         versions.count_all();
         let mut updated = Self::assemble(root, entries, now, &self.guests, versions, &mut Err)?;
+        updated.check_versions(&mut Err)?;
         updated.dirty = dirty;
         updated.replaced = self.replaced + 1;
         if updated.index() != *leader {
@@ -219,6 +220,11 @@ mod tests {
         assert!(matches!(refuse(other(&|row| row.parent = 99)), UpdateError::Load(_)));
         assert!(matches!(refuse(other(&|row| row.name = (*b"..").into())), UpdateError::Load(_)));
         assert_eq!(refuse(other(&|row| row.inode = 99)), UpdateError::Unwanted { inode: 99 });
+        let behind = rows.iter().skip(1).map(|row| row.version).max().expect("some") - 1;
+        let mut late = rows.clone();
+        late[0].version = behind;
+        let ahead = refuse(late);
+        assert!(matches!(ahead, UpdateError::Load(LoadError::VersionAhead { .. })), "{ahead}");
         let mut versionless = rows.clone();
         versionless[0].version = 0;
         assert_eq!(refuse(versionless), UpdateError::NoVersion);

@@ -2,7 +2,7 @@
 //! daemon's own work never needs it.
 
 use super::guests::Guests;
-use super::{Entry, Inode, MemDb, ROOT};
+use super::{Entry, Inode, MemDb, ROOT, Row, check_entry};
 
 impl MemDb {
     /// Checks every invariant; the error says which one is broken, and where.
@@ -29,7 +29,9 @@ impl MemDb {
         } else {
             let found = self.lookup(parent, &entry.name).map(|found| found.inode);
             check(found == Some(inode), || format!("inode {inode} is listed in {parent} as {found:?}"))?;
-            check(super::Name::is_valid(&entry.name), || format!("inode {inode} has a bad name"))?;
+            check_entry(&Row::of(entry)).map_err(|error| error.to_string())?;
+            let newest = inode.max(entry.version);
+            check(newest <= self.version(), || format!("inode {inode} is ahead of the database"))?;
             let resolved = self.path_of(inode).and_then(|path| Some(self.resolve(path.as_bytes())?.inode));
             check(resolved == Some(inode), || format!("the path of inode {inode} leads to {resolved:?}"))?;
         }

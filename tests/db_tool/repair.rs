@@ -173,6 +173,17 @@ fn a_file_that_is_too_large_is_cut_and_its_rest_kept() {
 }
 
 #[test]
+fn name_over_the_limit_goes_to_the_lost() {
+    let home =
+        Home::damaged("UPDATE tree SET name = replace(hex(zeroblob(2048)), '0', 'n') WHERE inode = 23");
+    let done = repair(&home.db());
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.out.contains("a name of 4096 bytes is longer than any can be (4095)"), "{}", done.out);
+    let kept = format!("priv/lost+found/23-{}/lxc", "n".repeat(200));
+    assert!(load(&home).resolve(kept.as_bytes()).is_some());
+}
+
+#[test]
 fn a_sound_database_is_not_touched() {
     let home = Home::golden();
     let before = home.bytes();

@@ -2,27 +2,35 @@
 //! what was changed last; what type an entry has, by what is in it.
 
 use super::plan::Plan;
-use crate::memdb::{Finding, Inode, KIND_DIRECTORY, KIND_FILE, LoadError, MAX_FILE_SIZE, ROOT};
+use crate::memdb::{
+    EntryError, Finding, Inode, KIND_DIRECTORY, KIND_FILE, LoadError, MAX_FILE_SIZE, NAME_BYTES_MAX, ROOT,
+};
 use std::sync::Arc;
 
 impl Plan {
     /// Findings of a lower order are fixed first, as others may come of them.
     pub(super) fn order(&self, finding: &Finding) -> u32 {
-        let Finding::Refused(error) = finding else {
-            return match finding {
-                Finding::TooLarge { .. } => 1,
-                Finding::GuestsInFile { .. } => 4,
-                _ => 0,
-            };
-        };
+        let Finding::Refused(error) = finding else { return 4 };
         match error {
-            LoadError::UnknownType { .. } | LoadError::RootName { .. } | LoadError::DuplicateInode { .. } => {
-                0
-            }
+            LoadError::Entry(
+                EntryError::UnknownType { .. }
+                | EntryError::InodeRange { .. }
+                | EntryError::VersionRange { .. },
+            )
+            | LoadError::NoRootName
+            | LoadError::RootName { .. }
+            | LoadError::NoVersion { .. }
+            | LoadError::InodeAhead { .. }
+            | LoadError::VersionAhead { .. }
+            | LoadError::DuplicateInode { .. } => 0,
             LoadError::ParentIsFile { parent, .. } if self.is_empty_file(*parent) => 0,
-            LoadError::NoName { .. }
-            | LoadError::BadName { .. }
-            | LoadError::DirectoryWithData { .. }
+            LoadError::Entry(
+                EntryError::NoName { .. }
+                | EntryError::NameTooLong { .. }
+                | EntryError::BadName { .. }
+                | EntryError::DirectoryWithData { .. }
+                | EntryError::TooLarge { .. },
+            )
             | LoadError::ParentIsFile { .. } => 1,
             LoadError::ParentMissing { .. } | LoadError::Loop { .. } => 2,
             LoadError::DuplicateName { .. } => 3,
@@ -33,28 +41,45 @@ impl Plan {
     pub(super) fn fix(&mut self, finding: &Finding) {
         match finding {
             Finding::Refused(error) => self.fix_refused(error),
-            Finding::TooLarge { inode, .. } => self.cut(*inode),
             Finding::GuestsInFile { inode } => {
                 self.lose(*inode, "a stock daemon starts only with a directory of guests in its place");
             }
-            // The version row was made right before, so these are not found.
-            Finding::NoVersion { .. } | Finding::InodeAhead { .. } | Finding::VersionAhead { .. } => {}
         }
     }
 
     fn fix_refused(&mut self, error: &LoadError) {
         match *error {
-            LoadError::NoName { inode } => self.lose(inode, "it has no name"),
-            LoadError::BadName { inode, .. } => self.lose(inode, "no entry can have this name"),
-            LoadError::UnknownType { inode, kind } => self.retype(inode, kind),
-            LoadError::DirectoryWithData { inode } => self.divide(inode),
+            LoadError::Entry(ref error) => self.fix_entry(error),
             LoadError::ParentIsFile { inode, parent, .. } => self.leave_file(inode, parent),
             LoadError::ParentMissing { inode, parent, .. } => self.adopt(inode, parent),
             LoadError::Loop { inode, .. } => self.break_loop(inode),
             LoadError::DuplicateName { first, second, .. } => self.part_namesakes(first, second),
             LoadError::DuplicateGuest { vmid, first, second } => self.part_guests(vmid, first, second),
             // The version row was made right before, and rows are kept by their number.
-            LoadError::RootName { .. } | LoadError::DuplicateInode { .. } => {}
+            LoadError::NoRootName
+            | LoadError::RootName { .. }
+            | LoadError::DuplicateInode { .. }
+            | LoadError::NoVersion { .. }
+            | LoadError::InodeAhead { .. }
+            | LoadError::VersionAhead { .. } => {}
+        }
+    }
+
+    fn fix_entry(&mut self, error: &EntryError) {
+        match *error {
+            EntryError::NoName { inode } => self.lose(inode, "it has no name"),
+            EntryError::NameTooLong { inode, len } => {
+                self.lose(
+                    inode,
+                    &format!("a name of {len} bytes is longer than any can be ({NAME_BYTES_MAX})"),
+                );
+            }
+            EntryError::BadName { inode, .. } => self.lose(inode, "no entry can have this name"),
+            EntryError::UnknownType { inode, kind } => self.retype(inode, kind),
+            EntryError::DirectoryWithData { inode } => self.divide(inode),
+            EntryError::TooLarge { inode, .. } => self.cut(inode),
+            // Numbers were made right before.
+            EntryError::InodeRange { .. } | EntryError::VersionRange { .. } => {}
         }
     }
 

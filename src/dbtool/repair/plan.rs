@@ -4,12 +4,11 @@
 
 use super::super::table::{Table, path_in, show_path};
 use super::super::text::escape;
-use crate::memdb::{Finding, Inode, KIND_DIRECTORY, KIND_FILE, MemDb, ROOT, Row, VERSION_ROW_NAME};
+use crate::memdb::{
+    Finding, Inode, KIND_DIRECTORY, KIND_FILE, MemDb, NUMBER_MAX, ROOT, Row, VERSION_ROW_NAME,
+};
 use crate::store::RowFault;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// No database counts as far as this. A number above it is damage, and no entry gets one after it.
-const VERSION_MAX: u64 = 1 << 62;
 
 /// One step of a repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,7 +145,7 @@ impl Plan {
 
     /// The version row, and numbers that no database comes to.
     fn fix_version_row(&mut self, is_fresh: bool) {
-        let possible = |number: u64| if number <= VERSION_MAX { number } else { 0 };
+        let possible = |number: u64| if number <= NUMBER_MAX { number } else { 0 };
         let entries = self.rows.values().filter(|row| row.inode != ROOT);
         let highest = entries.map(|row| possible(row.inode).max(possible(row.version))).max().unwrap_or(1);
         let stored = self.rows.get(&ROOT).cloned();
@@ -182,7 +181,7 @@ impl Plan {
     }
 
     fn fix_numbers(&mut self) {
-        let impossible: Vec<Inode> = self.rows.range(VERSION_MAX + 1..).map(|(&inode, _)| inode).collect();
+        let impossible: Vec<Inode> = self.rows.range(NUMBER_MAX + 1..).map(|(&inode, _)| inode).collect();
         for inode in impossible {
             let Some(row) = self.rows.remove(&inode) else { continue };
             let number = self.next_version();
@@ -198,7 +197,7 @@ impl Plan {
             }
         }
         let late: Vec<Inode> =
-            self.rows.values().filter(|row| row.version > VERSION_MAX).map(|row| row.inode).collect();
+            self.rows.values().filter(|row| row.version > NUMBER_MAX).map(|row| row.inode).collect();
         for inode in late {
             let what = format!("inode {inode} ('{}') gets a new version", self.shown(inode));
             self.step(inode, what, "no entry can have the version it had");

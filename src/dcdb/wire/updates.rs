@@ -4,15 +4,11 @@
 use super::{PayloadError, saturate, take_numbers};
 use crate::dfsm::Pieces;
 use crate::dfsm::wire::take;
-use crate::memdb::{Entry, Row};
+use crate::memdb::{Entry, Row, check_entry};
 use std::sync::Arc;
 
 /// Bytes before the name of an update.
 pub const UPDATE_HEAD: usize = 41;
-
-/// Type of an entry on the wire: a directory or a file.
-const DIRECTORY: u8 = 4;
-const FILE: u8 = 8;
 
 /// Reads the payload of an update: an entry as the leader has it. The root comes as inode 0 with
 /// the empty name.
@@ -37,32 +33,25 @@ pub fn decode_updates(payload: &[u8], mut take: impl FnMut(Row)) -> Result<(), P
     }
 }
 
-/// Cuts off an entry; its own lengths tell where it ends.
+/// Takes an entry off the front and checks it by the rules for all entries. Its own lengths say where it ends.
 fn take_update(payload: &mut &[u8]) -> Result<Row, PayloadError> {
     let len = payload.len();
-    let short = PayloadError::Short { len, least: UPDATE_HEAD };
-    let (mut head, rest) = payload.split_at_checked(UPDATE_HEAD).ok_or(short)?;
-    let [parent, inode, version] = take_longs(&mut head).ok_or(short)?;
-    let [writer, mtime, size, name_len] = take_numbers(&mut head).ok_or(short)?;
-    let [kind] = take(&mut head).ok_or(short)?;
-    if kind != FILE && kind != DIRECTORY {
-        return Err(PayloadError::Kind(kind));
-    }
+    let short = || PayloadError::Short { len, least: UPDATE_HEAD };
+    let (mut head, rest) = payload.split_at_checked(UPDATE_HEAD).ok_or_else(short)?;
+    let [parent, inode, version] = take_longs(&mut head).ok_or_else(short)?;
+    let [writer, mtime, size, name_len] = take_numbers(&mut head).ok_or_else(short)?;
+    let [kind] = take(&mut head).ok_or_else(short)?;
     let told = u64::from(size) + u64::from(name_len);
-    let lengths = PayloadError::Length { len, told: told + UPDATE_HEAD as u64 };
-    let (name, rest) = rest.split_at_checked(name_len as usize).ok_or(lengths)?;
-    let (data, rest) = rest.split_at_checked(size as usize).ok_or(lengths)?;
+    let lengths = || PayloadError::Length { len, told: told + UPDATE_HEAD as u64 };
+    let (name, rest) = rest.split_at_checked(name_len as usize).ok_or_else(lengths)?;
+    let (data, rest) = rest.split_at_checked(size as usize).ok_or_else(lengths)?;
     let name = name.split_last().filter(|(last, _)| **last == 0);
     let (_, name) = name.ok_or(PayloadError::Unterminated)?;
-    if name.contains(&0) {
-        return Err(PayloadError::Name);
-    }
-    if kind == DIRECTORY && !data.is_empty() {
-        return Err(PayloadError::DirectoryWithData);
-    }
     let data = (!data.is_empty()).then(|| Arc::new(data.to_vec()));
+    let row = Row { inode, parent, version, writer, mtime, kind, name: name.into(), data };
+    check_entry(&row)?;
     *payload = rest;
-    Ok(Row { inode, parent, version, writer, mtime, kind, name: name.into(), data })
+    Ok(row)
 }
 
 fn take_longs<const N: usize>(rest: &mut &[u8]) -> Option<[u64; N]> {
@@ -98,7 +87,7 @@ pub fn update_len(entry: &Entry) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memdb::{Change, WriteAt};
+    use crate::memdb::{Change, EntryError, WriteAt};
 
     #[test]
     fn several_entries_in_one_update() {
@@ -154,8 +143,12 @@ mod tests {
             bad[at] = value;
             decode_update(&bad)
         };
-        assert_eq!(with(40, 10), Err(PayloadError::Kind(10)));
-        assert_eq!(with(42, 0), Err(PayloadError::Name));
+        let unknown = EntryError::UnknownType { inode: 2, kind: 10 };
+        assert_eq!(with(40, 10), Err(unknown.into()));
+        let nul = EntryError::BadName { inode: 2, name: b"n\0me".to_vec() };
+        assert_eq!(with(42, 0), Err(nul.into()));
+        let range = EntryError::InodeRange { inode: 2 | 1 << 63 };
+        assert_eq!(with(15, 0x80), Err(range.into()));
         assert_eq!(with(45, 1), Err(PayloadError::Unterminated));
         // namelen 0: stock looks at the byte before the name.
         let mut nameless = head[..UPDATE_HEAD].to_vec();
@@ -164,6 +157,6 @@ mod tests {
         // A directory with one byte of data in place of one of the name.
         let mut dir = head.clone();
         (dir[32], dir[36], dir[40], dir[44]) = (1, 4, 4, 0);
-        assert_eq!(decode_update(&dir), Err(PayloadError::DirectoryWithData));
+        assert_eq!(decode_update(&dir), Err(EntryError::DirectoryWithData { inode: 2 }.into()));
     }
 }

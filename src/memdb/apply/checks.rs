@@ -2,24 +2,21 @@
 
 use crate::memdb::path::GuestConfig;
 use crate::memdb::{
-    BLOCK_SIZE, BLOCKS, Change, ChangeError, Entry, FILES, Inode, Limits, MemDb, Name, ROOT, TreePath,
-    WriteAt,
+    BLOCK_SIZE, BLOCKS, Change, ChangeError, Entry, FILES, Inode, Limits, MemDb, NAME_BYTES_MAX, NUMBER_MAX,
+    Name, ROOT, TreePath, WriteAt,
 };
 use std::sync::Arc;
 
 impl MemDb {
     pub(super) fn check_next_version(&self) -> Result<(), ChangeError> {
         let version = self.root.version;
-        match version.checked_add(1) {
-            Some(next) if !self.entries.contains_key(&next) => Ok(()),
-            next => Err(ChangeError::VersionInUse { version, inode: next.unwrap_or(version) }),
-        }
+        if version < NUMBER_MAX { Ok(()) } else { Err(ChangeError::LastVersion { version }) }
     }
 
     /// The directory that `path` is in, and the name it has or would have there.
     pub(super) fn parent_and_name(&self, path: &TreePath) -> Result<(Inode, Name), ChangeError> {
         let (parent, name) = self.place(path)?;
-        let name = Name::new(name).ok_or_else(|| ChangeError::BadName { path: path.clone() })?;
+        let name = Name::new(name).ok_or_else(|| bad_name(path, name))?;
         Ok((parent.inode, name))
     }
 
@@ -40,7 +37,7 @@ impl MemDb {
             return Err(ChangeError::NotDirectory { path: path.clone() });
         }
         if !Name::is_valid(name) {
-            return Err(ChangeError::BadName { path: path.clone() });
+            return Err(bad_name(path, name));
         }
         Ok((parent, name))
     }
@@ -128,5 +125,13 @@ impl MemDb {
             return Err(ChangeError::NoSpace { path: path.clone() });
         }
         Ok(())
+    }
+}
+
+/// Why no entry can have the name at the end of `path`.
+fn bad_name(path: &TreePath, name: &[u8]) -> ChangeError {
+    match name.len() {
+        len if len > NAME_BYTES_MAX => ChangeError::NameTooLong { len },
+        _ => ChangeError::BadName { path: path.clone() },
     }
 }

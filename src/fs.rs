@@ -43,12 +43,13 @@ use mode::Class;
 use plug::{Plug, Plugs};
 use std::ops::{Deref, Range};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What `statfs` says is the longest name.
 const NAME_LENGTH: u32 = 256;
-/// The longest name that works, in bytes: what kernels took when the stock daemon was made. A longer
-/// one could not be reached from a stock node of the same cluster, nor listed.
-const NAME_BYTES_MAX: usize = 1024;
+/// The longest name that all kernels take, in bytes. A longer one could not be reached from members whose kernel
+/// is older than Linux 6.14, and the directory that contains it could not be listed there: none is made here.
+const NEW_NAME_BYTES_MAX: usize = 1024;
 
 /// The tree of one mount.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub struct Fs {
     incarnations: Incarnations,
     rules: CacheRules,
     known: Known,
+    /// The longest name that the kernel takes, in bytes.
+    name_bytes_max: AtomicUsize,
 }
 
 /// An opened file.
@@ -128,7 +131,14 @@ impl Fs {
             incarnations: Incarnations::default(),
             rules,
             known: Known::default(),
+            name_bytes_max: AtomicUsize::new(NEW_NAME_BYTES_MAX),
         })
+    }
+
+    /// Sets the longest name that the kernel takes, in bytes. Other members may have made longer ones than this node
+    /// makes; the kernel would fail the whole listing of a directory with a name that it does not take.
+    pub fn set_name_bytes_max(&self, bytes: usize) {
+        self.name_bytes_max.store(bytes, Ordering::Relaxed);
     }
 
     /// What the kernel asks for is counted here.
@@ -144,12 +154,13 @@ impl Fs {
         if let Some((index, plug)) = self.generated(parent, name) {
             return Ok(plug.attr(ino::of_generated(index), &self.cfs));
         }
-        check_name(name)?;
         let parent = entry_target(parent).ok_or(FsError::NotDirectory)?;
         let tree = self.cfs.engine.read();
         // That there is none is told too.
         self.known.note_name(ino::of_entry(parent), name);
-        let entry = tree.lookup(parent, name).ok_or(FsError::NotFound)?;
+        let Some(entry) = tree.lookup(parent, name) else {
+            return Err(check_new_name(name).err().unwrap_or(FsError::NotFound));
+        };
         Ok(self.attr_of(entry, mode::class_of(&tree, entry)))
     }
 
@@ -331,8 +342,9 @@ impl Fs {
     }
 }
 
-fn check_name(name: &[u8]) -> Result<(), FsError> {
-    if name.len() > NAME_BYTES_MAX { Err(FsError::NameTooLong) } else { Ok(()) }
+/// Fails with `NameTooLong` for a name that no entry is given here.
+fn check_new_name(name: &[u8]) -> Result<(), FsError> {
+    if name.len() > NEW_NAME_BYTES_MAX { Err(FsError::NameTooLong) } else { Ok(()) }
 }
 
 /// The entry that a number of the kernel means; None for a generated node.

@@ -4,7 +4,7 @@
 use super::handles::Handles;
 use super::ino::Target;
 use super::plug::Plug;
-use super::{Attr, Fs, FsError, check_name, entry_target, ino};
+use super::{Attr, Fs, FsError, check_new_name, entry_target, ino};
 use crate::engine::EngineError;
 use crate::memdb::{Applied, Change, Inode, Name, Touched, TreePath, WriteAt};
 use std::sync::Arc;
@@ -90,7 +90,7 @@ impl Fs {
         change: impl FnOnce(TreePath) -> Change,
         done: impl FnOnce(Outcome<Attr>) + Send + 'static,
     ) {
-        let place = match self.place(parent, name) {
+        let place = match self.new_place(parent, name) {
             Ok(place) => place,
             Err(error) => return done(Outcome::refused(error)),
         };
@@ -155,7 +155,7 @@ impl Fs {
         to: (u64, &[u8]),
         done: impl FnOnce(Outcome<()>) + Send + 'static,
     ) {
-        let places = self.place(from.0, from.1).and_then(|from| Ok((from, self.place(to.0, to.1)?)));
+        let places = self.place(from.0, from.1).and_then(|from| Ok((from, self.new_place(to.0, to.1)?)));
         let (from, to) = match places {
             Ok(places) => places,
             Err(error) => return done(Outcome::refused(error)),
@@ -245,12 +245,17 @@ impl Fs {
         self.cfs.engine.read().path_of(inode).ok_or(FsError::NotFound)
     }
 
+    /// The place of a name that is to be made.
+    fn new_place(&self, parent: u64, name: &[u8]) -> Result<Place, FsError> {
+        let place = self.place(parent, name)?;
+        check_new_name(name).map(|()| place)
+    }
+
     /// The place of a name that is to be changed.
     fn place(&self, parent: u64, name: &[u8]) -> Result<Place, FsError> {
         if self.generated(parent, name).is_some() {
             return Err(FsError::Generated);
         }
-        check_name(name)?;
         let parent = entry_target(parent).ok_or(FsError::NotDirectory)?;
         let path = self.path_to_change(parent)?.join(name);
         // The kernel sends no such names.

@@ -3,9 +3,10 @@
 
 use super::handles::Listing;
 use super::ino::Target;
-use super::{Attr, Fs, FsError, check_name, entry_target, ino, mode};
+use super::{Attr, Fs, FsError, entry_target, ino, mode};
 use crate::memdb::{Inode, MemDb, Name, ROOT};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// One line of a listing.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +61,7 @@ impl Fs {
             return Ok(());
         }
         let start = usize::try_from(offset.saturating_sub(DOTS)).unwrap_or(usize::MAX);
-        let mut tree = None;
+        let (mut tree, mut is_empty) = (None, offset > 1);
         for (index, (name, ino)) in listing.names.iter().enumerate().skip(start) {
             let attr = match ino::target(*ino) {
                 Target::Entry(child) => {
@@ -74,9 +75,12 @@ impl Fs {
                 }
             };
             let Some(attr) = attr else { continue };
-            if add(DirEntry { name, attr, next: DOTS + index as u64 + 1 }) {
+            let is_full = add(DirEntry { name, attr, next: DOTS + index as u64 + 1 });
+            if is_full && !is_empty {
                 break;
             }
+            // A line that does not fit into an empty reply is left out: an empty reply would end the listing.
+            is_empty &= is_full;
         }
         Ok(())
     }
@@ -94,8 +98,8 @@ impl Fs {
             self.known.note_listing(directory);
             let children = tree.get(inode).ok_or(FsError::NotFound)?;
             let children = children.children().ok_or(FsError::NotDirectory)?;
-            // A name that does not fit into an answer would end the listing.
-            let children = children.filter(|(name, _)| check_name(name).is_ok());
+            let name_bytes_max = self.name_bytes_max.load(Ordering::Relaxed);
+            let children = children.filter(|(name, _)| name.len() <= name_bytes_max);
             let children = children.map(|(name, inode)| (name.clone(), ino::of_entry(inode)));
             let names = if inode == ROOT {
                 let hidden = |name: &Name| self.plugs.find(name).is_some();

@@ -7,12 +7,13 @@ use super::reply::{Refuse, absent, answer, file_attr, file_type, generation, gua
 use crate::clock;
 use crate::counts::KernelRequest;
 use crate::fs::{Attr, Caching, Fs, FsError, Lifetime, Opened, Outcome, SetAttr, Write};
+use crate::memdb::NAME_BYTES_MAX;
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
     KernelConfig, LockOwner, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags,
     ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
     ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    TimeOrNow, Version, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
@@ -23,6 +24,9 @@ use std::time::{Duration, SystemTime};
 
 /// The longest write in one request: a file at its longest.
 const WRITE_MAX: u32 = 1 << 20;
+
+/// The kernel interface of Linux 6.14, the first that takes names of up to [`NAME_BYTES_MAX`] bytes.
+const LONG_NAMES: Version = Version(7, 42);
 
 /// What is asked of the kernel beyond fuser's defaults, each on its own, since older ones lack some.
 ///
@@ -124,6 +128,9 @@ impl Filesystem for Adapter {
         }
         // Refused only when it is out of fuser's range.
         let _ = config.set_max_write(WRITE_MAX);
+        if config.kernel_abi() >= LONG_NAMES {
+            self.fs.set_name_bytes_max(NAME_BYTES_MAX);
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Names: any bytes, up to what the kernel takes.
 
 use crate::fixture::{Tree, refused};
+use nix::unistd::UnlinkatFlags;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -51,6 +52,42 @@ fn names_up_to_1024_bytes() {
     let path = pmxcfs::memdb::TreePath::from(format!("d/{}", "n".repeat(1024)).as_str());
     tree.elsewhere(pmxcfs::memdb::Change::Delete { path });
     refused(fs::metadata(dir.join("n".repeat(1024))), libc::ENOENT);
+}
+
+#[test]
+fn long_name_of_another_member_is_served() {
+    let tree = Tree::new();
+    let dir = tree.mkdir("d");
+    let longest = pmxcfs::memdb::NAME_BYTES_MAX;
+    for name in ["a".repeat(2000), "b".repeat(longest), "c".to_owned()] {
+        let path = pmxcfs::memdb::TreePath::from(format!("d/{name}").as_str());
+        tree.elsewhere(pmxcfs::memdb::Change::Create { path });
+    }
+    let listed: Vec<usize> = tree.list("d").iter().map(String::len).collect();
+    if !kernel_takes_long_names() {
+        assert_eq!(listed, [1], "a longer one would fail the whole listing");
+        return;
+    }
+    assert_eq!(listed, [2000, longest, 1]);
+    let long = "a".repeat(2000);
+    let long = dir.join(long);
+    assert_eq!(fs::read(&long).expect("read"), b"");
+    fs::write(&long, "text").expect("write");
+    assert_eq!(fs::read(&long).expect("read"), b"text");
+    refused(fs::rename(&long, dir.join("x".repeat(1025))), libc::ENAMETOOLONG);
+    fs::rename(&long, dir.join("short")).expect("rename");
+    // Its whole path is too long for any system call.
+    let handle = File::open(&dir).expect("open");
+    nix::unistd::unlinkat(&handle, "b".repeat(longest).as_str(), UnlinkatFlags::NoRemoveDir).expect("unlink");
+    assert_eq!(tree.list("d"), ["c", "short"]);
+}
+
+/// Whether this is Linux 6.14 or later.
+fn kernel_takes_long_names() -> bool {
+    let release = nix::sys::utsname::uname().expect("a name");
+    let release = release.release().to_string_lossy().into_owned();
+    let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(14))
 }
 
 #[test]

@@ -30,7 +30,7 @@
 #include <sys/types.h>
 
 /* The version of this header. */
-#define PMXCFS_VERSION "0.1.0"
+#define PMXCFS_VERSION "0.2.0"
 
 /* The service of the daemon. */
 #define PMXCFS_SERVICE "pve2"
@@ -425,7 +425,7 @@ ptrdiff_t pmxcfs_send_fd(int32_t socket, int32_t fd, const void *data, size_t le
 const char *pmxcfs_error_text(void);
 
 /**
- * The version of the library, as "0.1.0"; PMXCFS_VERSION is that of the header. Never NULL, never to
+ * The version of the library, as "0.2.0"; PMXCFS_VERSION is that of the header. Never NULL, never to
  * be freed.
  */
 const char *pmxcfs_version(void);

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-/// The version of the library, as "0.1.0"; PMXCFS_VERSION is that of the header. Never NULL, never to
+/// The version of the library, as "0.2.0"; PMXCFS_VERSION is that of the header. Never NULL, never to
 /// be freed.
 // SAFETY: no other symbol has this name.
 #[unsafe(no_mangle)]

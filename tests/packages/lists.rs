@@ -13,6 +13,19 @@ fn versions_and_names_agree() {
     let changelog = read("debian/changelog");
     let head = format!("pmxcfs-rs ({}) ", env!("CARGO_PKG_VERSION"));
     assert!(changelog.starts_with(&head), "debian/changelog does not begin with {head}");
+    let version = env!("CARGO_PKG_VERSION");
+    let changes = read("CHANGELOG.md");
+    let newest = changes.lines().find(|line| line.starts_with("## ")).expect("an entry");
+    assert!(
+        newest.starts_with(&format!("## [{version}] - 20")),
+        "CHANGELOG.md does not begin with {version}"
+    );
+    for page in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man")).expect("manual pages") {
+        let page = page.expect("readable").path();
+        let text = fs::read_to_string(&page).expect("readable");
+        let title = text.lines().next().unwrap_or_default();
+        assert!(title.contains(&format!(" \"pmxcfs {version}\" ")), "{}: {title}", page.display());
+    }
 
     let build = read("capi/build.rs");
     let abi =

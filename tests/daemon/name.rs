@@ -1,8 +1,9 @@
 //! The service's name taken by another process: the tree is served all the same, admins learn the holder,
 //! and IPC serves as soon as the name is free.
 
-use crate::fixture::{Daemon, Root, wait_until};
+use crate::fixture::{Daemon, PATIENCE, Root, wait_until};
 use crate::manager::Manager;
+use pmxcfs::ipc::qb::client::{Client, ClientError};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -143,4 +144,13 @@ fn second_daemon_is_refused_while_the_name_is_taken() {
 fn stop(daemon: &mut Daemon) {
     let (status, log) = daemon.stop();
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn silent_server_of_another_user_is_refused_at_once() {
+    let root = Root::new();
+    let squatter = Squatter::start(&root.service, USER, LISTENS);
+    let error = Client::connect(&root.service, 8192, PATIENCE).expect_err("not trusted");
+    let ClientError::Untrusted(server) = error else { panic!("{error}") };
+    assert_eq!((server.pid as u32, server.uid), (squatter.child.id(), USER));
 }

@@ -62,12 +62,12 @@ pub enum StartError {
         reason: String,
     },
     /// The tree could not be mounted.
-    #[error("unable to mount '{path}': {source} - is /dev/fuse there, and the directory free?")]
+    #[error("unable to mount '{path}': {source}")]
     Mount {
         /// The mount point.
         path: PathBuf,
         /// What is wrong.
-        source: io::Error,
+        source: fuse::MountError,
     },
     /// The service could not be offered.
     #[error("unable to start the IPC service '{name}': {source} - does another pmxcfs serve it?")]
@@ -265,7 +265,7 @@ fn start(
     let mounted = fuse::mount(Arc::clone(&cfs), &paths.mount_point, mount_options)
         .map_err(|source| StartError::Mount { path: paths.mount_point.clone(), source })?;
     // Whatever fails from here on drops what was made, which unmounts the tree again.
-    let guard = Guard::start(mounted.path())?;
+    let guard = Guard::start(mounted.path(), &paths.lock_file)?;
     let pid_file = PidFile::write(&paths.pid_file)?;
     let cluster = if in_cluster { Some(join_cluster(config, &cfs, &mounted)?) } else { None };
     let availability = Arc::new(Availability::new(Arc::clone(manager), Arc::clone(&cfs)));

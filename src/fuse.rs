@@ -18,11 +18,13 @@
 
 mod adapter;
 mod invalidate;
+mod leftovers;
 mod mount_table;
 mod mounted;
 mod reply;
 
 pub use crate::fs::CacheRules;
 pub use invalidate::Invalidate;
+pub use leftovers::{MountError, is_dead};
 pub use mount_table::{Mount, mount_at, mounted_device};
-pub use mounted::{Mounted, Options, mount};
+pub use mounted::{Mounted, Options, has_tree, mount};

@@ -6,19 +6,25 @@
 //! ends, nor does the service manager learn of the death. So when the daemon's main thread dies
 //! without having stopped the guard, the guard aborts the mount, which answers all who wait.
 //!
-//! It never touches a mount that is not the daemon's, and does nothing at an orderly stop.
+//! It never touches a mount that is not the daemon's, and does nothing at an orderly stop. The number of the
+//! mounted device does not identify the mount for long: the next daemon's tree often gets the same number. So the
+//! guard aborts the mount only while the killed daemon still exists, and unmounts a dead tree only with the
+//! daemon's lock, which keeps the next daemon from starting meanwhile.
 
 use super::notify;
-use crate::fuse::mounted_device;
+use crate::clock::Clock;
+use crate::fuse::{has_tree, is_dead, mounted_device};
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Pid, getppid};
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Set in the environment of the guard: the daemon's pid.
 const GUARD_MARK: &str = "PMXCFS_GUARD_OF";
@@ -29,6 +35,10 @@ const GUARD_NAME: &str = "cfs-guard";
 /// Sent by the kernel when the daemon's main thread is gone.
 const DEATH_SIGNAL: Signal = Signal::SIGUSR1;
 
+/// Time for the threads of a killed daemon to end, and the pause between two looks.
+const DYING_MAX: Duration = Duration::from_millis(200);
+const DYING_PAUSE: Duration = Duration::from_millis(2);
+
 /// The running guard; stopped when dropped.
 #[derive(Debug)]
 pub struct Guard {
@@ -36,15 +46,16 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Starts the guard of the tree mounted at `mount_point`. To be called by the main thread, since
-    /// the end of the calling thread is what the guard is told of.
+    /// Starts the guard of the tree mounted at `mount_point`, for a daemon that holds a lock on `lock_file`. Call
+    /// this from the main thread: the guard is notified of the end of the calling thread.
     ///
     /// # Errors
     /// When no process can be made.
-    pub fn start(mount_point: &Path) -> io::Result<Self> {
+    pub fn start(mount_point: &Path, lock_file: &Path) -> io::Result<Self> {
         let child = notify::hide_from(&mut Command::new(std::env::current_exe()?))
             .arg0(GUARD_NAME)
             .arg(mount_point)
+            .arg(lock_file)
             .env(GUARD_MARK, std::process::id().to_string())
             .current_dir("/")
             .stdin(Stdio::null())
@@ -66,14 +77,15 @@ impl Drop for Guard {
 /// In a process that [`Guard::start`] made: its whole life. Returns at once in any other.
 pub fn run_if_guard() -> bool {
     let Some(daemon) = std::env::var(GUARD_MARK).ok().and_then(|pid| pid.parse().ok()) else { return false };
-    let Some(mount_point) = std::env::args_os().nth(1).map(PathBuf::from) else { return false };
-    if let Err(error) = guard(Pid::from_raw(daemon), &mount_point) {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let (Some(mount_point), Some(lock_file)) = (arguments.next(), arguments.next()) else { return false };
+    if let Err(error) = guard(Pid::from_raw(daemon), &mount_point, &lock_file) {
         log::error!("guarding '{}': {error}", mount_point.display());
     }
     true
 }
 
-fn guard(daemon: Pid, mount_point: &Path) -> nix::Result<()> {
+fn guard(daemon: Pid, mount_point: &Path, lock_file: &Path) -> nix::Result<()> {
     // Whatever else is sent to the daemon's process group or session is not for the guard.
     SigSet::all().thread_block()?;
     // A name that does not match the daemon's: `killall pmxcfs` must not take the guard with it.
@@ -84,11 +96,40 @@ fn guard(daemon: Pid, mount_point: &Path) -> nix::Result<()> {
     if getppid() == daemon {
         SigSet::from_iter([DEATH_SIGNAL]).wait()?;
     }
-    if guarded.is_some() && mounted_device(mount_point) == guarded {
-        log::error!("pmxcfs was killed: aborting its mount '{}'", mount_point.display());
-        abort_mount(mount_point);
+    let is_mounted = || guarded.is_some() && mounted_device(mount_point) == guarded && has_tree(mount_point);
+    if is_stuck(daemon) {
+        if is_mounted() {
+            log::error!("pmxcfs was killed: aborting its mount '{}'", mount_point.display());
+            abort_mount(mount_point);
+        }
+    } else if let Some(_lock) = lock(lock_file) {
+        if is_mounted() && is_dead(mount_point) {
+            log::error!("pmxcfs was killed: unmounting its tree '{}'", mount_point.display());
+            abort_mount(mount_point);
+        }
     }
     Ok(())
+}
+
+/// Whether threads of a killed daemon cannot end. Waits for their end for a moment.
+fn is_stuck(daemon: Pid) -> bool {
+    let tasks = PathBuf::from(format!("/proc/{daemon}/task"));
+    let has_threads = || fs::read_dir(&tasks).is_ok_and(|tasks| tasks.count() > 1);
+    let stat = format!("/proc/{daemon}/stat");
+    let clock = Clock::start();
+    while has_threads() && is_dying(&fs::read_to_string(&stat).unwrap_or_default()) {
+        if clock.uptime() > DYING_MAX {
+            return true;
+        }
+        std::thread::sleep(DYING_PAUSE);
+    }
+    false
+}
+
+/// The lock of the killed daemon; `None` if another process has it, which then looks after the mount.
+fn lock(path: &Path) -> Option<Flock<File>> {
+    let file = OpenOptions::new().append(true).open(path).ok()?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()
 }
 
 /// Answers everybody who waits for the tree mounted at `mount_point` with an error, and unmounts it if
@@ -104,7 +145,7 @@ pub fn abort_mount_of_dead(pid_file: &Path, mount_point: &Path) {
     let pid = fs::read_to_string(pid_file).ok().and_then(|text| text.trim().parse::<u32>().ok());
     let dead =
         pid.is_some_and(|pid| is_dying(&fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default()));
-    if dead && mounted_device(mount_point).is_some() {
+    if dead && has_tree(mount_point) {
         log::warn!("aborting the mount '{}' of a killed daemon that cannot end", mount_point.display());
         abort_mount(mount_point);
     }

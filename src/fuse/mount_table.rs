@@ -12,13 +12,20 @@ pub struct Mount {
     pub device: String,
     /// Type of the file system, such as `fuse`.
     pub kind: String,
+    /// Source of the mount, such as `/dev/fuse`; any text that the mounting process chose.
+    pub source: String,
 }
 
 /// The device number of what is mounted at `path`, without touching it.
 pub fn mounted_device(path: &Path) -> Option<String> {
+    Some(topmost(path)?.device)
+}
+
+/// The topmost mount at `path`, without touching it.
+pub fn topmost(path: &Path) -> Option<Mount> {
     // A thread may see other mounts than the rest of its process.
     let table = std::fs::read("/proc/thread-self/mountinfo").ok()?;
-    Some(mount_at(&table, path)?.device)
+    mount_at(&table, path)
 }
 
 /// The topmost mount at `path` in a table of the form of `mountinfo`.
@@ -29,9 +36,13 @@ pub fn mount_at(table: &[u8], path: &Path) -> Option<Mount> {
         let (device, place) = (fields.next()?, fields.nth(1)?);
         let found = unescape(place).as_bytes() == path.as_os_str().as_bytes();
         // Optional fields end with a hyphen; the type is behind it.
-        let kind = if found { fields.skip_while(|field| *field != b"-").nth(1)? } else { return None };
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        Some(Mount { device: text(device), kind: text(kind) })
+        if !found {
+            return None;
+        }
+        let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
+        let (kind, source) = (rest.next()?, rest.next()?);
+        let text = |bytes| unescape(bytes).to_string_lossy().into_owned();
+        Some(Mount { device: text(device), kind: text(kind), source: text(source) })
     })
 }
 

@@ -3,7 +3,8 @@
 
 use super::adapter::Adapter;
 use super::invalidate::{self, Invalidate};
-use super::mount_table::mounted_device;
+use super::leftovers::{self, MountError};
+use super::mount_table::{mounted_device, topmost};
 use crate::cfs::Cfs;
 use crate::fs::{CacheRules, Fs};
 use fuser::{Config, Session, SessionACL};
@@ -26,10 +27,7 @@ const CACHE_LIFETIME: Duration = Duration::from_secs(300);
 const LOOPS: std::ops::RangeInclusive<usize> = 2..=4;
 
 /// By which the kernel talks to file systems outside of it.
-const DEVICE: &str = "/dev/fuse";
-
-/// Mounts that can lie on one another at the mount point after daemons were killed.
-const LEFTOVERS_MAX: usize = 16;
+pub(super) const DEVICE: &str = "/dev/fuse";
 
 /// How a tree is mounted.
 pub struct Options {
@@ -59,6 +57,8 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Mounted {
     path: PathBuf,
+    /// Device number of the tree.
+    device: Option<String>,
     invalidate: Invalidate,
     end: Arc<End>,
 }
@@ -71,14 +71,15 @@ struct End {
     changed: Condvar,
 }
 
-/// Mounts the tree at `path`, which is made if it is not there. What a killed daemon left mounted
-/// there is unmounted first.
+/// Mounts the tree at `path`, which is made if it is not there. The dead tree of a killed daemon is unmounted
+/// there first.
 ///
 /// # Errors
-/// What the kernel says.
-pub fn mount(cfs: Arc<Cfs>, path: &Path, options: Options) -> io::Result<Mounted> {
+/// If anything but a dead tree is mounted there, or a system call fails.
+pub fn mount(cfs: Arc<Cfs>, path: &Path, options: Options) -> Result<Mounted, MountError> {
     let path = real_path(path)?;
-    clear_leftovers(&path)?;
+    leftovers::clear(&path)?;
+    leftovers::warn_of_hidden(&path);
     let fs = Fs::new(Arc::clone(&cfs), options.rules);
     let invalidate = invalidate::queue(Arc::clone(&fs));
     let adapter = Adapter::new(fs, invalidate.clone(), options.cache_lifetime);
@@ -86,7 +87,8 @@ pub fn mount(cfs: Arc<Cfs>, path: &Path, options: Options) -> io::Result<Mounted
     invalidate.start(session.notifier())?;
     cfs.watch(invalidate.watcher());
     let end = Arc::<End>::default();
-    let mounted = Mounted { path, invalidate, end: Arc::clone(&end) };
+    let device = mounted_device(&path);
+    let mounted = Mounted { path, device, invalidate, end: Arc::clone(&end) };
     let invalidate = mounted.invalidate.clone();
     let serve = move || {
         if let Err(error) = session.run() {
@@ -147,20 +149,9 @@ fn attach(path: &Path) -> io::Result<OwnedFd> {
     Ok(device.into())
 }
 
-/// Unmounts what a killed daemon left. Nothing of it may be looked at: it would be answered from the
-/// kernel's cache, or by nobody. That no daemon serves it is known from the lock on the database.
-fn clear_leftovers(path: &Path) -> io::Result<()> {
-    for _ in 0..LEFTOVERS_MAX {
-        if mounted_device(path).is_none() {
-            break;
-        }
-        log::warn!(target: "fuse", "unmounting what a killed daemon left at {}", path.display());
-        // Whoever waits for the dead daemon is answered; that it is in use is no failure yet.
-        if umount2(path, MntFlags::MNT_FORCE).is_err() {
-            umount2(path, MntFlags::MNT_DETACH)?;
-        }
-    }
-    Ok(())
+/// Whether the topmost mount at `path` looks like the tree of a daemon.
+pub fn has_tree(path: &Path) -> bool {
+    topmost(path).is_some_and(|mount| leftovers::is_tree(&mount))
 }
 
 impl Mounted {
@@ -174,10 +165,12 @@ impl Mounted {
         &self.invalidate
     }
 
-    /// Unmounts it: at once for whoever looks up a path, later for whoever has a file open. Says
-    /// whether nobody had within `timeout`.
+    /// Unmounts it: immediately for path lookups, later for open files. Returns whether all files were closed
+    /// within `timeout`.
     pub fn unmount(self, timeout: Duration) -> bool {
-        self.detach();
+        if !self.detach() {
+            return true;
+        }
         self.end.wait(timeout)
     }
 
@@ -186,14 +179,28 @@ impl Mounted {
         self.end.wait(timeout)
     }
 
-    fn detach(&self) {
+    /// Returns false if the tree stays mounted.
+    fn detach(&self) -> bool {
         // Only once, and not when it ended: another tree may be mounted here by now.
         if self.end.asked.swap(true, Ordering::AcqRel) || self.end.wait(Duration::ZERO) {
-            return;
+            return true;
+        }
+        let path = self.path.display();
+        if let Some(above) = topmost(&self.path).filter(|mount| Some(&mount.device) != self.device.as_ref()) {
+            // An unmount takes what lies on top.
+            log::error!(
+                target: "fuse",
+                "a file system of type {} from '{}' lies over the tree: the tree stays mounted, without a \
+                 daemon; unmount both (umount {path}; umount {path})",
+                above.kind,
+                above.source
+            );
+            return false;
         }
         if let Err(error) = umount2(&self.path, MntFlags::MNT_DETACH) {
-            log::error!(target: "fuse", "unmounting {}: {error}", self.path.display());
+            log::error!(target: "fuse", "unmounting {path}: {error}");
         }
+        true
     }
 }
 

@@ -1,12 +1,13 @@
 //! Start, stop, and everything that keeps a daemon from starting.
 
-use crate::fixture::{Root, wait_until};
-use nix::mount::{MntFlags, umount2};
+use crate::fixture::{Daemon, Root, wait_until};
+use crate::manager::helpers;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).expect("exists").permissions().mode() & 0o7777
@@ -119,14 +120,131 @@ fn a_second_daemon_does_not_touch_the_first() {
 #[test]
 fn the_mount_of_a_killed_daemon_is_cleared() {
     let root = Root::new();
+    for guarded in [true, false] {
+        let mut daemon = root.serve(&["-l"]);
+        fs::write(root.tree("a"), "closed, so on disk").expect("write");
+        let guard = guard_of(&daemon);
+        if guarded {
+            daemon.signal(Signal::SIGKILL);
+            wait_until("the guard has unmounted the tree", || !root.is_mounted());
+        } else {
+            kill(guard, Signal::SIGKILL).expect("a process");
+            wait_until("the guard is gone", || is_zombie(guard));
+            daemon.signal(Signal::SIGKILL);
+        }
+        daemon.wait();
+        assert_eq!(root.is_mounted(), !guarded);
+        let mut daemon = root.serve(&["-l"]);
+        assert_eq!(fs::read_to_string(root.tree("a")).expect("kept"), "closed, so on disk");
+        let (status, log) = daemon.stop();
+        assert_eq!(status.code(), Some(0), "{log}");
+        let line = "[fuse] warning: unmounted the tree of a daemon that is gone: ";
+        let line = format!("{line}{}", root.path("etc/pve").display());
+        assert_eq!(log.contains(&line), !guarded, "{log}");
+        assert!(!root.is_mounted());
+    }
+}
+
+/// Killed again and again while the next daemon starts at once: no guard touches the tree of the next.
+#[test]
+fn guard_of_a_killed_daemon_spares_the_next_tree() {
+    let root = Root::new();
     let mut daemon = root.serve(&["-l"]);
-    fs::write(root.tree("a"), "closed, so on disk").expect("write");
-    daemon.signal(Signal::SIGKILL);
-    daemon.wait();
-    let mut daemon = root.serve(&["-l"]);
-    assert_eq!(fs::read_to_string(root.tree("a")).expect("kept"), "closed, so on disk");
+    for _ in 0..5 {
+        let guard = guard_of(&daemon);
+        // The guard hears of the end only after the next daemon has mounted.
+        kill(guard, Signal::SIGSTOP).expect("a process");
+        daemon.signal(Signal::SIGKILL);
+        daemon.wait();
+        let next = root.serve(&["-l"]);
+        kill(guard, Signal::SIGCONT).expect("a process");
+        wait_until("the guard has ended", || !Path::new(&format!("/proc/{}", guard)).exists());
+        fs::write(root.tree("a"), "served").expect("the tree is mounted");
+        daemon = next;
+    }
     assert_eq!(daemon.stop().0.code(), Some(0));
-    assert!(!root.is_mounted());
+}
+
+fn guard_of(daemon: &Daemon) -> Pid {
+    let mut found = Vec::new();
+    wait_until("there is a guard", || {
+        found = helpers(daemon.pid(), "cfs-guard");
+        found.len() == 1
+    });
+    found[0]
+}
+
+fn is_zombie(pid: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+}
+
+/// A file system of an admin at a place, with a file in it.
+fn mount_tmpfs(path: &Path) -> PathBuf {
+    fs::create_dir_all(path).expect("directory");
+    let none = None::<&str>;
+    mount(none, path, Some("tmpfs"), MsFlags::empty(), none).expect("mounted");
+    let file = path.join("of-an-admin");
+    fs::write(&file, "kept").expect("written");
+    file
+}
+
+#[test]
+fn foreign_mount_refuses_the_start_and_is_kept() {
+    let root = Root::new();
+    let file = mount_tmpfs(&root.path("etc/pve"));
+    let (status, log) = root.run(&["-l", "-f"]);
+    assert_eq!(status.code(), Some(255), "{log}");
+    assert!(log.contains("[main] crit: unable to mount '"), "{log}");
+    assert!(log.contains("a file system of type tmpfs"), "{log}");
+    assert!(!log.contains("unmounted"), "{log}");
+    assert_eq!(fs::read_to_string(&file).expect("kept"), "kept");
+}
+
+#[test]
+fn tree_of_another_daemon_refuses_the_start() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["-l"]);
+    fs::write(root.tree("a"), "x").expect("written");
+    // Another database, the same mount point.
+    fs::create_dir(root.path("other")).expect("directory");
+    std::os::unix::fs::symlink(root.path("etc"), root.path("other/etc")).expect("a link");
+    let mut second = std::process::Command::new(env!("CARGO_BIN_EXE_pmxcfs"));
+    second.args(["-l", "-f", "--node", "n1", "--ip", "192.0.2.1", "--service", "other", "--root"]);
+    let output = second.arg(root.path("other")).output().expect("the program starts");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(255), "{log}");
+    assert!(log.contains("does another pmxcfs serve it?"), "{log}");
+    assert_eq!(fs::read_to_string(root.tree("a")).expect("served"), "x");
+    assert_eq!(daemon.stop().0.code(), Some(0));
+}
+
+#[test]
+fn files_below_the_mount_point_are_named() {
+    let root = Root::new();
+    fs::create_dir_all(root.path("etc/pve/nodes")).expect("directory");
+    fs::write(root.path("etc/pve/nodes/hidden"), "").expect("file");
+    let mut daemon = root.serve(&["-l"]);
+    let (status, log) = daemon.stop();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let line = format!(
+        "[fuse] warning: the mount point {} is not empty: 'nodes' cannot be reached while the tree is mounted",
+        root.path("etc/pve").display()
+    );
+    assert!(log.contains(&line), "{log}");
+}
+
+#[test]
+fn mount_of_a_dying_daemon_is_aborted_only_if_it_is_a_tree() {
+    let root = Root::new();
+    let place = root.path("etc/pve");
+    let file = mount_tmpfs(&place);
+    fs::create_dir(root.path("run")).expect("directory");
+    let mut ended = std::process::Command::new("true").spawn().expect("a process");
+    fs::write(root.pid_file(), format!("{}\n", ended.id())).expect("written");
+    wait_until("it has ended", || is_zombie(Pid::from_raw(ended.id() as i32)));
+    pmxcfs::daemon::guard::abort_mount_of_dead(&root.pid_file(), &place);
+    assert_eq!(fs::read_to_string(&file).expect("kept"), "kept");
+    ended.wait().expect("our child");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the manager gives the watchdog. The daemon lets a probe do its work three times in it.
 const INTERVAL: Duration = Duration::from_millis(1500);
@@ -44,8 +44,10 @@ impl Manager {
 
     /// The next datagram that begins so.
     pub fn hear(&self, beginning: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            let heard = self.hear_for(PATIENCE).unwrap_or_else(|| panic!("waited in vain for {beginning}"));
+            let heard = self.hear_for(PATIENCE).filter(|_| Instant::now() < deadline);
+            let heard = heard.unwrap_or_else(|| panic!("waited in vain for {beginning}"));
             if heard.starts_with(beginning) {
                 return heard;
             }
@@ -60,7 +62,7 @@ impl Manager {
 }
 
 /// The processes that `pid` made and that carry this name.
-fn helpers(pid: Pid, name: &str) -> Vec<Pid> {
+pub fn helpers(pid: Pid, name: &str) -> Vec<Pid> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
     let children = tasks.map(|task| fs::read_to_string(task.expect("readable").path().join("children")));
     let pids = children.flat_map(|list| {

@@ -1,11 +1,12 @@
 //! Mounting, unmounting, what is left by others, and faults of the daemon itself.
 
 use crate::fixture::{PATIENCE, Tree, refused};
-use nix::mount::{MntFlags, umount2};
-use pmxcfs::fuse::{self, Options};
+use nix::mount::{MntFlags, MsFlags, umount2};
+use pmxcfs::fuse::{self, MountError, Options};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -75,6 +76,86 @@ fn what_a_killed_daemon_left_is_cleared() {
     assert_eq!(mount_lines(&tree).len(), 1);
     drop(file);
     assert!(again.unmount(PATIENCE));
+}
+
+/// A directory beside a tree, in the same mount namespace.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("directory")
+}
+
+/// A FUSE mount without a server that answers; dead once its device is dropped.
+fn mount_fuse(path: &Path, source: &str) -> File {
+    let device = File::options().read(true).write(true).open("/dev/fuse").expect("fuse");
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other",
+        std::os::fd::AsRawFd::as_raw_fd(&device)
+    );
+    let (kind, flags) = (Some("fuse"), MsFlags::empty());
+    nix::mount::mount(Some(source), path, kind, flags, Some(options.as_str())).expect("mounted");
+    device
+}
+
+fn mount_tmpfs(path: &Path) -> PathBuf {
+    let none = None::<&str>;
+    nix::mount::mount(Some("memory"), path, Some("tmpfs"), MsFlags::empty(), none).expect("mounted");
+    let file = path.join("of-an-admin");
+    fs::write(&file, "kept").expect("written");
+    file
+}
+
+#[test]
+fn foreign_mount_is_refused_and_kept() {
+    let (tree, dir) = (Tree::new(), directory());
+    let file = mount_tmpfs(dir.path());
+    let refused = fuse::mount(Arc::clone(&tree.cfs), dir.path(), Options::default()).expect_err("refused");
+    assert!(
+        matches!(&refused, MountError::Foreign { kind, from, .. } if kind == "tmpfs" && from == "memory")
+    );
+    assert!(refused.to_string().contains(&format!("umount {}", dir.path().display())), "{refused}");
+    assert_eq!(fs::read_to_string(&file).expect("kept"), "kept");
+    umount2(dir.path(), MntFlags::empty()).expect("unmounted");
+}
+
+#[test]
+fn live_tree_is_refused_and_kept() {
+    let tree = Tree::new();
+    tree.write("f", "x");
+    let refused = fuse::mount(Arc::clone(&tree.cfs), &tree.root(), Options::default()).expect_err("refused");
+    assert!(matches!(refused, MountError::Live), "{refused}");
+    assert_eq!((tree.read("f"), mount_lines(&tree).len()), (b"x".to_vec(), 1));
+}
+
+#[test]
+fn tree_that_does_not_answer_is_refused_and_kept() {
+    let (tree, dir) = (Tree::new(), directory());
+    let device = mount_fuse(dir.path(), "/dev/fuse");
+    let refused = fuse::mount(Arc::clone(&tree.cfs), dir.path(), Options::default()).expect_err("refused");
+    assert!(matches!(refused, MountError::Silent { .. }), "{refused}");
+    // Its process ends: now it is dead, and goes.
+    drop(device);
+    let mounted = fuse::mount(Arc::clone(&tree.cfs), dir.path(), Options::default()).expect("mounted");
+    assert!(mounted.unmount(PATIENCE));
+    assert_eq!(pmxcfs::fuse::mounted_device(dir.path()), None, "the dead one is gone");
+}
+
+#[test]
+fn dead_mount_of_another_program_is_refused() {
+    let (tree, dir) = (Tree::new(), directory());
+    drop(mount_fuse(dir.path(), "user@host:/home"));
+    refused(fs::metadata(dir.path()), libc::ENOTCONN);
+    let error = fuse::mount(Arc::clone(&tree.cfs), dir.path(), Options::default()).expect_err("refused");
+    assert!(matches!(&error, MountError::Foreign { from, .. } if from == "user@host:/home"), "{error}");
+    umount2(dir.path(), MntFlags::empty()).expect("it was kept");
+}
+
+#[test]
+fn unmount_spares_what_lies_over_the_tree() {
+    let mut tree = Tree::new();
+    let file = mount_tmpfs(&tree.root());
+    assert!(tree.unmount());
+    assert_eq!(fs::read_to_string(&file).expect("kept"), "kept");
+    umount2(&tree.root(), MntFlags::empty()).expect("unmounted");
+    umount2(&tree.root(), MntFlags::MNT_DETACH).expect("the tree was left below");
 }
 
 #[test]

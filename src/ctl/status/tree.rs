@@ -64,7 +64,11 @@ mod tests {
 
     #[test]
     fn tree_is_known_by_device_or_type() {
-        let mount = |kind: &str| Mount { device: "0:41".to_owned(), kind: kind.to_owned() };
+        let mount = |kind: &str| Mount {
+            device: "0:41".to_owned(),
+            kind: kind.to_owned(),
+            source: "/dev/fuse".to_owned(),
+        };
         assert!(is_tree(&mount("fuse"), Some("0:41")));
         assert!(!is_tree(&mount("fuse"), Some("0:42")), "the tree of another daemon");
         assert!(is_tree(&mount("fuse"), None) && is_tree(&mount("fuse.pmxcfs"), None));

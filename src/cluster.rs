@@ -5,7 +5,6 @@
 //! [`crate::dfsm`] and its applications; local reads never pass through here, so they go on whatever
 //! corosync does.
 
-mod callers;
 mod cmap;
 mod command_queue;
 mod config_file;
@@ -21,5 +20,4 @@ mod node_list;
 mod poll;
 mod quorum;
 
-pub use drivers::Changed;
 pub use event_loop::{Cluster, Options};

@@ -34,7 +34,7 @@ mod leader;
 pub mod wire;
 
 use crate::dfsm::{
-    App, Delivered, Delivery, Leave, Member, MemberId, Members, Outgoing, Port, Then, wire::Extension,
+    App, Delivered, Delivery, Leave, Member, MemberId, Members, Outgoing, Port, Then, Ticket, wire::Extension,
 };
 use crate::memdb::{
     Applied, Change, ChangeError, Index, Limits, MemDb, Row, Stamp, Touched, TreePath, WriteAt,
@@ -81,8 +81,8 @@ pub enum Refused {
 /// What has to happen outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DcdbEffect {
-    /// The tree changed, by this message of this member. Comes before the answer to who asked.
-    Changed { by: MemberId, count: u64, applied: Applied },
+    /// The tree changed, by this message of this member. If it has a ticket, the answer to the ticket follows.
+    Changed { by: MemberId, count: u64, ticket: Option<Ticket>, applied: Applied },
     /// The tree was replaced by that of `leader`: it is to be stored before anything else of the group
     /// is handled. With what caches above may hold and that is no longer true. Whoever still waits for
     /// an earlier change to reach the disk cannot be told that it was made: the leader may not have it.
@@ -128,8 +128,8 @@ impl Dcdb {
         if applied.touched.is_empty() {
             return Ok(applied);
         }
-        let (by, count) = (message.from, message.count);
-        port.effect(DcdbEffect::Changed { by, count, applied: applied.clone() });
+        let Delivery { from: by, count, ticket, .. } = *message;
+        port.effect(DcdbEffect::Changed { by, count, ticket, applied: applied.clone() });
         if exported {
             port.effect(DcdbEffect::ExportConfig { changed_here: message.local });
         }

@@ -26,8 +26,7 @@
 //!   synced members apply it. Stock keeps the messages of members that are not synced for later,
 //!   and then has another order than the synced members.
 //! - A verification that arrives before this node is synced is ignored; stock leaves the group.
-//! - Who waits is released as soon as the group is left, not when it is joined again, and no later
-//!   than its deadline.
+//! - Waiting callers are released as soon as the group is left, not when it is joined again.
 
 mod app;
 mod frame;
@@ -42,7 +41,7 @@ pub mod wire;
 pub use app::{App, Delivered, Delivery, Leave, Outgoing, Port, Then};
 pub use frame::{Frame, Pieces, Purpose};
 pub use members::{Member, Members};
-pub use pending_sends::{SendError, Ticket};
+pub use pending_sends::{SendError, Submission, Ticket};
 pub use wire::MemberId;
 
 use crate::clock::UnixTime;
@@ -157,9 +156,6 @@ pub enum Level {
     Critical,
 }
 
-/// How long a local sender waits for its message to come back.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// The state machine of one group.
 #[derive(Debug)]
 pub struct Dfsm<A: App> {
@@ -228,28 +224,28 @@ impl<A: App> Dfsm<A> {
         self.prepare(event, now).run(store)
     }
 
-    /// Takes a request of a local caller. With a ticket there will be exactly one answer.
+    /// Takes a request of a local caller. A ticket gets exactly one answer, unless its submission expires unsent.
     ///
     /// If this node is synced, `check` runs immediately; it calls [`App::check`] and locks the store for no
     /// longer than that. Otherwise the request is kept until this node is synced, and checked then.
     pub fn submit(
         &mut self,
-        request: A::Request,
-        ticket: Option<Ticket>,
+        submission: Submission<A::Request>,
         now: Now,
         check: impl FnOnce(&A, A::Request) -> Result<A::Request, A::Outcome>,
     ) -> Vec<Effect<A>> {
-        let deadline = now.uptime.saturating_add(ANSWER_TIMEOUT);
-        let waiter = ticket.map(|ticket| (ticket, deadline));
         let mut out = Vec::new();
+        if submission.expires <= now.uptime {
+            return out;
+        }
         if self.mode == Mode::Synced {
-            let checked = check(&self.app, request);
-            self.send_checked(checked, waiter, now, &mut out);
+            let checked = check(&self.app, submission.request);
+            self.send_checked(checked, submission.ticket, now, &mut out);
         } else if self.mode == Mode::Start || self.mode.is_error() {
             let result = Err(SendError::NotMember);
-            out.extend(ticket.map(|ticket| Effect::Answer { ticket, result }));
+            out.extend(submission.ticket.map(|ticket| Effect::Answer { ticket, result }));
         } else {
-            self.pending_sends.hold(request, waiter);
+            self.pending_sends.push_unsent(submission);
         }
         out
     }
@@ -258,20 +254,20 @@ impl<A: App> Dfsm<A> {
     fn send_checked(
         &mut self,
         checked: Result<A::Request, A::Outcome>,
-        waiter: Option<(Ticket, Duration)>,
+        ticket: Option<Ticket>,
         now: Now,
         out: &mut Vec<Effect<A>>,
     ) {
         match checked {
             Ok(request) => {
                 let frame = self.sender.normal(now, A::encode(request));
-                if let Some(waiter) = waiter {
-                    self.pending_sends.sent(self.sender.count, waiter);
+                if let Some(ticket) = ticket {
+                    self.pending_sends.sent(self.sender.count, ticket);
                 }
                 out.push(Effect::Send(frame));
             }
             Err(outcome) => {
-                out.extend(waiter.map(|(ticket, _)| Effect::Answer { ticket, result: Ok(outcome) }));
+                out.extend(ticket.map(|ticket| Effect::Answer { ticket, result: Ok(outcome) }));
             }
         }
     }
@@ -303,15 +299,15 @@ impl<A: App> Dfsm<A> {
         &mut self.app
     }
 
-    /// How many local messages wait until this node is synced.
-    pub fn held(&self) -> usize {
-        self.pending_sends.held_len()
+    /// Number of submissions that wait until this node is synced.
+    pub fn unsent(&self) -> usize {
+        self.pending_sends.unsent_len()
     }
 
     /// When a [`Event::Tick`] is due at the latest.
     pub fn next_tick(&self) -> Duration {
         let verify = if A::VERIFIES { self.verification.due() } else { Duration::MAX };
-        self.pending_sends.next_deadline().unwrap_or(Duration::MAX).min(verify)
+        self.pending_sends.next_expiry().unwrap_or(Duration::MAX).min(verify)
     }
 }
 

@@ -14,6 +14,8 @@ mod checkpoints;
 mod commit;
 mod commit_queue;
 mod incremental_digest;
+mod local;
+mod pending;
 mod replicated;
 
 pub use change_listeners::ChangeListener;
@@ -28,7 +30,8 @@ use batch_writer::BatchWriter;
 use change_listeners::ChangeListeners;
 use commit::Committer;
 use commit_queue::CommitQueue;
-pub use replicated::{Notify, Route};
+pub use pending::{PENDING_TIMEOUT, PendingChanges, PendingTable, Rejection};
+pub use replicated::{GroupClosed, Invalidate, Notify, Proposal, Proposer, Replica};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -57,9 +60,12 @@ pub enum EngineError {
     /// The group that makes the changes refuses it.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// The group did not say what became of the change.
+    /// The outcome of the change is not known: its message was not delivered back.
     #[error(transparent)]
     Send(#[from] SendError),
+    /// The change was not delivered back in time. It may still be made.
+    #[error("the cluster did not answer in time")]
+    TimedOut,
     /// It was made here, but not stored when the tree of another member took the place of this node's.
     #[error("the cluster's database took the place of this node's, and may not have the change")]
     Replaced,
@@ -125,8 +131,9 @@ struct EngineInner {
     /// Locked only by the thread that has the commit permit. None once it is closed.
     writer: Mutex<Option<BatchWriter>>,
     listeners: ChangeListeners,
-    /// Who makes changes instead of this node alone.
-    route: OnceLock<Route>,
+    /// The group that makes the changes; unset in local mode.
+    proposer: OnceLock<Box<dyn Proposer>>,
+    pending: PendingChanges,
     /// The version on disk.
     committed: AtomicU64,
     /// The last commit failed: what is in the tree is not on disk.
@@ -158,7 +165,8 @@ impl Engine {
             queue: CommitQueue::default(),
             writer: Mutex::new(Some(writer)),
             listeners: ChangeListeners::default(),
-            route: OnceLock::new(),
+            proposer: OnceLock::new(),
+            pending: PendingChanges::new(clock),
             failed: AtomicBool::new(false),
             replaced_told: AtomicU64::new(0),
             commits: Count::default(),
@@ -177,8 +185,7 @@ impl Engine {
 
     /// The tree as it is now, on disk or not. Hold it briefly: changes wait for it.
     pub fn read(&self) -> RwLockReadGuard<'_, MemDb> {
-        // After a panic amidst a change readers go on; nothing is changed or stored any more.
-        self.inner.tree.read().unwrap_or_else(PoisonError::into_inner)
+        self.inner.read()
     }
 
     /// From now on `observer` is told of every change, under the lock of the tree: no reader sees the
@@ -187,31 +194,21 @@ impl Engine {
         self.inner.listeners.add(observer);
     }
 
-    /// Makes a change: by the group if there is one (see [`Engine::replicate_by`]), else as a daemon on its
-    /// own does, by nobody's node id, now.
+    /// Makes a change: through the group if there is one (see [`Engine::replicate_by`]), else locally.
+    /// `done` is called exactly once, from any thread, also from this one before this returns.
     ///
-    /// On its own, `done` is called in this thread, before this returns, when the change is refused, need not
-    /// be durable, or could be stored at once; otherwise later, from the commit thread. The change itself
-    /// is always made or refused before this returns. One thread at most is held by the disk in here.
+    /// A local change is always made or refused before this returns. At most one thread at a time waits for the disk
+    /// in here.
     pub fn submit(&self, change: Change, done: ChangeCallback) {
-        if let Some(route) = self.inner.route.get() {
-            return match self.check_local(&change) {
-                Ok(()) => (route.change)(change, done),
-                Err(error) => done(Err(error)),
-            };
+        match self.inner.proposer.get() {
+            None => self.inner.submit_local(change, done),
+            Some(proposer) => self.inner.submit_replicated(proposer.as_ref(), change, done),
         }
-        let stamp = Stamp { writer: 0, time: self.inner.clock.unix() };
-        self.apply_now(change, stamp, Limits::Enforced, done);
     }
 
-    /// The one way into the tree: applies a change whose time and sender are settled.
-    fn apply_now(&self, change: Change, stamp: Stamp, limits: Limits, done: ChangeCallback) {
-        let requires_commit = requires_commit(&change);
-        match self.inner.apply(change, stamp, limits) {
-            Err(error) => done(Err(error)),
-            Ok(applied) if requires_commit => self.inner.store_now(answer_stored(applied, done)),
-            Ok(applied) => self.inner.answer_unstored(applied, done),
-        }
+    /// Changes that wait for their delivery.
+    pub fn pending(&self) -> &PendingChanges {
+        &self.inner.pending
     }
 
     /// Answers when everything that is applied by now is on disk: in this thread, when it already is or
@@ -263,8 +260,8 @@ impl Engine {
     /// the daemon started; see [`MemDb::lock_expired`].
     /// In a group that is not for this node to say: the group is asked, and the answer is no.
     pub fn lock_expired(&self, path: &TreePath, checksum: &[u8; 32]) -> bool {
-        if let Some(route) = self.inner.route.get() {
-            (route.expire_lock)(path.clone(), *checksum);
+        if let Some(proposer) = self.inner.proposer.get() {
+            proposer.request_expiry(path.clone(), *checksum);
             return false;
         }
         let now = self.inner.clock.uptime();
@@ -360,6 +357,18 @@ impl EngineInner {
     fn answer_unstored(&self, applied: Applied, done: ChangeCallback) {
         self.queue.commit_soon(self.clock);
         done(Ok(applied));
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, MemDb> {
+        // After a panic during a change, readers continue; nothing is changed or committed any more.
+        self.tree.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_open(&self) -> Result<(), EngineError> {
+        if self.queue.is_stopping() {
+            return Err(EngineError::Closed);
+        }
+        if self.failed.load(Ordering::Acquire) { Err(EngineError::Storage) } else { Ok(()) }
     }
 
     fn write(&self) -> Result<RwLockWriteGuard<'_, MemDb>, EngineError> {

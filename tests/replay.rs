@@ -5,7 +5,7 @@
 use flate2::read::GzDecoder;
 use pmxcfs::dcdb::{Dcdb, wire as dcdb_wire};
 use pmxcfs::dfsm::wire::{self, Extension, MemberId, Message, SyncKind};
-use pmxcfs::dfsm::{App, Dfsm, Effect, Event, Mode, Now, Pieces};
+use pmxcfs::dfsm::{App, Dfsm, Effect, Event, Mode, Now, Pieces, Submission};
 use pmxcfs::memdb::{Change, Entry as TreeEntry, Index, Limits, MemDb, Row, Stamp, WriteAt};
 use pmxcfs::status::clusterlog::{Entry, Ring};
 use pmxcfs::status::{ClusterInfo, ClusterNode, Status};
@@ -204,7 +204,8 @@ impl<A: App> Replay<A> {
 
     fn submit(&mut self, request: A::Request) {
         let (now, store) = (self.now(), &self.store);
-        let effects = self.dfsm.submit(request, None, now, |app, request| app.check(store, request));
+        let effects =
+            self.dfsm.submit(Submission::unawaited(request), now, |app, request| app.check(store, request));
         self.look_at(effects);
     }
 

@@ -28,7 +28,7 @@
 use pmxcfs::dcdb::wire::{Request, decode_updates, encode_update};
 use pmxcfs::dcdb::{Dcdb, DcdbEffect, wire as dcdb_wire};
 use pmxcfs::dfsm::wire::{Base, Epoch, Extension, MemberId, Message, Normal, Sync, SyncKind};
-use pmxcfs::dfsm::{App, Dfsm, Effect, Event, Now, Pieces, Purpose, Ticket};
+use pmxcfs::dfsm::{App, Dfsm, Effect, Event, Now, Pieces, Purpose, Submission, Ticket};
 use pmxcfs::memdb::{Change, Index, Limits, MemDb, Row, Stamp, WriteAt};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -81,9 +81,11 @@ impl Stage {
         self.show_effects(effects);
     }
 
+    /// A request that must be sent within a minute.
     fn submit(&mut self, request: Request, ticket: Option<Ticket>) {
         let (now, ours) = (self.now(), &self.dbs["ours"]);
-        let effects = self.dfsm.submit(request, ticket, now, |app, request| app.check(ours, request));
+        let submission = Submission { request, ticket, expires: now.uptime + Duration::from_secs(60) };
+        let effects = self.dfsm.submit(submission, now, |app, request| app.check(ours, request));
         self.show_effects(effects);
     }
 
@@ -107,7 +109,7 @@ impl Stage {
                     format!("answer {} {result}", ticket.0)
                 }
                 Effect::Log(level, text) => format!("log {level:?}: {text}"),
-                Effect::App(DcdbEffect::Changed { by, count, applied }) => {
+                Effect::App(DcdbEffect::Changed { by, count, applied, .. }) => {
                     format!("changed by {by} message {count}: inode {}", applied.inode)
                 }
                 Effect::App(DcdbEffect::Replaced { leader, .. }) => format!("replaced by that of {leader}"),

@@ -1,7 +1,6 @@
 //! Command queue of the cluster thread, with an eventfd that wakes the thread. A push never waits for corosync.
 
-use crate::dfsm::Ticket;
-use crate::memdb::Change;
+use crate::engine::Proposal;
 use crate::status_group::wire::Request as StatusRequest;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::VecDeque;
@@ -18,7 +17,7 @@ const EXPIRE_MAX: usize = 4096;
 /// What the thread is asked for.
 pub(super) enum Command {
     /// A change of the tree, by a local caller.
-    Change { change: Change, ticket: Ticket },
+    Propose(Proposal),
     /// Ask the group to remove a lock if it has expired.
     ExpireLock { path: crate::memdb::TreePath, checksum: [u8; 32] },
     /// Notify the others a value or a log entry.

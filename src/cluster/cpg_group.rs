@@ -7,7 +7,7 @@ use super::cpg::{Connection, Report, Sent};
 use super::in_flight::InFlight;
 use crate::cfs::GroupReport;
 use crate::dfsm::wire::Epoch;
-use crate::dfsm::{App, Dfsm, Effect, Event, Frame, Level, Mode, Now, SendError, Ticket};
+use crate::dfsm::{App, Dfsm, Effect, Event, Frame, Level, Mode, Now, SendError, Submission, Ticket};
 use rust_corosync::CsError;
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -26,21 +26,13 @@ pub(super) trait GroupDriver<A: App> {
     /// Has the machine handle an event, with the store in hand.
     fn handle(&mut self, dfsm: &mut Dfsm<A>, event: Event<'_>, now: Now) -> Vec<Effect<A>>;
     /// Has the machine take a request of a local caller, checked against the store.
-    fn submit(
-        &mut self,
-        dfsm: &mut Dfsm<A>,
-        request: A::Request,
-        ticket: Option<Ticket>,
-        now: Now,
-    ) -> Vec<Effect<A>>;
+    fn submit(&mut self, dfsm: &mut Dfsm<A>, submission: Submission<A::Request>, now: Now) -> Vec<Effect<A>>;
     /// Carries out an effect of the application.
     fn effect(&mut self, effect: A::Effect);
-    /// The answer to a local sender.
-    fn answer(&mut self, ticket: Ticket, result: Result<A::Outcome, SendError>);
-    /// All effects of an event were carried out.
-    fn settled(&mut self) {}
-    /// Something came from the group.
-    fn heard(&mut self) {}
+    /// Completes the local caller with this ticket.
+    fn complete(&mut self, ticket: Ticket, result: Result<A::Outcome, SendError>);
+    /// Something was received from the group.
+    fn on_group_active(&mut self) {}
     /// Where others look up what became of the group.
     fn report(&self) -> &GroupReport;
 }
@@ -146,7 +138,7 @@ impl<A: App> CpgGroup<A> {
 
     /// How much waits to be sent.
     pub(super) fn backlog(&self) -> usize {
-        self.outgoing.len() + self.dfsm.held()
+        self.outgoing.len() + self.dfsm.unsent()
     }
 
     /// So much at `most` of what the group reported since the last time; to be handled in this order, then
@@ -168,7 +160,7 @@ impl<A: App> CpgGroup<A> {
     pub(super) fn handle_report(&mut self, driver: &mut impl GroupDriver<A>, report: Report, now: Now) {
         // The connection may have been lost over an earlier one.
         let Some(local) = self.connection.as_ref().map(Connection::local) else { return };
-        driver.heard();
+        driver.on_group_active();
         match report {
             Report::Deliver { from, bytes } => {
                 if from == local {
@@ -211,14 +203,13 @@ impl<A: App> CpgGroup<A> {
                 Effect::Send(frame) => self.outgoing.push_back(frame),
                 Effect::Mode(mode) => self.mode_changed(mode),
                 Effect::Left => self.left(),
-                Effect::Answer { ticket, result } => driver.answer(ticket, result),
+                Effect::Answer { ticket, result } => driver.complete(ticket, result),
                 Effect::Log(Level::Info, text) => log::info!(target: A::DOMAIN, "{text}"),
                 Effect::Log(Level::Critical, text) => log::error!(target: A::DOMAIN, "{text}"),
                 Effect::App(effect) => driver.effect(effect),
             }
         }
         self.report(driver.report(), now);
-        driver.settled();
     }
 
     /// Writes down what became of the group, if anything did.
@@ -318,11 +309,10 @@ impl<A: App> CpgGroup<A> {
     pub(super) fn submit(
         &mut self,
         driver: &mut impl GroupDriver<A>,
-        request: A::Request,
-        ticket: Option<Ticket>,
+        submission: Submission<A::Request>,
         now: Now,
     ) -> bool {
-        let effects = driver.submit(&mut self.dfsm, request, ticket, now);
+        let effects = driver.submit(&mut self.dfsm, submission, now);
         self.run_effects(driver, effects, now);
         let is_left = self.send_what_can_be_sent(driver, now).is_err() || !self.outgoing.is_empty();
         driver.report().set_backlog(self.backlog());

@@ -2,23 +2,21 @@
 //! calling thread sends a change itself and avoids a hand-over to the cluster thread. Only the cluster thread blocks
 //! on the mutex, joins, leaves, and handles reports of the group.
 
-use super::callers::Callers;
 use super::command_queue::{Command, CommandQueue};
 use super::cpg_group::CpgGroup;
 use super::drivers::DatabaseDriver;
 use crate::clock::Clock;
 use crate::dcdb::Dcdb;
-use crate::dcdb::wire::Request;
-use crate::dfsm::{Now, Ticket};
-use crate::engine::{EngineError, Route, requires_commit};
-use crate::memdb::Change;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::dfsm::Now;
+use crate::engine::{GroupClosed, Proposal, Proposer};
+use crate::memdb::TreePath;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// The group and its driver.
 pub(super) struct DatabaseMember {
     pub(super) group: CpgGroup<Dcdb>,
-    pub(super) tree: DatabaseDriver,
-    callers: Arc<Callers>,
+    pub(super) driver: DatabaseDriver,
 }
 
 /// The member, shared by callers and the cluster thread.
@@ -27,17 +25,17 @@ pub(super) struct SharedMember {
 }
 
 /// The mutex was taken: the cluster thread sends this change.
-struct LockBusy(Change);
+struct LockBusy(Proposal);
 
 impl SharedMember {
-    pub(super) fn new(tree: DatabaseDriver, callers: Arc<Callers>) -> Self {
-        Self { member: Mutex::new(DatabaseMember { group: CpgGroup::new(Dcdb::new()), tree, callers }) }
+    pub(super) fn new(driver: DatabaseDriver) -> Self {
+        Self { member: Mutex::new(DatabaseMember { group: CpgGroup::new(Dcdb::new()), driver }) }
     }
 
     /// For the cluster thread.
     ///
     /// # Panics
-    /// When somebody panicked who sent a change: what that left must not take part in the group.
+    /// If a caller panicked while it sent a change: a half-sent change must not take part in the group.
     pub(super) fn lock(&self) -> MutexGuard<'_, DatabaseMember> {
         self.member.lock().expect("no change was left half sent")
     }
@@ -47,61 +45,58 @@ impl SharedMember {
         self.member.lock().unwrap_or_else(PoisonError::into_inner).group.close();
     }
 
-    /// Sends a change in this thread, if nobody else is at it. Says whether the cluster thread is to send
-    /// the rest.
-    fn submit(&self, change: Change, ticket: Ticket, now: Now) -> Result<bool, LockBusy> {
+    /// Sends a change in this thread if the mutex is free. Returns whether the cluster thread has to send the rest.
+    fn submit(&self, proposal: Proposal, now: Now) -> Result<bool, LockBusy> {
         match self.member.try_lock() {
-            Ok(mut member) => Ok(member.submit(change, ticket, now)),
-            Err(_) => Err(LockBusy(change)),
+            Ok(mut member) => Ok(member.submit(proposal, now)),
+            Err(_) => Err(LockBusy(proposal)),
         }
     }
 }
 
 impl DatabaseMember {
-    /// Has the group make a change. Says whether something is left to be sent.
-    pub(super) fn submit(&mut self, change: Change, ticket: Ticket, now: Now) -> bool {
-        if self.tree.failed {
-            if let Some(caller) = self.callers.take(ticket) {
-                (caller.done)(Err(EngineError::Storage));
-            }
-            false
-        } else if self.callers.is_waiting(ticket) {
-            self.group.submit(&mut self.tree, Request::Change(change), Some(ticket), now)
-        } else {
-            false
-        }
+    /// Submits a change to the group. Returns whether something is left to be sent.
+    pub(super) fn submit(&mut self, proposal: Proposal, now: Now) -> bool {
+        self.group.submit(&mut self.driver, proposal.into(), now)
     }
 }
 
-/// The way of local changes into the group. It holds the group's members weakly: the database holds the
-/// way, and they the database.
-pub(super) fn route(
+/// Proposes the engine's changes to the group. The member is held weakly: it holds the engine, which holds this.
+pub(super) struct CpgProposer {
     clock: Clock,
-    member: &Arc<SharedMember>,
-    commands: &Arc<CommandQueue>,
-    callers: &Arc<Callers>,
-) -> Route {
-    let (member, callers) = (Arc::downgrade(member), Arc::clone(callers));
-    let (commands, locks) = (Arc::clone(commands), Arc::clone(commands));
-    Route {
-        change: Box::new(move |change, done| {
-            let Some(ticket) = callers.enter(done, requires_commit(&change)) else { return };
-            let Some(member) = member.upgrade() else { return callers.close() };
-            let now = Now { unix: clock.unix(), uptime: clock.uptime() };
-            match member.submit(change, ticket, now) {
-                Ok(false) => {}
-                Ok(true) => commands.wake(),
-                Err(LockBusy(change)) => {
-                    if commands.push(Command::Change { change, ticket }).is_err() {
-                        callers.close();
-                    }
-                }
+    member: Weak<SharedMember>,
+    commands: Arc<CommandQueue>,
+}
+
+impl CpgProposer {
+    pub(super) fn new(clock: Clock, member: &Arc<SharedMember>, commands: &Arc<CommandQueue>) -> Self {
+        Self { clock, member: Arc::downgrade(member), commands: Arc::clone(commands) }
+    }
+}
+
+impl Proposer for CpgProposer {
+    fn propose(&self, proposal: Proposal) -> Result<(), GroupClosed> {
+        let member = self.member.upgrade().ok_or(GroupClosed)?;
+        let now = Now { unix: self.clock.unix(), uptime: self.clock.uptime() };
+        match member.submit(proposal, now) {
+            Ok(false) => {}
+            Ok(true) => self.commands.wake(),
+            Err(LockBusy(proposal)) => {
+                self.commands.push(Command::Propose(proposal)).map_err(|_| GroupClosed)?;
             }
-        }),
-        expire_lock: Box::new(move |path, checksum| {
-            // Refused at the end of the daemon only, when locks are for others to expire.
-            let _ = locks.push(Command::ExpireLock { path, checksum });
-        }),
+        }
+        Ok(())
+    }
+
+    fn request_expiry(&self, path: TreePath, checksum: [u8; 32]) {
+        // Refused only at the end of the daemon; then the other nodes expire locks.
+        let _ = self.commands.push(Command::ExpireLock { path, checksum });
+    }
+}
+
+impl fmt::Debug for CpgProposer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CpgProposer")
     }
 }
 
@@ -110,45 +105,56 @@ mod tests {
     use super::*;
     use crate::cfs::testing::TestNode;
     use crate::dfsm::{Event, MemberId, SendError};
+    use crate::engine::EngineError;
+    use crate::memdb::{Applied, Change};
     use std::sync::mpsc::{Receiver, TryRecvError, channel};
     use std::thread;
     use std::time::Duration;
 
-    type Answer = Result<crate::memdb::Applied, EngineError>;
+    type Answer = Result<Applied, EngineError>;
+
+    const LOCAL: MemberId = MemberId { node: 1, pid: 2 };
 
     struct Fixture {
         member: Arc<SharedMember>,
         commands: Arc<CommandQueue>,
-        route: Route,
         node: TestNode,
     }
 
     impl Fixture {
         fn new() -> Self {
             let node = TestNode::new();
-            let callers = Arc::new(Callers::new(node.cfs.clock));
-            let tree = DatabaseDriver::new(
-                Arc::clone(&node.cfs),
-                Box::new(|_| {}),
-                "/nonexistent".into(),
-                Arc::clone(&callers),
-            );
-            let member = Arc::new(SharedMember::new(tree, Arc::clone(&callers)));
+            let driver = DatabaseDriver::new(Arc::clone(&node.cfs), Box::new(|_| {}), "/nonexistent".into());
+            let member = Arc::new(SharedMember::new(driver));
             let commands = Arc::new(CommandQueue::new().expect("eventfd"));
-            let route = route(node.cfs.clock, &member, &commands, &callers);
-            Self { member, commands, route, node }
+            let proposer = CpgProposer::new(node.cfs.clock, &member, &commands);
+            node.cfs.engine.replicate_by(Box::new(proposer));
+            Self { member, commands, node }
+        }
+
+        fn now(&self) -> Now {
+            Now { unix: 0, uptime: self.node.cfs.clock.uptime() }
+        }
+
+        /// Makes this node the only member. There is no connection, so messages stay where they are.
+        fn become_member(&self) {
+            let mut member = self.member.lock();
+            member.group.dfsm_mut().app_mut().set_quorate(true);
+            let DatabaseMember { group, driver } = &mut *member;
+            group.handle(driver, Event::Join(LOCAL), self.now());
+            group.handle(driver, Event::Confchg { members: &[LOCAL], joined: true }, self.now());
         }
 
         fn change(&self) -> Receiver<Answer> {
             let (sender, receiver) = channel();
             let done = Box::new(move |answer| sender.send(answer).expect("heard"));
-            (self.route.change)(Change::Create { path: "file".into() }, done);
+            self.node.cfs.engine.submit(Change::Create { path: "file".into() }, done);
             receiver
         }
     }
 
     #[test]
-    fn a_change_goes_to_the_group_in_the_thread_that_asks() {
+    fn change_is_submitted_by_the_calling_thread() {
         let fixture = Fixture::new();
         assert_eq!(fixture.change().try_recv(), Ok(Err(SendError::NotMember.into())));
         assert!(fixture.commands.take().is_empty());
@@ -157,14 +163,7 @@ mod tests {
     #[test]
     fn sending_a_change_does_not_wait_for_readers() {
         let fixture = Fixture::new();
-        let local = MemberId { node: 1, pid: 2 };
-        let now = Now { unix: 0, uptime: Duration::ZERO };
-        let mut member = fixture.member.lock();
-        member.group.dfsm_mut().app_mut().set_quorate(true);
-        let DatabaseMember { group, tree, .. } = &mut *member;
-        group.handle(tree, Event::Join(local), now);
-        group.handle(tree, Event::Confchg { members: &[local], joined: true }, now);
-        drop(member);
+        fixture.become_member();
         let reader = fixture.node.cfs.engine.read();
         let (sender, sent) = channel();
         thread::scope(|scope| {
@@ -179,28 +178,46 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_the_group_in_use_leaves_the_change_to_the_thread() {
+    fn busy_group_leaves_the_change_to_the_thread() {
         let fixture = Fixture::new();
         let used = fixture.member.lock();
         let answer = fixture.change();
         assert_eq!(answer.try_recv(), Err(TryRecvError::Empty));
         drop(used);
-        let Some(Command::Change { change, ticket }) = fixture.commands.take().pop_front() else {
+        let Some(Command::Propose(proposal)) = fixture.commands.take().pop_front() else {
             panic!("nothing was left for the thread");
         };
-        let now = Now { unix: 0, uptime: Duration::ZERO };
-        assert!(!fixture.member.lock().submit(change, ticket, now), "nothing to send");
+        assert!(!fixture.member.lock().submit(proposal, fixture.now()), "nothing to send");
         assert_eq!(answer.try_recv(), Ok(Err(SendError::NotMember.into())));
     }
 
     #[test]
-    fn after_the_end_of_the_group_nobody_waits() {
+    fn expired_change_is_not_sent() {
         let fixture = Fixture::new();
-        let Fixture { member, route, .. } = fixture;
+        fixture.become_member();
+        let used = fixture.member.lock();
+        let answer = fixture.change();
+        drop(used);
+        let Some(Command::Propose(proposal)) = fixture.commands.take().pop_front() else {
+            panic!("nothing was left for the thread");
+        };
+        let now = Now { unix: 0, uptime: proposal.deadline };
+        assert!(!fixture.member.lock().submit(proposal, now));
+        assert_eq!(fixture.member.lock().group.backlog(), 0);
+        assert_eq!(answer.try_recv(), Err(TryRecvError::Empty), "its deadline is for the table");
+    }
+
+    #[test]
+    fn changes_fail_after_the_end_of_the_group() {
+        let Fixture { member, commands, node } = Fixture::new();
         drop(member);
-        let (sender, receiver) = channel();
-        let done = Box::new(move |answer: Answer| sender.send(answer).expect("heard"));
-        (route.change)(Change::Create { path: "file".into() }, done);
-        assert_eq!(receiver.try_recv(), Ok(Err(SendError::NotMember.into())));
+        let fixture = |change: Change| {
+            let (sender, receiver) = channel();
+            node.cfs.engine.submit(change, Box::new(move |answer| sender.send(answer).expect("heard")));
+            receiver
+        };
+        let answer = fixture(Change::Create { path: "file".into() });
+        assert_eq!(answer.try_recv(), Ok(Err(SendError::NotMember.into())));
+        assert!(commands.take().is_empty());
     }
 }

@@ -1,46 +1,32 @@
 //! Drivers of the two groups: the database group works on the tree, the status group on the status. They carry out
 //! the effects of the applications and complete local callers.
 
-use super::callers::Callers;
 use super::config_file;
 use super::cpg_group::GroupDriver;
 use crate::cfs::{Cfs, GroupReport, News};
 use crate::dcdb::wire::Request;
 use crate::dcdb::{self, Dcdb, DcdbEffect};
-use crate::dfsm::{App, Dfsm, Effect, Event, Needs, Now, SendError, Ticket};
-use crate::engine::Notify;
-use crate::memdb::{MemDb, Touched};
+use crate::dfsm::{App, Dfsm, Effect, Event, Now, SendError, Submission, Ticket};
+use crate::engine::{Invalidate, Replica};
 use crate::status_group::wire::Request as StatusRequest;
 use crate::status_group::{StatusEffect, StatusGroup};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Tells the kernel of changes that it did not make itself.
-pub type Changed = Box<dyn Fn(&[Touched]) + Send>;
-
 /// Driver of the database group.
 pub(super) struct DatabaseDriver {
     cfs: Arc<Cfs>,
-    changed: Changed,
+    pub(super) replica: Replica,
     corosync_conf: PathBuf,
-    callers: Arc<Callers>,
-    /// Of the change that was applied last, as long as it is not known whose it is.
-    unclaimed: Vec<Touched>,
-    /// The tree could not be worked on: the group must be left.
-    pub(super) failed: bool,
 }
 
 impl DatabaseDriver {
-    pub(super) fn new(
-        cfs: Arc<Cfs>,
-        changed: Changed,
-        corosync_conf: PathBuf,
-        callers: Arc<Callers>,
-    ) -> Self {
-        Self { cfs, changed, corosync_conf, callers, unclaimed: Vec::new(), failed: false }
+    pub(super) fn new(cfs: Arc<Cfs>, invalidate: Invalidate, corosync_conf: PathBuf) -> Self {
+        let replica = Replica::new(Arc::clone(&cfs.engine), invalidate);
+        Self { cfs, replica, corosync_conf }
     }
 
-    /// Copies the database's `corosync.conf` to the driver.
+    /// Copies the database's `corosync.conf` to the host.
     pub(super) fn export_config(&self, reload: bool) {
         let name = dcdb::COROSYNC_CONF;
         let content = self.cfs.engine.read().resolve(name).and_then(|entry| entry.content().cloned());
@@ -48,98 +34,36 @@ impl DatabaseDriver {
             config_file::export(&content, &self.corosync_conf, reload);
         }
     }
-
-    /// Nobody here asked for the last change.
-    fn changed_elsewhere(&mut self) {
-        if !self.unclaimed.is_empty() {
-            (self.changed)(&std::mem::take(&mut self.unclaimed));
-        }
-    }
 }
 
 impl GroupDriver<Dcdb> for DatabaseDriver {
     fn handle(&mut self, dfsm: &mut Dfsm<Dcdb>, event: Event<'_>, now: Now) -> Vec<Effect<Dcdb>> {
-        let engine = &self.cfs.engine;
-        let event = dfsm.prepare(event, now);
-        let needs = event.needs();
-        match needs {
-            Needs::State => engine.prepare_index(),
-            Needs::Checksum => engine.prepare_checksum(),
-            Needs::Access | Needs::Copy => {}
-        }
-        let act = |tree: &mut MemDb, tell: Notify<'_>| {
-            let effects = event.run(tree);
-            for effect in &effects {
-                match effect {
-                    Effect::App(DcdbEffect::Changed { applied, .. }) => tell(&applied.touched),
-                    Effect::App(DcdbEffect::Replaced { touched, .. }) => tell(touched),
-                    _ => {}
-                }
-            }
-            effects
-        };
-        let handled = if needs == Needs::Copy { engine.apply_on_copy(act) } else { engine.deliver(act) };
-        handled.unwrap_or_else(|error| {
-            if !std::mem::replace(&mut self.failed, true) {
-                log::error!(target: "dcdb", "the database cannot follow the cluster: {error}");
-            }
-            Vec::new()
-        })
+        self.replica.handle(dfsm, event, now)
     }
 
     fn submit(
         &mut self,
         dfsm: &mut Dfsm<Dcdb>,
-        request: Request,
-        ticket: Option<Ticket>,
+        submission: Submission<Request>,
         now: Now,
     ) -> Vec<Effect<Dcdb>> {
-        dfsm.submit(request, ticket, now, |app, request| app.check(&self.cfs.engine.read(), request))
+        self.replica.submit(dfsm, submission, now)
     }
 
     fn effect(&mut self, effect: DcdbEffect) {
         match effect {
-            DcdbEffect::Changed { applied, .. } => {
-                self.changed_elsewhere();
-                self.unclaimed = applied.touched;
-            }
-            DcdbEffect::Replaced { touched, .. } => {
-                self.changed_elsewhere();
-                // Readers have the new tree already: caches must not keep it from them while it is stored.
-                (self.changed)(&touched);
-                if let Err(error) = self.cfs.engine.commit_blocking() {
-                    log::error!(target: "dcdb", "the updates of the leader are not stored: {error}");
-                    self.failed = true;
-                }
-            }
+            DcdbEffect::Changed { ticket, applied, .. } => self.replica.changed(ticket, &applied),
+            DcdbEffect::Replaced { touched, .. } => self.replica.tree_replaced(&touched),
             DcdbEffect::ExportConfig { changed_here } => self.export_config(changed_here),
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, result: Result<dcdb::Outcome, SendError>) {
-        if matches!(result, Err(SendError::TimedOut | SendError::SendFailed)) {
-            self.callers.waited_in_vain();
-        }
-        // It may have been answered as too late; then its kernel has to be told of the change.
-        let Some(caller) = self.callers.take(ticket) else { return };
-        match result {
-            Ok(Ok(applied)) => {
-                // The caller's kernel knows, or is told by who answers it.
-                self.unclaimed.clear();
-                self.cfs.engine.answer_delivered(applied, caller.requires_commit, caller.done);
-            }
-            Ok(Err(dcdb::Refused::Change(error))) => (caller.done)(Err(error.into())),
-            Ok(Err(refused)) => (caller.done)(Err(refused.into())),
-            Err(abandoned) => (caller.done)(Err(abandoned.into())),
-        }
+    fn complete(&mut self, ticket: Ticket, result: Result<dcdb::Outcome, SendError>) {
+        self.replica.complete(ticket, result);
     }
 
-    fn settled(&mut self) {
-        self.changed_elsewhere();
-    }
-
-    fn heard(&mut self) {
-        self.callers.heard();
+    fn on_group_active(&mut self) {
+        self.replica.on_group_active();
     }
 
     fn report(&self) -> &GroupReport {
@@ -179,13 +103,10 @@ impl GroupDriver<StatusGroup> for StatusDriver {
     fn submit(
         &mut self,
         dfsm: &mut Dfsm<StatusGroup>,
-        request: StatusRequest,
-        ticket: Option<Ticket>,
+        submission: Submission<StatusRequest>,
         now: Now,
     ) -> Vec<Effect<StatusGroup>> {
-        dfsm.submit(request, ticket, now, |app, request| {
-            self.cfs.with_status(|status| app.check(status, request))
-        })
+        dfsm.submit(submission, now, |app, request| self.cfs.with_status(|status| app.check(status, request)))
     }
 
     fn effect(&mut self, effect: StatusEffect) {
@@ -201,8 +122,8 @@ impl GroupDriver<StatusGroup> for StatusDriver {
         }
     }
 
-    fn answer(&mut self, _: Ticket, _: Result<<StatusGroup as App>::Outcome, SendError>) {
-        // Nobody waits for status messages.
+    fn complete(&mut self, _: Ticket, _: Result<<StatusGroup as App>::Outcome, SendError>) {
+        // No caller waits for status messages.
     }
 
     fn report(&self) -> &GroupReport {
@@ -222,9 +143,7 @@ mod tests {
     fn verify_request_finds_a_prepared_checksum() {
         let node = TestNode::new();
         node.write("file", b"text");
-        let callers = Arc::new(Callers::new(node.cfs.clock));
-        let mut tree =
-            DatabaseDriver::new(Arc::clone(&node.cfs), Box::new(|_| {}), "/nonexistent".into(), callers);
+        let mut tree = DatabaseDriver::new(Arc::clone(&node.cfs), Box::new(|_| {}), "/nonexistent".into());
         let mut dfsm = Dfsm::new(Dcdb::new());
         let local = MemberId { node: 1, pid: 2 };
         let now = Now { unix: 0, uptime: Duration::ZERO };

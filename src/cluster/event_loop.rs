@@ -1,18 +1,18 @@
 //! Event loop of the cluster thread: polls corosync, the command queue and deadlines. Nothing in it blocks for
 //! longer than a call into corosync's libraries.
 
-use super::callers::Callers;
 use super::command_queue::{Command, CommandQueue};
 use super::connect::Link;
 use super::cpg_group::{CpgGroup, REPORTS_AT_ONCE};
-use super::database_member::{self, DatabaseMember};
-use super::drivers::{Changed, DatabaseDriver, StatusDriver};
+use super::database_member::{CpgProposer, DatabaseMember, SharedMember};
+use super::drivers::{DatabaseDriver, StatusDriver};
 use super::heap::trim_heap;
 use super::poll::poll_for_reading;
 use super::{cmap, quorum};
 use crate::cfs::{Cfs, Event as CfsEvent, News};
 use crate::dcdb::wire::Request as TreeRequest;
-use crate::dfsm::{Event, Now};
+use crate::dfsm::{Event, Now, Submission};
+use crate::engine::{Engine, Invalidate};
 use crate::status::clusterlog::Entry;
 use crate::status_group::StatusGroup;
 use crate::status_group::wire::Request as StatusRequest;
@@ -43,8 +43,8 @@ const BACKLOG_MAX: usize = 4096;
 pub struct Options {
     /// The node.
     pub cfs: Arc<Cfs>,
-    /// Tells the kernel of changes that it did not make itself.
-    pub changed: Changed,
+    /// Invalidates kernel caches after changes that the kernel did not make.
+    pub invalidate: Invalidate,
     /// The host's corosync configuration.
     pub corosync_conf: PathBuf,
 }
@@ -53,7 +53,7 @@ pub struct Options {
 pub struct Cluster {
     commands: Arc<CommandQueue>,
     thread: Option<JoinHandle<()>>,
-    callers: Arc<Callers>,
+    engine: Arc<Engine>,
     watcher: Option<JoinHandle<()>>,
     /// Nothing comes of it but its end, when the thread has ended.
     ended: Receiver<()>,
@@ -67,20 +67,13 @@ impl Cluster {
     pub fn start(options: Options) -> io::Result<Self> {
         let commands = Arc::new(CommandQueue::new()?);
         let cfs = Arc::clone(&options.cfs);
-        let callers = Arc::new(Callers::new(cfs.clock));
-        let tree = DatabaseDriver::new(
-            Arc::clone(&cfs),
-            options.changed,
-            options.corosync_conf,
-            Arc::clone(&callers),
-        );
-        tree.export_config(true);
+        let driver = DatabaseDriver::new(Arc::clone(&cfs), options.invalidate, options.corosync_conf);
+        driver.export_config(true);
         let address = cfs.node.address.map(|address| address.to_string()).unwrap_or_default();
-        let member = Arc::new(database_member::SharedMember::new(tree, Arc::clone(&callers)));
+        let member = Arc::new(SharedMember::new(driver));
         let looper = EventLoop {
             cfs: Arc::clone(&cfs),
             commands: Arc::clone(&commands),
-            callers: Arc::clone(&callers),
             quorum: Link::default(),
             cmap: Link::default(),
             member: Arc::clone(&member),
@@ -88,20 +81,22 @@ impl Cluster {
             status: StatusDriver::new(Arc::clone(&cfs)),
             has_left: false,
         };
-        let watched = Arc::clone(&callers);
-        let watcher =
-            thread::Builder::new().name("cluster-watch".to_owned()).spawn(move || watched.watch())?;
+        let engine = Arc::clone(&cfs.engine);
+        let watcher = thread::Builder::new()
+            .name("cluster-watch".to_owned())
+            .spawn(move || engine.pending().watch())?;
         let (running, ended) = channel();
         let thread = thread::Builder::new().name("cluster".to_owned());
         let thread = thread.spawn(move || {
             looper.run_to_the_end();
             drop(running);
         });
-        let thread = thread.inspect_err(|_| callers.close())?;
-        cfs.engine.replicate_by(database_member::route(cfs.clock, &member, &commands, &callers));
+        let thread = thread.inspect_err(|_| cfs.engine.pending().close())?;
+        cfs.engine.replicate_by(Box::new(CpgProposer::new(cfs.clock, &member, &commands)));
         let told = Arc::clone(&commands);
         cfs.watch(Box::new(move |event| tell_group(&told, event)));
-        Ok(Self { commands, thread: Some(thread), callers, watcher: Some(watcher), ended })
+        let engine = Arc::clone(&cfs.engine);
+        Ok(Self { commands, thread: Some(thread), engine, watcher: Some(watcher), ended })
     }
 
     /// Leaves the groups and ends.
@@ -123,7 +118,7 @@ impl Drop for Cluster {
                 let _ = self.thread.take().map(JoinHandle::join);
             }
         }
-        self.callers.close();
+        self.engine.pending().close();
         let _ = self.watcher.take().map(JoinHandle::join);
     }
 }
@@ -147,10 +142,9 @@ fn tell_group(commands: &CommandQueue, event: CfsEvent<'_>) {
 struct EventLoop {
     cfs: Arc<Cfs>,
     commands: Arc<CommandQueue>,
-    callers: Arc<Callers>,
     quorum: Link<quorum::Connection>,
     cmap: Link<cmap::Connection>,
-    member: Arc<database_member::SharedMember>,
+    member: Arc<SharedMember>,
     status_group: CpgGroup<StatusGroup>,
     status: StatusDriver,
     /// The group was left because the database cannot be written.
@@ -184,14 +178,14 @@ impl EventLoop {
         // The way of changes may outlive the thread.
         self.member.close();
         self.commands.close();
-        self.callers.close();
+        self.cfs.engine.pending().close();
     }
 
     fn run(&mut self) {
         loop {
             let now = self.now();
             self.connect(now);
-            self.with_member(|member| member.group.poll(&mut member.tree, now));
+            self.with_member(|member| member.group.poll(&mut member.driver, now));
             self.status_group.poll(&mut self.status, now);
             self.check_database(now);
             if self.with_member(|member| member.group.round_ended()) {
@@ -207,7 +201,7 @@ impl EventLoop {
         self.with_member(|member| {
             member.group.close();
             let nobody = Event::Confchg { members: &[], joined: false };
-            member.group.handle(&mut member.tree, nobody, now);
+            member.group.handle(&mut member.driver, nobody, now);
         });
         self.status_group.close();
     }
@@ -261,9 +255,10 @@ impl EventLoop {
 
     /// What cannot be stored must not be agreed to.
     fn check_database(&mut self, now: Now) {
-        let failed = self.with_member(|member| member.tree.failed) || self.cfs.engine.is_failed();
+        let failed =
+            self.with_member(|member| member.driver.replica.is_failed()) || self.cfs.engine.is_failed();
         if failed && !std::mem::replace(&mut self.has_left, true) {
-            self.with_member(|member| member.group.handle(&mut member.tree, Event::StoreFailed, now));
+            self.with_member(|member| member.group.handle(&mut member.driver, Event::StoreFailed, now));
         }
     }
 
@@ -292,19 +287,19 @@ impl EventLoop {
         for command in self.commands.take() {
             let now = self.now();
             match command {
-                Command::Change { change, ticket } => {
+                Command::Propose(proposal) => {
                     // What is left is sent before the next wait.
-                    let _ = self.with_member(|member| member.submit(change, ticket, now));
+                    let _ = self.with_member(|member| member.submit(proposal, now));
                 }
                 Command::ExpireLock { .. }
                     if self.with_member(|member| member.group.backlog()) >= BACKLOG_MAX => {}
                 Command::ExpireLock { path, checksum } => {
-                    let request = TreeRequest::Expire { path, checksum };
-                    self.with_member(|member| member.group.submit(&mut member.tree, request, None, now));
+                    let request = Submission::unawaited(TreeRequest::Expire { path, checksum });
+                    self.with_member(|member| member.group.submit(&mut member.driver, request, now));
                 }
                 Command::Status(_) if self.status_group.backlog() >= BACKLOG_MAX => {}
                 Command::Status(request) => {
-                    self.status_group.submit(&mut self.status, request, None, now);
+                    self.status_group.submit(&mut self.status, Submission::unawaited(request), now);
                 }
                 Command::Stop => return false,
             }
@@ -340,7 +335,7 @@ impl EventLoop {
         let now = self.now();
         while !reports.is_empty() {
             for report in reports {
-                self.with_member(|member| member.group.handle_report(&mut member.tree, report, now));
+                self.with_member(|member| member.group.handle_report(&mut member.driver, report, now));
             }
             let goes_on = quorum == Some(true) && outcome.is_ok();
             (reports, outcome) = if goes_on {
@@ -349,7 +344,7 @@ impl EventLoop {
                 (Vec::new(), outcome)
             };
         }
-        self.with_member(|member| member.group.finish_reports(&mut member.tree, outcome, now));
+        self.with_member(|member| member.group.finish_reports(&mut member.driver, outcome, now));
         if quorum == Some(true) {
             self.set_quorate(true);
         }

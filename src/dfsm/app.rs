@@ -1,6 +1,7 @@
 //! What an application of the state machine provides, and what it may ask for in turn.
 
 use super::members::{Member, Members};
+use super::pending_sends::Ticket;
 use super::wire::{Extension, MemberId, SyncKind};
 use super::{Effect, Level, Now, Pieces, Sender};
 use crate::clock::UnixTime;
@@ -83,6 +84,8 @@ pub struct Delivery<'a> {
     pub from: MemberId,
     /// Whether this process sent it.
     pub local: bool,
+    /// Ticket of the local caller that waits for its outcome.
+    pub ticket: Option<Ticket>,
     /// The sender's running number.
     pub count: u64,
     pub subtype: u16,

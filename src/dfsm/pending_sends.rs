@@ -1,14 +1,25 @@
-//! Pending sends: requests that are not sent yet, and the tickets of messages that are not delivered back yet. Every
-//! ticket leaves it exactly once.
+//! Pending sends: submissions that are not sent yet, and the tickets of messages that are not delivered back yet. A
+//! ticket leaves it once. Deadlines of callers are not kept here, except that an expired submission is not sent.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// Names who waits for an answer. The caller chooses it, and must not use it twice at a time.
+/// Names a submission whose outcome a caller waits for. The caller chooses it, and must not use it twice at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// Why there is no result. What was asked for may happen nevertheless, unless it was not sent.
+/// A request of this node for the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission<R> {
+    /// What is asked for.
+    pub request: R,
+    /// `None` if no caller waits for the outcome.
+    pub ticket: Option<Ticket>,
+    /// Uptime from which on the request must not be sent any more. It is then dropped, and its ticket gets no answer.
+    pub expires: Duration,
+}
+
+/// Reason why there is no outcome. The request may be carried out nevertheless, unless it was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     #[error("this node is not in the cluster's group; it joins again by itself")]
@@ -19,75 +30,67 @@ pub enum SendError {
     Partitioned,
     #[error("the change could not be sent to the cluster")]
     SendFailed,
-    #[error("the cluster did not answer in time")]
-    TimedOut,
 }
 
-/// All who wait.
+/// All pending sends.
 #[derive(Debug)]
 pub(super) struct PendingSends<R> {
-    /// Not sent yet, oldest first.
-    held: VecDeque<Unsent<R>>,
-    /// Sent: the message's count, who waits for it, and how long.
-    sent: BTreeMap<u64, (Ticket, Duration)>,
+    /// Oldest first.
+    unsent: VecDeque<Submission<R>>,
+    /// Tickets by the counts of their messages.
+    sent: BTreeMap<u64, Ticket>,
 }
 
-#[derive(Debug)]
-pub(super) struct Unsent<R> {
-    pub(super) request: R,
-    pub(super) ticket: Option<(Ticket, Duration)>,
+impl<R> Submission<R> {
+    /// A request whose outcome no caller waits for.
+    pub fn unawaited(request: R) -> Self {
+        Self { request, ticket: None, expires: Duration::MAX }
+    }
 }
 
 impl<R> Default for PendingSends<R> {
     fn default() -> Self {
-        Self { held: VecDeque::new(), sent: BTreeMap::new() }
+        Self { unsent: VecDeque::new(), sent: BTreeMap::new() }
     }
 }
 
 impl<R> PendingSends<R> {
-    pub(super) fn hold(&mut self, request: R, ticket: Option<(Ticket, Duration)>) {
-        self.held.push_back(Unsent { request, ticket });
+    pub(super) fn push_unsent(&mut self, submission: Submission<R>) {
+        self.unsent.push_back(submission);
     }
 
-    pub(super) fn held_len(&self) -> usize {
-        self.held.len()
+    pub(super) fn unsent_len(&self) -> usize {
+        self.unsent.len()
     }
 
-    pub(super) fn next_held(&mut self) -> Option<Unsent<R>> {
-        self.held.pop_front()
+    pub(super) fn pop_unsent(&mut self) -> Option<Submission<R>> {
+        self.unsent.pop_front()
     }
 
-    pub(super) fn sent(&mut self, count: u64, ticket: (Ticket, Duration)) {
+    /// The message with this count was sent.
+    pub(super) fn sent(&mut self, count: u64, ticket: Ticket) {
         self.sent.insert(count, ticket);
     }
 
-    /// Who waits for the message with this count; nobody does any more then.
+    /// Takes out the ticket of the message with this count.
     pub(super) fn take(&mut self, count: u64) -> Option<Ticket> {
-        self.sent.remove(&count).map(|(ticket, _)| ticket)
+        self.sent.remove(&count)
     }
 
-    /// Everybody whose deadline passed. What was not sent will not be.
-    pub(super) fn late(&mut self, uptime: Duration) -> Vec<Ticket> {
-        let late = |&(_, deadline): &(Ticket, Duration)| deadline <= uptime;
-        let mut tickets: Vec<Ticket> =
-            self.sent.values().filter(|waiter| late(waiter)).map(|(ticket, _)| *ticket).collect();
-        self.sent.retain(|_, waiter| !late(waiter));
-        tickets
-            .extend(self.held.iter().filter_map(|held| held.ticket.filter(late)).map(|(ticket, _)| ticket));
-        self.held.retain(|held| !held.ticket.as_ref().is_some_and(late));
-        tickets
+    /// Drops unsent submissions that expired.
+    pub(super) fn drop_expired(&mut self, uptime: Duration) {
+        self.unsent.retain(|submission| submission.expires > uptime);
     }
 
-    /// Everybody; all is forgotten.
+    /// Takes out all tickets; unsent submissions are dropped.
     pub(super) fn release(&mut self) -> Vec<Ticket> {
         let sent = std::mem::take(&mut self.sent).into_values();
-        let held = std::mem::take(&mut self.held).into_iter().filter_map(|held| held.ticket);
-        sent.chain(held).map(|(ticket, _)| ticket).collect()
+        let unsent = std::mem::take(&mut self.unsent).into_iter().filter_map(|submission| submission.ticket);
+        sent.chain(unsent).collect()
     }
 
-    /// The first deadline.
-    pub(super) fn next_deadline(&self) -> Option<Duration> {
-        let held = self.held.iter().filter_map(|held| held.ticket);
-        self.sent.values().copied().chain(held).map(|(_, deadline)| deadline).min()
+    /// Uptime at which the first unsent submission expires.
+    pub(super) fn next_expiry(&self) -> Option<Duration> {
+        self.unsent.iter().map(|submission| submission.expires).min()
     }
 }

@@ -31,15 +31,16 @@ impl<'a, A: App> Step<'a, A> {
         Self { dfsm, store, now, out: Vec::new() }
     }
 
-    /// What follows from every event: who waits in vain is released, what was held is sent.
+    /// After every event: releases callers if the group is left, and sends what is unsent if this node is synced.
     pub(super) fn finish(mut self) -> Vec<Effect<A>> {
+        self.dfsm.pending_sends.drop_expired(self.now.uptime);
         if self.dfsm.mode.is_error() {
             self.release(SendError::Left);
         }
         while self.dfsm.mode == Mode::Synced {
-            let Some(held) = self.dfsm.pending_sends.next_held() else { break };
-            let checked = self.dfsm.app.check(self.store, held.request);
-            self.dfsm.send_checked(checked, held.ticket, self.now, &mut self.out);
+            let Some(submission) = self.dfsm.pending_sends.pop_unsent() else { break };
+            let checked = self.dfsm.app.check(self.store, submission.request);
+            self.dfsm.send_checked(checked, submission.ticket, self.now, &mut self.out);
         }
         self.out
     }
@@ -217,9 +218,11 @@ impl<'a, A: App> Step<'a, A> {
     /// Hands a message to the application, and its result to who waits for it.
     fn apply(&mut self, from: MemberId, message: &Normal<'_>) -> Result<(), Leave> {
         let local = from == self.dfsm.sender.local;
+        let ticket = if local { self.dfsm.pending_sends.take(message.count) } else { None };
         let delivery = Delivery {
             from,
             local,
+            ticket,
             count: message.count,
             subtype: message.base.subtype,
             extension: message.base.extension,
@@ -227,7 +230,6 @@ impl<'a, A: App> Step<'a, A> {
             payload: message.payload,
         };
         let delivered = self.with_port(|app, store, port| app.deliver(store, &delivery, port));
-        let ticket = if local { self.dfsm.pending_sends.take(message.count) } else { None };
         if let Some(ticket) = ticket {
             self.out.push(Effect::Answer { ticket, result: Ok(delivered.outcome) });
         }
@@ -304,9 +306,6 @@ impl<'a, A: App> Step<'a, A> {
     }
 
     pub(super) fn tick(&mut self) {
-        for ticket in self.dfsm.pending_sends.late(self.now.uptime) {
-            self.answer(ticket, Err(SendError::TimedOut));
-        }
         self.request_verification();
     }
 

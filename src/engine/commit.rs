@@ -5,6 +5,7 @@
 
 use super::batch_writer::BatchWriter;
 use super::{CommitCallback, EngineError, EngineInner};
+use crate::memdb::Trace;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -110,6 +111,30 @@ impl EngineInner {
                 Err(EngineError::Storage)
             }
         }
+    }
+
+    /// Wraps a waiter for the commit of a change: if a resync replaced the tree before the commit, the waiter fails
+    /// unless the leader's tree has the change.
+    pub(super) fn fail_if_replaced(self: &Arc<Self>, trace: Trace, done: CommitCallback) -> CommitCallback {
+        let inner = Arc::clone(self);
+        Box::new(move |stored| done(stored.and_then(|()| inner.check_has(&trace))))
+    }
+
+    fn check_has(&self, trace: &Trace) -> Result<(), EngineError> {
+        let tree = self.read();
+        let (has, replaced) = (tree.has(trace), tree.replaced());
+        drop(tree);
+        if has {
+            return Ok(());
+        }
+        if self.replaced_told.swap(replaced, Ordering::Relaxed) != replaced {
+            log::warn!(
+                target: "database",
+                "the cluster's database took the place of this node's before all of that was stored: requests for \
+                 changes that it may not have end with an error"
+            );
+        }
+        Err(EngineError::Replaced)
     }
 }
 

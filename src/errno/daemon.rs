@@ -41,7 +41,6 @@ impl ToErrno for crate::dfsm::SendError {
     fn to_errno(&self) -> i32 {
         match self {
             Self::NotMember | Self::Left | Self::Partitioned | Self::SendFailed => libc::EBUSY,
-            Self::TimedOut => libc::ETIMEDOUT,
         }
     }
 }
@@ -108,6 +107,7 @@ impl ToErrno for crate::engine::EngineError {
             Self::Storage | Self::Closed => libc::EIO,
             Self::Refused(error) => error.to_errno(),
             Self::Send(error) => error.to_errno(),
+            Self::TimedOut => libc::ETIMEDOUT,
             // As of a change that is abandoned when the group is left: it may or may not have been made.
             Self::Replaced => libc::EBUSY,
         }
@@ -227,7 +227,8 @@ mod tests {
         assert_eq!(EngineError::Closed.to_errno(), libc::EIO);
         assert_eq!(EngineError::Replaced.to_errno(), libc::EBUSY);
         assert_eq!(EngineError::Refused(crate::dcdb::Refused::NoQuorum).to_errno(), libc::EACCES);
-        assert_eq!(EngineError::Send(crate::dfsm::SendError::TimedOut).to_errno(), libc::ETIMEDOUT);
+        assert_eq!(EngineError::Send(crate::dfsm::SendError::Left).to_errno(), libc::EBUSY);
+        assert_eq!(EngineError::TimedOut.to_errno(), libc::ETIMEDOUT);
     }
 
     #[test]
@@ -242,7 +243,6 @@ mod tests {
         assert_eq!(SendError::Left.to_errno(), libc::EBUSY);
         assert_eq!(SendError::Partitioned.to_errno(), libc::EBUSY);
         assert_eq!(SendError::SendFailed.to_errno(), libc::EBUSY);
-        assert_eq!(SendError::TimedOut.to_errno(), libc::ETIMEDOUT);
     }
 
     #[test]

@@ -288,7 +288,13 @@ fn settle(handles: &Handles, result: &Result<Applied, EngineError>) {
         }),
         Err(EngineError::Change(_) | EngineError::Refused(_)) => {}
         // It may have been removed before the commit failed, or may still be removed, or be back.
-        Err(EngineError::Storage | EngineError::Closed | EngineError::Send(_) | EngineError::Replaced) => {
+        Err(
+            EngineError::Storage
+            | EngineError::Closed
+            | EngineError::Send(_)
+            | EngineError::TimedOut
+            | EngineError::Replaced,
+        ) => {
             handles.settle_all();
         }
     }

@@ -3,10 +3,12 @@
 
 use crate::fixture::{PATIENCE, Tree};
 use crate::operations::Call;
-use pmxcfs::engine::{ChangeCallback, EngineError, Route, requires_commit};
-use pmxcfs::memdb::{Applied, Change, ChangeError, Limits, MemDb, Stamp, Touched};
+use pmxcfs::dcdb::Refused;
+use pmxcfs::dfsm::Ticket;
+use pmxcfs::engine::{GroupClosed, Proposal, Proposer, Replica};
+use pmxcfs::memdb::{Applied, Change, ChangeError, Limits, MemDb, Stamp, Touched, TreePath};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io};
@@ -29,7 +31,22 @@ enum Progress {
 /// A local change on its way: submitted, not delivered.
 pub struct Held {
     change: Change,
-    done: ChangeCallback,
+    ticket: Ticket,
+}
+
+/// Hands proposed changes to the test.
+#[derive(Debug)]
+struct Submissions(Mutex<Sender<Progress>>);
+
+impl Proposer for Submissions {
+    fn propose(&self, proposal: Proposal) -> Result<(), GroupClosed> {
+        let Proposal { change, ticket, .. } = proposal;
+        let submitted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        submitted.send(Progress::Submitted(Held { change, ticket })).expect("the test listens");
+        Ok(())
+    }
+
+    fn request_expiry(&self, _: TreePath, _: [u8; 32]) {}
 }
 
 impl fmt::Debug for Held {
@@ -61,6 +78,7 @@ impl Lost {
 /// The group of one mounted tree.
 pub struct Group<'a> {
     tree: &'a Tree,
+    replica: Replica,
     progress: Receiver<Progress>,
     sender: Sender<Progress>,
     lost: Lost,
@@ -75,15 +93,9 @@ impl<'a> Group<'a> {
     /// From now on all changes of the tree go through this group.
     pub fn join(tree: &'a Tree, lost: Lost) -> Self {
         let (sender, progress) = channel();
-        let submitted = Mutex::new(sender.clone());
-        tree.cfs.engine.replicate_by(Route {
-            change: Box::new(move |change, done| {
-                let submitted = submitted.lock().unwrap_or_else(PoisonError::into_inner);
-                submitted.send(Progress::Submitted(Held { change, done })).expect("the test listens");
-            }),
-            expire_lock: Box::new(|_, _| ()),
-        });
-        Self { tree, progress, sender, lost }
+        tree.cfs.engine.replicate_by(Box::new(Submissions(Mutex::new(sender.clone()))));
+        let replica = Replica::new(Arc::clone(&tree.cfs.engine), Box::new(|_| ()));
+        Self { tree, replica, progress, sender, lost }
     }
 
     /// Starts a system call in a thread of its own, and waits until its change is on its way. The error is the
@@ -119,17 +131,13 @@ impl<'a> Group<'a> {
 
     /// Applies a held change; its caller has no reply yet.
     pub fn apply_held(&self, held: Held) -> AppliedHere {
-        let Held { change, done } = held;
-        let is_durable = requires_commit(&change);
-        AppliedHere { result: self.apply(change, HERE), is_durable, done }
+        let Held { change, ticket } = held;
+        AppliedHere { result: self.apply(change, HERE), ticket }
     }
 
     /// Replies to the caller of an applied change.
     pub fn reply(&self, applied: AppliedHere) {
-        match applied.result {
-            Ok(value) => self.tree.cfs.engine.answer_delivered(value, applied.is_durable, applied.done),
-            Err(error) => (applied.done)(Err(EngineError::Change(error))),
-        }
+        self.replica.complete(applied.ticket, Ok(applied.result.map_err(Refused::Change)));
     }
 
     /// Delivers a change of the other member. Returns false if the rules of the tree refuse it.
@@ -159,7 +167,7 @@ impl<'a> Group<'a> {
             let applied = tree.apply(change, Stamp { writer, time: TIME }, Limits::Agreed, Duration::ZERO);
             applied.inspect(|applied| tell(&applied.touched))
         };
-        self.tree.cfs.engine.deliver(act).expect("the database is open")
+        self.tree.cfs.engine.apply_batch(act).expect("the database is open")
     }
 
     fn next(&self) -> Progress {
@@ -170,6 +178,5 @@ impl<'a> Group<'a> {
 /// A local change that was applied and not replied to.
 pub struct AppliedHere {
     result: Result<Applied, ChangeError>,
-    is_durable: bool,
-    done: ChangeCallback,
+    ticket: Ticket,
 }

@@ -8,7 +8,8 @@ use crate::world::World;
 use pmxcfs::dcdb::wire::{self as dcdb_wire, Request};
 use pmxcfs::dcdb::{Dcdb, Outcome};
 use pmxcfs::dfsm::wire::{Epoch, Extension, Message};
-use pmxcfs::dfsm::{App, Dfsm, Effect, Event, Level, MemberId, Mode, Now, SendError, Ticket};
+use pmxcfs::dfsm::{App, Dfsm, Effect, Event, Level, MemberId, Mode, Now, Submission, Ticket};
+use pmxcfs::engine::{EngineError, PendingTable, requires_commit};
 use pmxcfs::memdb::{Change, Inode, MemDb, Row, Trace};
 use pmxcfs::status::{ClusterInfo, ClusterNode, Status};
 use pmxcfs::status_group::{StatusGroup, wire::Request as StatusRequest};
@@ -51,7 +52,7 @@ pub enum Bug {
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub ticket: Ticket,
-    pub result: Result<Outcome, SendError>,
+    pub result: Result<Outcome, EngineError>,
     /// The message it was, once it was applied.
     pub change: Option<ChangeId>,
 }
@@ -91,6 +92,8 @@ pub struct Process {
     pub contents: Contents,
     /// When the group is joined again.
     rejoin: BTreeMap<Group, Duration>,
+    /// Changes that wait for their delivery, each with the ticket of its client.
+    pending: PendingTable<Ticket>,
     /// Answers that wait for the disk, each with what it is about.
     uncommitted: Vec<(Answer, Trace)>,
     /// Tickets of changes that are answered when they are on disk.
@@ -164,6 +167,7 @@ impl Node {
             kv: Dfsm::new(StatusGroup::new(&format!("192.0.2.{}", self.id))),
             contents: Rc::clone(&self.disk.contents),
             rejoin: BTreeMap::new(),
+            pending: PendingTable::default(),
             uncommitted: Vec::new(),
             durable: BTreeSet::new(),
             last_order: 0,
@@ -251,6 +255,9 @@ impl Node {
     }
 
     fn take(&mut self, group: Group, item: Item, world: &mut World) -> Vec<Seen> {
+        if group == Group::Dcdb {
+            self.running().pending.on_group_active(world.time);
+        }
         match item {
             Item::Confchg { members, joined } => match group {
                 Group::Dcdb => {
@@ -287,19 +294,20 @@ impl Node {
 
     /// A local client wants a change; `Err` when it was refused at once.
     pub fn submit(&mut self, change: Change, ticket: Ticket, world: &mut World) -> Vec<Seen> {
-        let durable = matches!(
-            change,
-            Change::Mkdir { .. } | Change::Rename { .. } | Change::Delete { .. } | Change::Unlock { .. }
-        );
-        if durable {
-            self.running().durable.insert(ticket);
+        let process = self.running();
+        if requires_commit(&change) {
+            process.durable.insert(ticket);
         }
-        self.dcdb_request(Request::Change(change), Some(ticket), world)
+        let Ok((pending, expires)) = process.pending.register(ticket, world.time) else {
+            return vec![timed_out(ticket)];
+        };
+        let submission = Submission { request: Request::Change(change), ticket: Some(pending), expires };
+        self.dcdb_request(submission, world)
     }
 
     /// As [`Node::submit`], for what has no answer.
     pub fn submit_request(&mut self, request: Request, world: &mut World) -> Vec<Seen> {
-        self.dcdb_request(request, None, world)
+        self.dcdb_request(Submission::unawaited(request), world)
     }
 
     /// Puts everything on disk, and answers who waited for that.
@@ -315,7 +323,7 @@ impl Node {
         let knows_better = self.bug != Some(Bug::AnswersForOthers);
         let answer = |(mut answer, trace): (Answer, Trace)| {
             if knows_better && !process.db.has(&trace) {
-                answer = Answer { result: Err(SendError::Left), change: None, ..answer };
+                answer = Answer { result: Err(EngineError::Replaced), change: None, ..answer };
             }
             Seen::Answered(answer)
         };
@@ -325,6 +333,11 @@ impl Node {
     /// Time went by.
     pub fn tick(&mut self, world: &mut World) -> Vec<Seen> {
         let mut seen = self.take_quorum(world);
+        let pending = &mut self.running().pending;
+        for ticket in pending.take_expired(world.time) {
+            pending.on_timeout(world.time);
+            seen.push(timed_out(ticket));
+        }
         seen.extend(self.dcdb_event(Event::Tick, world));
         if world.with_status {
             seen.extend(self.kv_event(Event::Tick, world));
@@ -346,7 +359,8 @@ impl Node {
     pub fn kv_request(&mut self, request: StatusRequest, world: &mut World) -> Vec<Seen> {
         let now = self.now(world);
         let Process { kv, status, .. } = self.process.as_mut().expect("runs");
-        let effects = kv.submit(request, None, now, |app, request| app.check(status, request));
+        let effects =
+            kv.submit(Submission::unawaited(request), now, |app, request| app.check(status, request));
         self.kv_effects(effects, world)
     }
 
@@ -387,6 +401,11 @@ impl Node {
         let wait = Duration::from_millis(5001 + world.rng.below(1500) as u64);
         self.running().rejoin.insert(group, world.time + wait);
     }
+}
+
+/// A change was not delivered back in time.
+fn timed_out(ticket: Ticket) -> Seen {
+    Seen::Answered(Answer { ticket, result: Err(EngineError::TimedOut), change: None })
 }
 
 /// The name of a node.

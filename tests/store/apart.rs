@@ -21,7 +21,7 @@ fn readers_and_commits_go_on_and_the_change_comes_as_one() {
         count.fetch_add(touched.len(), Ordering::SeqCst);
     }));
     let has = |path: &str| db.read().resolve(path.as_bytes()).is_some();
-    db.deliver(|tree, _| make(tree, "before")).unwrap();
+    db.apply_batch(|tree, _| make(tree, "before")).unwrap();
     db.apply_on_copy(|tree, tell| {
         for path in ["one", "two"] {
             tell(&make(tree, path).touched);

@@ -16,8 +16,8 @@ fn apply(tree: &mut MemDb, writer: u32, change: Change) -> Applied {
 /// A change of this node comes back from the group; who asked waits for the disk.
 fn deliver(db: &Engine, change: Change) -> Receiver<Result<Applied, EngineError>> {
     let (sender, receiver) = channel();
-    let applied = db.deliver(|tree, _| apply(tree, 1, change)).unwrap();
-    db.answer_delivered(applied, true, Box::new(move |result| sender.send(result).unwrap()));
+    let applied = db.apply_batch(|tree, _| apply(tree, 1, change)).unwrap();
+    db.reply_delivered(applied, true, Box::new(move |result| sender.send(result).unwrap()));
     receiver
 }
 
@@ -29,7 +29,7 @@ fn sync_with(start: impl FnOnce(pmxcfs::engine::CommitCallback)) -> Receiver<Res
 
 fn become_that_of(db: &Engine, leader: &mut MemDb) {
     let rows: Vec<Row> = leader.snapshot_rows().collect();
-    db.deliver(|tree, _| tree.apply_update(&leader.index(), rows, UPTIME)).unwrap().unwrap();
+    db.apply_batch(|tree, _| tree.apply_update(&leader.index(), rows, UPTIME)).unwrap().unwrap();
 }
 
 #[test]
@@ -43,8 +43,9 @@ fn who_waits_for_what_the_other_tree_lacks_is_not_told_that_it_was_made() {
     let other = home.sqlite();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let common = [deliver(&db, mkdir("common")), deliver(&db, Change::Delete { path: "gone".into() })];
-    let file = db.deliver(|tree, _| apply(tree, 1, Change::Create { path: "file".into() }).inode).unwrap();
-    db.deliver(|tree, _| apply(tree, 1, write("file", b"text"))).unwrap();
+    let file =
+        db.apply_batch(|tree, _| apply(tree, 1, Change::Create { path: "file".into() }).inode).unwrap();
+    db.apply_batch(|tree, _| apply(tree, 1, write("file", b"text"))).unwrap();
     let flushed = sync_with(|done| db.sync_entry(file, done));
 
     // The cluster falls apart: the part that this node is in goes on, and so does the other, which has
@@ -58,7 +59,7 @@ fn who_waits_for_what_the_other_tree_lacks_is_not_told_that_it_was_made() {
         deliver(&db, rename("moved", "away")),
         deliver(&db, Change::Delete { path: "common".into() }),
     ];
-    db.deliver(|tree, _| apply(tree, 1, write("file", b"other text"))).unwrap();
+    db.apply_batch(|tree, _| apply(tree, 1, write("file", b"other text"))).unwrap();
     let not_flushed = sync_with(|done| db.sync_entry(file, done));
     let synced = sync_with(|done| db.sync(done));
     become_that_of(&db, &mut leader);

@@ -6,7 +6,7 @@ use crate::world::World;
 use pmxcfs::dcdb::wire::Request;
 use pmxcfs::dcdb::{Dcdb, DcdbEffect};
 use pmxcfs::dfsm::wire::{Epoch, Message, SyncKind};
-use pmxcfs::dfsm::{App, Effect, Event, Frame, MemberId, Mode, Needs, Purpose, Ticket};
+use pmxcfs::dfsm::{App, Effect, Event, Frame, MemberId, Mode, Needs, Purpose, SendError, Submission};
 use std::rc::Rc;
 
 /// Long work on the tree is announced: a driver prepares for it.
@@ -41,15 +41,10 @@ impl Node {
         self.dcdb_effects(effects, world)
     }
 
-    pub(super) fn dcdb_request(
-        &mut self,
-        request: Request,
-        ticket: Option<Ticket>,
-        world: &mut World,
-    ) -> Vec<Seen> {
+    pub(super) fn dcdb_request(&mut self, submission: Submission<Request>, world: &mut World) -> Vec<Seen> {
         let now = self.now(world);
         let Process { dcdb, db, .. } = self.process.as_mut().expect("runs");
-        let effects = dcdb.submit(request, ticket, now, |app, request| app.check(db, request));
+        let effects = dcdb.submit(submission, now, |app, request| app.check(db, request));
         self.dcdb_effects(effects, world)
     }
 
@@ -86,6 +81,12 @@ impl Node {
                     // What changes nothing is nobody's change: the one before may be of who does not wait any more.
                     let is_change = matches!(&result, Ok(Ok(applied)) if !applied.touched.is_empty());
                     let change = applied.take().filter(|_| is_change);
+                    let pending = &mut self.running().pending;
+                    if matches!(result, Err(SendError::SendFailed)) {
+                        pending.on_timeout(world.time);
+                    }
+                    let Some(ticket) = pending.complete(ticket) else { continue };
+                    let result = result.map_err(Into::into);
                     seen.extend(self.answer(Answer { ticket, result, change }, world));
                 }
                 Effect::App(effect) => seen.extend(self.dcdb_effect(effect, &mut applied, world)),

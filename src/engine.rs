@@ -177,7 +177,7 @@ impl Engine {
         if !is_stored {
             inner.queue.commit_soon(clock);
         }
-        let committer = Committer::new(inner.clone());
+        let committer = Committer::new(Arc::clone(&inner));
         let thread = thread::Builder::new().name("commit".to_owned());
         let thread = thread.spawn(move || committer.run()).map_err(OpenError::Thread)?;
         Ok(Self { inner, committer: Mutex::new(Some(thread)) })

@@ -15,7 +15,17 @@
 //! Without the feature `daemon` only [`errno`], [`clock`] and the client's side of [`ipc`] are left: what
 //! the C libraries in `capi/` and `qb-compat/` are made of.
 #![deny(unsafe_code)]
-#![deny(rustdoc::broken_intra_doc_links)]
+// Output and panics belong to programs and tests.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::print_stdout,
+        clippy::print_stderr,
+        clippy::unwrap_used,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
 
 pub mod clock;
 pub mod errno;

@@ -23,7 +23,8 @@ pub fn start(debug: bool) {
     if log::set_logger(&LOGGER).is_ok() {
         let flags = LogFlags::LOG_PID | LogFlags::LOG_NDELAY;
         if let Err(error) = openlog(Some(c"pmxcfs"), flags, Facility::LOG_DAEMON) {
-            eprintln!("no system log: {error}");
+            // The backend of the log itself has failed.
+            let _ = writeln!(std::io::stderr(), "no system log: {error}");
         }
     }
     // Where standard error leads to the system's journal, each line would be there twice.

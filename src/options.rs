@@ -232,9 +232,8 @@ impl Config {
             Some(name) => name.clone(),
             None => host_node_name()?,
         };
-        let node_address = match options.address.or_else(|| non_loopback_address(&node_name)) {
-            Some(address) => address,
-            None => return Err(ConfigError::Unresolvable { name: node_name }),
+        let Some(node_address) = options.address.or_else(|| non_loopback_address(&node_name)) else {
+            return Err(ConfigError::Unresolvable { name: node_name });
         };
         let group = nix::unistd::Group::from_name("www-data").ok().flatten().ok_or(ConfigError::NoGroup)?;
         let root = match &options.root {

@@ -245,7 +245,8 @@ fn one_service_has_one_server() {
         ..Default::default()
     };
     let mut client = server.connect();
-    let second = pmxcfs::ipc::Server::start(&server.name, server.service.clone(), options());
+    let second =
+        pmxcfs::ipc::Server::start(&server.name, std::sync::Arc::clone(&server.service) as _, options());
     assert!(second.is_err());
     assert_echo(&mut client, b"its files are not swept");
 }

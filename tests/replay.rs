@@ -125,7 +125,7 @@ fn check_payload(group: &str, message: &Message<'_>) -> (u16, u16) {
     match message {
         Message::Normal(normal) => {
             let base = normal.base;
-            assert_eq!(base.extension, wire::Extension::default());
+            assert_eq!(base.extension, Extension::default());
             let out = if group == DCDB {
                 let request = dcdb_wire::Request::decode(base.subtype, base.extension, normal.payload);
                 request.expect("a request").encode()

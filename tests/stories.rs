@@ -194,7 +194,7 @@ impl Stage {
                 self.deliver_sync(from, SyncKind::Update, Extension::default(), &updates);
             }
             ["complete", from] => {
-                self.deliver_sync(from, SyncKind::UpdateComplete, Extension::default(), &[])
+                self.deliver_sync(from, SyncKind::UpdateComplete, Extension::default(), &[]);
             }
             ["verify-request", from, id] => {
                 let id = u64::from(number(id)).to_le_bytes();
@@ -331,7 +331,7 @@ fn describe(bytes: &[u8]) -> String {
                 Request::Change(Change::Unlock { path, .. }) => format!("unlock {path}"),
                 Request::Expire { path, .. } => format!("expire {path}"),
                 Request::Change(change) => format!("{change:?}"),
-                append => format!("{append:?}"),
+                append @ Request::Append { .. } => format!("{append:?}"),
             };
             format!("message {}: {request}", normal.count)
         }

@@ -3,8 +3,7 @@
 //!
 //! Its header, `include/pmxcfs.h`, is made from here; the comments at what is exported are what C
 //! programmers read, so they speak C.
-// The header says what callers must keep to, for each function and in its first comment.
-#![allow(clippy::missing_safety_doc)]
+#![allow(clippy::missing_safety_doc, reason = "the header has the duties of callers, in its first comment")]
 
 mod answer;
 mod boundary;

@@ -1,8 +1,7 @@
 //! The part of libqb's binary interface that clients of `pmxcfs` use, on the core's own client: a
 //! program built against libqb runs on it unchanged. It keeps to libqb's results also where a new
 //! interface would do otherwise, and logs nothing.
-// libqb's documentation says what callers must keep to.
-#![allow(clippy::missing_safety_doc)]
+#![allow(clippy::missing_safety_doc, reason = "libqb's documentation has the duties of callers")]
 
 mod connection;
 mod log;

@@ -1,5 +1,5 @@
 //! Poll on corosync's descriptors, which its libraries own and hand out as numbers.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "borrows descriptors of corosync's libraries")]
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -15,6 +15,7 @@ use crate::memdb::{Batch, Finding, MemDb};
 use crate::store::{Backup, Exclusive, Handles, Log, Reader, Room, Site, Store, StoreError};
 use plan::{Plan, Repaired};
 use serde_json::{Value, json};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Shows what would be done.
@@ -171,7 +172,7 @@ fn steps_json(repaired: &Repaired) -> Vec<Value> {
     repaired.steps.iter().map(json).collect()
 }
 
-fn print(repaired: &Repaired, problems: &[String], output: &mut Output<'_>) -> std::io::Result<()> {
+fn print(repaired: &Repaired, problems: &[String], output: &mut Output<'_>) -> io::Result<()> {
     for step in &repaired.steps {
         output.line(&format!("{}: {}", step.what, step.why))?;
     }

@@ -327,7 +327,7 @@ mod tests {
         fn carry_out(&mut self, effect: Effect<Dcdb>) {
             match effect {
                 Effect::App(DcdbEffect::Changed { ticket, applied, .. }) => {
-                    self.replica.changed(ticket, &applied)
+                    self.replica.changed(ticket, &applied);
                 }
                 Effect::Answer { ticket, result } => self.replica.complete(ticket, result),
                 _ => {}

@@ -5,8 +5,7 @@
 //! Everything a client can reach is hostile: its messages, the shared memory, and the length of the
 //! files below it. Nothing it does may harm the daemon or delay another client. In the same way
 //! nothing a server does may harm the program that the client is part of.
-// Both ends share most of it; without the daemon, the server's half of that is not used.
-#![cfg_attr(not(feature = "daemon"), allow(dead_code))]
+#![cfg_attr(not(feature = "daemon"), allow(dead_code, reason = "only the server uses part of it"))]
 
 #[cfg(feature = "daemon")]
 mod accept;

@@ -3,6 +3,7 @@
 
 use super::guests::Guests;
 use super::{Entry, Inode, MemDb, ROOT, Row, check_entry};
+use std::sync::Arc;
 
 impl MemDb {
     /// Checks every invariant; the error says which one is broken, and where.
@@ -42,7 +43,8 @@ impl MemDb {
 
     fn verify_guests(&self) -> Result<(), String> {
         let files = Guests::rebuild(self, &Guests::default(), &mut Err).map_err(|err| err.to_string())?;
-        let key = |(vmid, guest): (u32, &super::Guest)| (vmid, guest.kind, guest.node.clone(), guest.config);
+        let key =
+            |(vmid, guest): (u32, &super::Guest)| (vmid, guest.kind, Arc::clone(&guest.node), guest.config);
         let same = files.iter().map(key).eq(self.guests.iter().map(key));
         check(same, || format!("the guest list is {:?}, the files say {files:?}", self.guests))
     }

@@ -5,7 +5,7 @@
 //!
 //! It is loaded at the first call, not linked: it brings forty graphics libraries, which would cost each
 //! start 10 ms and 6 MB, and where rrdcached runs only new files need it.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "calls librrd and the C library")]
 
 use std::ffi::{CStr, CString, c_char};
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +16,13 @@ use std::sync::OnceLock;
 const LIBRARY: &str = "librrd.so.8";
 
 /// What bindgen makes of librrd's header.
-#[allow(non_camel_case_types, non_upper_case_globals, dead_code, missing_debug_implementations)]
+#[allow(
+    non_camel_case_types,
+    non_upper_case_globals,
+    dead_code,
+    clippy::undocumented_unsafe_blocks,
+    reason = "generated code"
+)]
 mod sys {
     include!(concat!(env!("OUT_DIR"), "/librrd.rs"));
 }

@@ -17,7 +17,7 @@ scenario!(a_guest_is_made_once_whoever_is_first, |cluster| {
     cluster[1].write(first, "name: one\n").expect("made");
     soon("the guest", || cluster[2].has(first, "name: one\n"));
     let again = File::create_new(cluster[2].tree("nodes/n2/qemu-server/100.conf"));
-    assert_eq!(again.expect_err("refused").raw_os_error(), Some(nix::libc::EEXIST));
+    assert_eq!(again.expect_err("refused").raw_os_error(), Some(libc::EEXIST));
 
     let winners: Vec<AtomicUsize> = VMIDS.map(|_| AtomicUsize::new(0)).collect();
     let start = Barrier::new(cluster.nodes.len());

@@ -1,5 +1,5 @@
 //! A daemon under test and its directory.
-#![allow(dead_code)] // each test program uses its own part of it
+#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};

@@ -1,5 +1,5 @@
 //! A server whose every word to a client a test chooses.
-#![allow(dead_code)] // each test program uses its own part of it
+#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
 use pmxcfs::ipc::qb::Namespace;

@@ -1,5 +1,5 @@
 //! The requests that were recorded off a stock daemon, and a node as it was when they began.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use pmxcfs::cfs::{Cfs, NodeIdentity};
 use pmxcfs::clock::Clock;
@@ -79,7 +79,7 @@ impl Compare {
         };
         match self {
             Compare::Bytes => {
-                assert_eq!(ours.escape_ascii().to_string(), recorded.escape_ascii().to_string(), "{name}")
+                assert_eq!(ours.escape_ascii().to_string(), recorded.escape_ascii().to_string(), "{name}");
             }
             Compare::Json => assert_eq!(json(ours), json(recorded), "{name}"),
             Compare::Version => {

@@ -1,6 +1,6 @@
 //! A client that speaks the protocol byte by byte and may break each of its rules. It works on the
 //! shared files with reads and writes, which meet the server's mapping of the same pages.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use super::support::LIMIT;
 use nix::sys::socket::{setsockopt, sockopt};

@@ -1,6 +1,6 @@
 //! What the tests of the transport share: a service, a server in this process or in one of its own,
 //! and programs that speak stock libqb.
-#![allow(dead_code)] // each test program uses its own part of it
+#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use pmxcfs::clock::Clock;
 use pmxcfs::ipc::qb::Namespace;

@@ -135,7 +135,7 @@ fn tree_that_does_not_answer_is_refused_and_kept() {
     drop(device);
     let mounted = fuse::mount(Arc::clone(&tree.cfs), dir.path(), Options::default()).expect("mounted");
     assert!(mounted.unmount(PATIENCE));
-    assert_eq!(pmxcfs::fuse::mounted_device(dir.path()), None, "the dead one is gone");
+    assert_eq!(fuse::mounted_device(dir.path()), None, "the dead one is gone");
 }
 
 #[test]

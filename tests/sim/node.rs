@@ -143,7 +143,7 @@ impl Node {
         let id = MemberId { node: self.id, pid: world.next_pid };
         let mut rows = self.disk.rows.clone();
         if self.bug == Some(Bug::OldCopy) && self.id == 1 {
-            self.disk.contents = self.old_disk.contents.clone();
+            self.disk.contents = Rc::clone(&self.old_disk.contents);
             rows = self.old_disk.rows.clone();
             rows.entry(0).and_modify(|row| row.version += 1000);
         }

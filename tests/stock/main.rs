@@ -19,11 +19,11 @@ mod operation;
 mod random;
 mod tree;
 
-/// How daemons of either side are started is the benchmark's, too; it has more uses for them.
-#[allow(dead_code)]
+/// Start of daemons of either side, shared with the benchmark.
+#[allow(dead_code, reason = "the benchmark uses all of it")]
 #[path = "../../benches/pmxcfs/daemon.rs"]
 mod daemon;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the benchmark uses all of it")]
 #[path = "../../benches/pmxcfs/process.rs"]
 mod process;
 #[path = "../ipc/support.rs"]

@@ -65,7 +65,7 @@ fn durable_changes_are_answered_when_they_are_stored() {
             (Change::Delete { path: "directory".into() }, "directory", false),
         ] {
             let (sender, receiver) = mpsc::channel();
-            let home = home.clone();
+            let home = Arc::clone(&home);
             let other = is_held_up.then(|| locked(&home));
             let done = move |result: Result<_, _>| {
                 assert!(result.is_ok());
@@ -174,7 +174,7 @@ fn an_answer_may_panic_or_submit() {
     // Without the message that a panic prints.
     db.submit(mkdir("first"), Box::new(|_| std::panic::resume_unwind(Box::new(()))));
     let (sender, receiver) = mpsc::channel();
-    let inner = db.clone();
+    let inner = Arc::clone(&db);
     let chain = move |_: Result<_, _>| {
         inner.submit(mkdir("third"), Box::new(move |result| sender.send(result.map(drop)).unwrap()));
     };
@@ -188,7 +188,7 @@ fn an_answer_may_panic_or_submit() {
 fn the_last_owner_may_be_an_answer() {
     let home = Home::new();
     let db = Arc::new(home.db());
-    let owner = db.clone();
+    let owner = Arc::clone(&db);
     let other = locked(&home);
     let (dropped, has_dropped) = mpsc::channel::<()>();
     db.submit(

@@ -168,7 +168,7 @@ impl Plan {
     /// Of two entries of one name in one directory the one stays that was changed last, unless nothing is in
     /// that one and something in the other.
     fn part_namesakes(&mut self, first: Inode, second: Inode) {
-        let place = |inode: Inode| self.rows.get(&inode).map(|row| (row.parent, row.name.clone()));
+        let place = |inode: Inode| self.rows.get(&inode).map(|row| (row.parent, Arc::clone(&row.name)));
         if place(first) != place(second) {
             return;
         }

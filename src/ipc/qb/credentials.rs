@@ -1,6 +1,6 @@
 //! Reading from a socket that tells who sends: bytes with the kernel's word for their sender, and, where
 //! they are wanted, the descriptors sent along.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "takes over descriptors from the kernel")]
 
 use crate::ipc::server::Peer;
 use nix::cmsg_space;

@@ -1,7 +1,7 @@
 //! Memory shared with another process: mapped files, and the only functions that touch them. Each
 //! access is checked against the mapping's length, so no caller needs `unsafe`, and none gets a
 //! reference to the shared bytes: numbers are read and written as atomics, all else is copied.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "maps memory that another process writes")]
 
 use super::sigbus::Registration;
 use nix::errno::Errno;

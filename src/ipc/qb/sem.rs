@@ -2,7 +2,7 @@
 //! its low half, the number of waiters in its high half. The low half is the futex word. Both
 //! halves belong to the other process as much as to us, so nothing here waits without a limit, and
 //! only a client waits at all.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "waits by the futex system call")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -8,7 +8,7 @@
 //! mark before it acts on anything it read. Faults anywhere else go to the handler that was there
 //! before. The handler takes no lock and allocates nothing: it reads the registry's atomics and
 //! makes one system call. It never touches memory of a client.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "installs a signal handler")]
 
 use std::io;
 use std::sync::OnceLock;

@@ -9,8 +9,12 @@ mod fixture;
 mod group;
 #[path = "coherence/operations.rs"]
 mod operations;
+#[path = "common/namespace.rs"]
+mod namespace;
 #[path = "coherence/pairs.rs"]
 mod pairs;
+#[path = "common/public.rs"]
+mod public;
 #[path = "coherence/scene.rs"]
 mod scene;
 #[path = "coherence/views.rs"]

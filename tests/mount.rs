@@ -3,6 +3,10 @@
 
 #[path = "mount/fixture.rs"]
 mod fixture;
+#[path = "common/namespace.rs"]
+mod namespace;
+#[path = "common/public.rs"]
+mod public;
 
 #[path = "mount/coherence.rs"]
 mod coherence;

@@ -7,10 +7,10 @@ mod fixture;
 
 #[path = "coherence/group.rs"]
 mod group;
-#[path = "coherence/operations.rs"]
-mod operations;
 #[path = "common/namespace.rs"]
 mod namespace;
+#[path = "coherence/operations.rs"]
+mod operations;
 #[path = "coherence/pairs.rs"]
 mod pairs;
 #[path = "common/public.rs"]

@@ -21,7 +21,7 @@ case $purpose in
     build) packages=$BUILD ;;
     run) packages="$BUILD $RUN" ;;
     check) packages="$BUILD $RUN $CHECK" ;;
-    list) echo $BUILD $RUN $CHECK; exit ;;
+    list) echo "$BUILD $RUN $CHECK" && exit ;;
     *) echo "usage: setup.sh [build|run|check|list]" >&2; exit 2 ;;
 esac
 packages=$(echo $packages)

@@ -24,6 +24,8 @@ mod generated;
 mod guests;
 #[path = "mount/limits.rs"]
 mod limits;
+#[path = "mount/listings.rs"]
+mod listings;
 #[path = "mount/load.rs"]
 mod load;
 #[path = "mount/locks.rs"]

@@ -99,10 +99,16 @@ impl Tree {
         names
     }
 
-    /// Makes a change behind the kernel's back, and tells it, as when it comes from another node.
-    pub fn elsewhere(&self, change: Change) {
+    /// Makes a change behind the kernel's back, and has it invalidated, as when it comes from another
+    /// node.
+    pub fn change(&self, change: Change) {
         let applied = self.cfs.engine.submit_wait(change).expect("applied");
         self.mounted().invalidate().changed_elsewhere(&applied.touched);
+    }
+
+    /// As [`Tree::change`]; returns when the kernel was notified.
+    pub fn elsewhere(&self, change: Change) {
+        self.change(change);
         self.drain();
     }
 

@@ -3,10 +3,6 @@
 
 #[path = "mount/fixture.rs"]
 mod fixture;
-#[path = "common/namespace.rs"]
-mod namespace;
-#[path = "common/public.rs"]
-mod public;
 
 #[path = "mount/coherence.rs"]
 mod coherence;
@@ -24,8 +20,6 @@ mod generated;
 mod guests;
 #[path = "mount/limits.rs"]
 mod limits;
-#[path = "mount/listings.rs"]
-mod listings;
 #[path = "mount/load.rs"]
 mod load;
 #[path = "mount/locks.rs"]

@@ -2,8 +2,6 @@
 
 #[path = "../daemon/fixture.rs"]
 mod fixture;
-#[path = "../common/public.rs"]
-mod public;
 
 mod asking;
 mod documented;
@@ -17,15 +15,9 @@ use fixture::Root;
 use serde_json::Value;
 use std::process::{Command, Output, Stdio};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_pmxcfs-ctl");
-
 /// The program, asking the daemon of this root.
 fn ctl(root: &Root, arguments: &[&str]) -> Command {
-    to_daemon_of(root, Command::new(PROGRAM), arguments)
-}
-
-/// Adds the arguments that lead to the daemon of this root, and more.
-fn to_daemon_of(root: &Root, mut command: Command, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pmxcfs-ctl"));
     command.args(["--service", &root.service, "--root"]).arg(root.path(""));
     command.args(arguments).stdin(Stdio::null());
     command

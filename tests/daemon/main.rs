@@ -6,6 +6,4 @@ mod fixture;
 mod lifecycle;
 mod manager;
 mod name;
-#[path = "../common/public.rs"]
-mod public;
 mod shares;

@@ -6,7 +6,5 @@
 
 mod lists;
 mod machine;
-#[path = "../common/namespace.rs"]
-mod namespace;
 mod package;
 mod steps;

@@ -8,7 +8,7 @@ LIBRARIES = -p libpmxcfs -p libpmxcfs-qb
 
 .PHONY: all build setup setup-build setup-run run check fmt fmt-check lint doc test sim soak smoke bench fuzz \
 	clean build-lib install-lib headers build-perl install-perl install-perl-instead build-programs install \
-	install-programs uninstall may-install completions deb
+	install-programs uninstall may-install completions deb check-debian
 
 # Cargo uses all cores by itself.
 .NOTPARALLEL:
@@ -60,6 +60,11 @@ doc: setup-build
 test: setup
 	$(CARGO) test --locked $(LIBRARIES)
 	$(CARGO) test --locked
+
+## The commands of README.md in a fresh minimal Debian, in namespaces of its own; tools/check-debian.sh has the
+## variables: make check-debian RELEASE=12 WHERE="/srv/with space" RUST=rustup PARTS="run check deb"
+check-debian:
+	@tools/check-debian.sh
 
 ## The C libraries, their headers and what finds them, for C programs and to run programs of libqb on.
 PREFIX ?= /usr

@@ -7,10 +7,14 @@ mod fixture;
 
 #[path = "coherence/group.rs"]
 mod group;
+#[path = "common/namespace.rs"]
+mod namespace;
 #[path = "coherence/operations.rs"]
 mod operations;
 #[path = "coherence/pairs.rs"]
 mod pairs;
+#[path = "common/public.rs"]
+mod public;
 #[path = "coherence/scene.rs"]
 mod scene;
 #[path = "coherence/views.rs"]

@@ -1,6 +1,10 @@
 //! `pmxcfs-db`, the built program, on databases of all kinds: what it says, what it changes, and above all
 //! what it does not change.
 
+#[path = "common/namespace.rs"]
+mod namespace;
+#[path = "common/public.rs"]
+mod public;
 #[path = "db_tool/support.rs"]
 mod support;
 

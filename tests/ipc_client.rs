@@ -3,6 +3,8 @@
 
 #[path = "ipc/fake.rs"]
 mod fake;
+#[path = "common/public.rs"]
+mod public;
 #[path = "ipc/support.rs"]
 mod support;
 
@@ -326,17 +328,14 @@ fn squatter_process() {
 #[test]
 fn a_server_of_another_user_is_not_trusted() {
     use std::os::unix::fs::{PermissionsExt, chown};
-    use std::os::unix::process::CommandExt;
-    let dir = shm_dir();
-    let program = dir.path().join("squatter");
-    copy_program(&std::env::current_exe().unwrap(), &program);
-    let sockets = dir.path().join("sockets");
+    let program = public::Copy::of(std::env::current_exe().unwrap());
+    let sockets = program.dir().join("sockets");
     std::fs::create_dir(&sockets).unwrap();
     chown(&sockets, Some(STRANGER), Some(STRANGER)).unwrap();
     std::fs::set_permissions(&sockets, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = Command::new(program);
+    let mut command = program.command_as(STRANGER, STRANGER);
     command.args(["--exact", "squatter_process", "--nocapture"]).env("PMXCFS_TEST_SQUAT", &sockets);
-    let mut squatter = Program::start(command.uid(STRANGER).gid(STRANGER).current_dir("/"));
+    let mut squatter = Program::start(&mut command);
     squatter.expect("serving");
     let options = ConnectOptions {
         namespace: Namespace::Directory(sockets),
@@ -352,14 +351,11 @@ fn a_server_of_another_user_is_not_trusted() {
 /// The socket listens as root, but another user's process has it and answers.
 #[test]
 fn answer_of_another_user_is_not_trusted() {
-    use std::os::unix::process::CommandExt;
     let dir = shm_dir();
-    let program = dir.path().join("squatter");
-    copy_program(&std::env::current_exe().unwrap(), &program);
+    let program = public::Copy::of(std::env::current_exe().unwrap());
     let listener = std::os::fd::OwnedFd::from(fake::listen(dir.path()));
-    let mut command = Command::new(program);
-    command.args(["--exact", "squatter_process", "--nocapture"]).env("PMXCFS_TEST_SQUAT", "");
-    command.uid(STRANGER).gid(STRANGER).current_dir("/").stdin(listener);
+    let mut command = program.command_as(STRANGER, STRANGER);
+    command.args(["--exact", "squatter_process", "--nocapture"]).env("PMXCFS_TEST_SQUAT", "").stdin(listener);
     let mut squatter = command.stdout(std::process::Stdio::null()).spawn().unwrap();
     let options = ConnectOptions {
         namespace: Namespace::Directory(dir.path().into()),

@@ -1,12 +1,15 @@
 //! The server of the libqb transport against stock libqb's client, and what is left behind when
 //! clients or servers end, orderly or not.
 
+#[path = "common/namespace.rs"]
+mod namespace;
+#[path = "common/public.rs"]
+mod public;
 #[path = "ipc/support.rs"]
 mod support;
 
+use nix::mount::{MsFlags, mount};
 use pmxcfs::ipc::server::ResponseData;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::time::Duration;
 use support::*;
 
@@ -87,10 +90,9 @@ fn many_connections_leave_no_descriptor_and_no_file() {
 #[test]
 fn strangers_are_refused() {
     let server = TestServer::start();
-    let (_dir, program) = public_stock_program();
+    let program = public::Copy::of(stock_program());
     for uid in [STRANGER, 65534] {
-        let mut command = Command::new(&program);
-        let out = run(command.args(["refused", &server.name]).uid(uid).gid(uid));
+        let out = run(program.command_as(uid, uid).args(["refused", &server.name]));
         assert_eq!(out, format!("errno {}\n", libc::EACCES));
     }
     server.assert_clean();
@@ -99,9 +101,8 @@ fn strangers_are_refused() {
 #[test]
 fn a_user_uses_its_files_but_cannot_replace_them() {
     let server = TestServer::start();
-    let (_dir, program) = public_stock_program();
-    let mut held =
-        Program::start(Command::new(&program).args(["hold", &server.name]).uid(READER).gid(READER));
+    let program = public::Copy::of(stock_program());
+    let mut held = Program::start(program.command_as(READER, READER).args(["hold", &server.name]));
     held.expect("connected 1");
     let dir = server.shm.path().join(&entries(server.shm.path())[0]);
     assert_eq!(entries(&dir).len(), 6);
@@ -112,9 +113,9 @@ fn a_user_uses_its_files_but_cannot_replace_them() {
             ("mv", vec![file.as_os_str(), dir.join("moved").as_os_str()]),
             ("ln", vec!["-sf".as_ref(), "/etc/passwd".as_ref(), file.as_os_str()]),
         ] {
-            let mut command = Command::new(command);
-            let status = command.args(args).uid(READER).gid(READER).stderr(std::process::Stdio::null());
-            assert!(!status.status().unwrap().success(), "{command:?}");
+            let mut command = public::command_as(command, READER, READER);
+            let status = command.args(args).stderr(std::process::Stdio::null()).status();
+            assert!(!status.unwrap().success(), "{command:?}");
         }
         assert!(file.symlink_metadata().unwrap().is_file());
     }
@@ -218,10 +219,10 @@ fn stopping_does_not_wait_for_ever_for_a_request() {
 #[test]
 fn a_user_cannot_take_all_connections() {
     let server = TestServer::with(|options| options.max_connections_per_user = 2);
-    let (_dir, program) = public_stock_program();
+    let program = public::Copy::of(stock_program());
     let reader = |args: [&str; 2]| {
-        let mut command = Command::new(&program);
-        command.args(args).uid(READER).gid(READER);
+        let mut command = program.command_as(READER, READER);
+        command.args(args);
         command
     };
     let mut held = [(); 2].map(|()| Program::start(&mut reader(["hold", &server.name])));
@@ -259,11 +260,11 @@ fn socket_files_where_the_machine_asks_for_them() {
     let mut server = TestServer::with(|options| options.namespace = namespace);
     let socket = std::path::Path::new("/tmp").join(&server.name);
     assert!(socket.exists());
-    let script = "mount -t tmpfs none /etc && mkdir /etc/libqb && \
-                  : > /etc/libqb/force-filesystem-sockets && exec \"$0\" reconnect \"$1\" 2";
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", script]).arg(stock_program()).arg(&server.name);
-    assert_eq!(run(&mut command), "connected 2\n");
+    namespace::enter_once();
+    mount(Some("none"), "/etc", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    std::fs::create_dir("/etc/libqb").unwrap();
+    std::fs::write("/etc/libqb/force-filesystem-sockets", "").unwrap();
+    assert_eq!(stock(&["reconnect", &server.name, "2"]), "connected 2\n");
     server.stop();
     assert!(!socket.exists());
 }

@@ -3,6 +3,10 @@
 
 #[path = "mount/fixture.rs"]
 mod fixture;
+#[path = "common/namespace.rs"]
+mod namespace;
+#[path = "common/public.rs"]
+mod public;
 
 #[path = "mount/coherence.rs"]
 mod coherence;
@@ -20,6 +24,8 @@ mod generated;
 mod guests;
 #[path = "mount/limits.rs"]
 mod limits;
+#[path = "mount/listings.rs"]
+mod listings;
 #[path = "mount/load.rs"]
 mod load;
 #[path = "mount/locks.rs"]

@@ -1,6 +1,8 @@
 //! The database file: what is read from it, what is written to it, and what is left of it when the
 //! disk, an admin, or a kill comes in between.
 
+#[path = "common/namespace.rs"]
+mod namespace;
 #[path = "store/support.rs"]
 mod support;
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what Debian 12 or 13 lacks: setup.sh build|run|check, each with what is before it. Does nothing
-# when all is there.
+# when all is there. `setup.sh list` prints the packages.
 set -eu
 cd "$(dirname "$0")/.."
 purpose=${1:-check}
@@ -9,19 +9,20 @@ RUST_NEEDED=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 
 # A C compiler and linker, certificates to reach the crates, SQLite, librrd's header and what its
 # declarations are made with, corosync's client libraries.
-BUILD="gcc libc6-dev make pkg-config ca-certificates libsqlite3-dev librrd-dev libclang-dev
+BUILD="gcc libc6-dev make pkgconf ca-certificates libsqlite3-dev librrd-dev libclang-dev
 libcfg-dev libcmap-dev libcpg-dev libquorum-dev libvotequorum-dev"
 # To look into the database.
 RUN="sqlite3"
-# libqb and librrd as stock has them, Perl and what its modules are built with, C++, valgrind, a corosync in
-# network namespaces.
-CHECK="libqb-dev libperl-dev g++ valgrind rrdtool rrdcached corosync iproute2 util-linux"
+# libqb and librrd as stock has them, Perl and what its modules are built with, C++ and tools for binaries,
+# valgrind, a corosync in network namespaces.
+CHECK="libqb-dev perl libperl-dev g++ binutils valgrind rrdtool rrdcached corosync iproute2"
 
 case $purpose in
     build) packages=$BUILD ;;
     run) packages="$BUILD $RUN" ;;
     check) packages="$BUILD $RUN $CHECK" ;;
-    *) echo "usage: setup.sh [build|run|check]" >&2; exit 2 ;;
+    list) echo "$BUILD $RUN $CHECK" && exit ;;
+    *) echo "usage: setup.sh [build|run|check|list]" >&2; exit 2 ;;
 esac
 packages=$(echo $packages)
 

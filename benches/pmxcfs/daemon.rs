@@ -1,6 +1,7 @@
 //! Starts and stops daemons, ours and stock, each in mount, UTS and network namespaces of its own, with all
 //! its paths below one directory; and takes clients into them. It measures nothing.
 
+use crate::namespace;
 use crate::{Outcome, process};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
@@ -66,7 +67,8 @@ impl Side {
         let setup = if *self == Self::Ours { OUR_SETUP } else { STOCK_SETUP };
         let script = format!("{setup}{GO}exec setpriv --pdeathsig KILL \"$binary\" \"$@\"");
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--uts", "--net", "sh", "-c", &script, "pmxcfs"]);
+        command.args(["--mount", "--propagation", "unchanged", "--uts", "--net"]);
+        command.args(["sh", "-c", &script, "pmxcfs"]);
         command.arg(dir).arg(self.binary()).args(options);
         if *self == Self::Ours {
             command.arg("--root").arg(dir).args(["--node", NODE, "--ip", "192.0.2.1", "--service", "pve2"]);
@@ -220,6 +222,8 @@ fn is_service(address: &str) -> bool {
 fn launch(side: &Side, dir: &Path, options: &[&str]) -> Outcome<(Child, Instant)> {
     let log = File::create(dir.join("log"))?;
     let mut command = side.command(dir, options);
+    // What the daemon's namespace is copied from has no propagation.
+    namespace::enter_once();
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn()?;
     let mut line = String::new();
     let output = child.stdout.take().ok_or("no output")?;

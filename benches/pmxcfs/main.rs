@@ -15,6 +15,8 @@ mod database;
 #[allow(dead_code, reason = "the tests use all of it")]
 mod fixture;
 mod loads;
+#[path = "../../tests/common/namespace.rs"]
+mod namespace;
 mod process;
 #[path = "../../tests/stock/daemons.rs"]
 mod stock_daemons;

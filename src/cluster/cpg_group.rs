@@ -106,7 +106,7 @@ impl<A: App> CpgGroup<A> {
         self.connection.as_ref().map(Connection::fd)
     }
 
-    /// When [`CpgGroup::work`] is to be called at the latest; as an uptime.
+    /// When [`CpgGroup::poll`] is to be called at the latest; as an uptime.
     pub(super) fn due(&self) -> Duration {
         let join = match self.membership {
             Membership::Out if self.dfsm.mode().is_restartable() => self.retry.due().unwrap_or_default(),
@@ -304,7 +304,7 @@ impl<A: App> CpgGroup<A> {
     }
 
     /// Has the machine take a request, and sends as much as corosync takes. Any thread may call this: a broken
-    /// connection is left to [`CpgGroup::work`], as are messages that could not be sent. Returns whether there are
+    /// connection is left to [`CpgGroup::poll`], as are messages that could not be sent. Returns whether there are
     /// any.
     pub(super) fn submit(
         &mut self,

@@ -6,9 +6,10 @@
 //! Each lock is held for a look into a map, and never while another is taken; whoever holds the
 //! tree's lock may take them, never the other way round.
 
+use super::listing::Listing;
 use super::mode::Class;
 use crate::clock::UnixTime;
-use crate::memdb::{Inode, Name, Touched};
+use crate::memdb::{Inode, Touched};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -93,13 +94,6 @@ impl Files {
             }
         }
     }
-}
-
-/// A directory as it was when somebody began to read it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Listing {
-    /// Names, and the kernel's numbers of what they name.
-    pub(crate) names: Vec<(Name, u64)>,
 }
 
 /// Everything that is open.
@@ -234,7 +228,7 @@ impl Handles {
         lock(&self.listings).insert(handle, listing);
     }
 
-    /// The listing of a handle, if it was read from the start.
+    /// The listing of a handle, if it was read before.
     pub(crate) fn listing(&self, handle: u64) -> Option<Arc<Listing>> {
         lock(&self.listings).get(&handle).cloned()
     }

@@ -1,4 +1,4 @@
-//! What the kernel was told of: names, nodes and listings. What it was never told of, it need not be told to
+//! What the kernel was told of: names, nodes and pages. What it was never told of, it need not be told to
 //! forget; on a node where nothing of a directory is in use the changes of others then cost nothing.
 //!
 //! It is a filter: it never denies what the kernel knows, but may take for known what it does not, more often
@@ -23,7 +23,6 @@ pub(super) struct Known {
 enum Item<'a> {
     Name(u64, &'a [u8]),
     Node(u64),
-    Listing(u64),
     Pages(u64),
 }
 
@@ -44,11 +43,6 @@ impl Known {
         self.note(&Item::Node(ino));
     }
 
-    /// The kernel is told the names in a directory.
-    pub(super) fn note_listing(&self, directory: u64) {
-        self.note(&Item::Listing(directory));
-    }
-
     /// The kernel gets contents of a file for its page cache.
     pub(super) fn note_pages(&self, ino: u64) {
         self.note(&Item::Pages(ino));
@@ -67,11 +61,6 @@ impl Known {
     /// Whether the kernel may know attributes or contents of a node.
     pub(super) fn has_node(&self, ino: u64) -> bool {
         ino == ROOT_INO || self.has(&Item::Node(ino))
-    }
-
-    /// Whether the kernel may know what is in a directory.
-    pub(super) fn has_listing(&self, directory: u64) -> bool {
-        self.has(&Item::Listing(directory))
     }
 
     fn note(&self, item: &Item<'_>) {
@@ -107,9 +96,8 @@ mod tests {
             let name = format!("name {number}");
             known.note_name(number % 7, name.as_bytes());
             known.note_node(number);
-            known.note_listing(number);
             assert!(known.has_name(number % 7, name.as_bytes()));
-            assert!(known.has_node(number) && known.has_listing(number));
+            assert!(known.has_node(number));
         }
     }
 
@@ -119,6 +107,6 @@ mod tests {
         (0..20_000).for_each(|number| known.note_node(number));
         let taken_for_known = (20_000..40_000).filter(|number| known.has_node(*number)).count();
         assert!(taken_for_known < 400, "{taken_for_known} of 20000");
-        assert!(!known.has_listing(5) && !known.has_name(5, b"x") && known.has_node(ROOT_INO));
+        assert!(!known.has_name(5, b"x") && known.has_node(ROOT_INO));
     }
 }

@@ -1,8 +1,15 @@
-//! Listings of directories. The names are taken once, when a listing is read from its start, so that
-//! whoever removes files while listing them misses none; attributes are those of the moment.
+//! Directory listings with stable positions.
+//!
+//! The position behind an entry is a function of its name, so it means the same in every handle, for as
+//! long as there are such names, also after a restart. A listing goes on with the first entry behind the
+//! position that the kernel sends. Entries are listed in the order of their positions: changes of other
+//! entries, before or after it, neither skip nor repeat an entry, and a file that is replaced by a rename
+//! keeps its place.
+//!
+//! A handle keeps the sorted names from the start of its listing, so that a large directory is sorted once
+//! and not for each reply. Names that were removed since are left out of the reply; names that came since
+//! are in the next listing.
 
-use super::handles::Listing;
-use super::ino::Target;
 use super::{Attr, Fs, FsError, entry_target, ino, mode};
 use crate::memdb::{Inode, MemDb, Name, ROOT};
 use std::sync::Arc;
@@ -13,14 +20,72 @@ use std::sync::atomic::Ordering;
 pub struct DirEntry<'a> {
     /// The name.
     pub name: &'a [u8],
-    /// What it names.
+    /// Attributes of the named node at the moment of the reply.
     pub attr: Attr,
-    /// Where the listing goes on after it.
+    /// Position at which the listing goes on after this line. Positive as a signed number, since programs
+    /// read it with `telldir`.
     pub next: u64,
 }
 
-/// Lines before the first name: `.` and `..`.
-const DOTS: u64 = 2;
+/// Position behind `.`.
+const BEHIND_DOT: u64 = 1;
+/// Position behind `..`; each name is behind it.
+const BEHIND_DOTS: u64 = 2;
+/// Bits of a position that come from the name. Leaves room for [`BEHIND_DOTS`] and for collisions.
+const POSITION_BITS: u32 = 62;
+
+/// Position behind an entry of this name. Two names of a directory that have the same one are told apart by
+/// [`Listing::new`].
+///
+/// FNV-1a, with its halves mixed once more: fast for short names, and part of the interface, unlike the hash
+/// functions of the standard library.
+fn position(name: &[u8]) -> u64 {
+    let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3);
+    let hash = name.iter().fold(0xCBF2_9CE4_8422_2325, fnv);
+    let mixed = hash ^ (hash >> 32);
+    BEHIND_DOTS + 1 + (mixed & ((1 << POSITION_BITS) - 1))
+}
+
+/// A name as a handle lists it.
+#[derive(Debug, PartialEq, Eq)]
+struct Line {
+    /// Position behind it. Rises from line to line.
+    next: u64,
+    name: Name,
+    /// The generated node of this name; None for an entry of the database, whose number may change.
+    generated: Option<usize>,
+}
+
+/// Names of a directory at the start of a listing, by rising position.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Listing {
+    lines: Vec<Line>,
+}
+
+impl Listing {
+    fn new(names: impl Iterator<Item = (Name, Option<usize>)>) -> Self {
+        let line = |(name, generated): (Name, _)| Line { next: position(&name), name, generated };
+        Self::sorted(names.map(line).collect())
+    }
+
+    /// Sorts the lines. Of two names with the same position, which are one in 2^62, the second takes the next
+    /// position. Only there a position depends on which other names exist.
+    fn sorted(mut lines: Vec<Line>) -> Self {
+        lines.sort_unstable_by(|one, other| (one.next, &one.name).cmp(&(other.next, &other.name)));
+        let mut last = BEHIND_DOTS;
+        for line in &mut lines {
+            line.next = line.next.max(last + 1);
+            last = line.next;
+        }
+        Self { lines }
+    }
+
+    /// The lines behind a position.
+    fn behind(&self, position: u64) -> &[Line] {
+        let start = self.lines.partition_point(|line| line.next <= position);
+        self.lines.get(start..).unwrap_or_default()
+    }
+}
 
 impl Fs {
     /// Opens a directory for listing.
@@ -40,8 +105,8 @@ impl Fs {
         self.handles.remove_listing(handle);
     }
 
-    /// Lists a directory from `offset` on (0, or a [`DirEntry::next`]), until `add` says that there
-    /// is no room: that line was not taken then.
+    /// Lists a directory behind the position `offset` (0, or a [`DirEntry::next`] of any handle), until
+    /// `add` returns true: there was no room, and that line was not taken.
     ///
     /// # Errors
     /// It is not there any more.
@@ -54,28 +119,30 @@ impl Fs {
     ) -> Result<(), FsError> {
         let inode = entry_target(ino).ok_or(FsError::NotDirectory)?;
         let listing = self.listing(inode, handle, offset)?;
-        if offset == 0 && add(DirEntry { name: b".", attr: self.getattr(ino)?, next: 1 }) {
+        if offset < BEHIND_DOT && add(DirEntry { name: b".", attr: self.getattr(ino)?, next: BEHIND_DOT }) {
             return Ok(());
         }
-        if offset <= 1 && add(DirEntry { name: b"..", attr: self.parent_attr(inode)?, next: DOTS }) {
-            return Ok(());
+        if offset < BEHIND_DOTS {
+            let attr = self.parent_attr(inode)?;
+            if add(DirEntry { name: b"..", attr, next: BEHIND_DOTS }) {
+                return Ok(());
+            }
         }
-        let start = usize::try_from(offset.saturating_sub(DOTS)).unwrap_or(usize::MAX);
-        let (mut tree, mut is_empty) = (None, offset > 1);
-        for (index, (name, ino)) in listing.names.iter().enumerate().skip(start) {
-            let attr = match ino::target(*ino) {
-                Target::Entry(child) => {
+        let (mut tree, mut is_empty) = (None, offset >= BEHIND_DOTS);
+        for Line { next, name, generated } in listing.behind(offset) {
+            let attr = match generated {
+                None => {
                     let tree = tree.get_or_insert_with(|| self.cfs.engine.read());
-                    self.listed_attr(tree, inode, name, child)
+                    self.listed_attr(tree, inode, name)
                 }
-                Target::Generated(index) => {
-                    // Its text is made from the tree, by whoever takes that lock.
+                Some(index) => {
+                    // Its text is made from the tree, under a lock of its own.
                     tree = None;
-                    self.plugs.get(index).map(|plug| plug.attr(*ino, &self.cfs))
+                    self.plugs.get(*index).map(|plug| plug.attr(ino::of_generated(*index), &self.cfs))
                 }
             };
             let Some(attr) = attr else { continue };
-            let is_full = add(DirEntry { name, attr, next: DOTS + index as u64 + 1 });
+            let is_full = add(DirEntry { name, attr, next: *next });
             if is_full && !is_empty {
                 break;
             }
@@ -85,47 +152,39 @@ impl Fs {
         Ok(())
     }
 
-    /// The names of a directory as they were when this handle began to list it.
+    /// The names as they were when this handle was last at the start, or are now if it never was there.
     fn listing(&self, inode: Inode, handle: u64, offset: u64) -> Result<Arc<Listing>, FsError> {
         if offset > 0 {
             if let Some(listing) = self.handles.listing(handle) {
                 return Ok(listing);
             }
         }
-        let listing = {
+        let names: Vec<Name> = {
             let tree = self.cfs.engine.read();
-            let directory = ino::of_entry(inode);
-            self.known.note_listing(directory);
             let children = tree.get(inode).ok_or(FsError::NotFound)?;
             let children = children.children().ok_or(FsError::NotDirectory)?;
             let name_bytes_max = self.name_bytes_max.load(Ordering::Relaxed);
             let children = children.filter(|(name, _)| name.len() <= name_bytes_max);
-            let children = children.map(|(name, inode)| (name.clone(), ino::of_entry(inode)));
-            let names = if inode == ROOT {
-                let hidden = |name: &Name| self.plugs.find(name).is_some();
-                self.generated_names().chain(children.filter(|(name, _)| !hidden(name))).collect()
-            } else {
-                children.collect()
-            };
-            Arc::new(Listing { names })
+            children.map(|(name, _)| name.clone()).collect()
         };
+        let is_shown = |name: &Name| inode != ROOT || self.plugs.find(name).is_none();
+        let generated = (inode == ROOT).then(|| self.generated_names()).into_iter().flatten();
+        let names = names.into_iter().filter(is_shown).map(|name| (name, None));
+        let listing = Arc::new(Listing::new(generated.chain(names)));
         self.handles.set_listing(handle, Arc::clone(&listing));
         Ok(listing)
     }
 
-    fn generated_names(&self) -> impl Iterator<Item = (Name, u64)> + '_ {
+    fn generated_names(&self) -> impl Iterator<Item = (Name, Option<usize>)> + '_ {
         let numbered = self.plugs.names().enumerate();
-        numbered.filter_map(|(index, name)| Some((Name::new(name.as_bytes())?, ino::of_generated(index))))
+        numbered.filter_map(|(index, name)| Some((Name::new(name.as_bytes())?, Some(index))))
     }
 
-    /// The attributes of a listed entry; None when it is not there any more.
-    fn listed_attr(&self, tree: &MemDb, dir: Inode, name: &Name, inode: Inode) -> Option<Attr> {
-        let entry = tree.get(inode)?;
-        let same = entry.parent == dir && entry.name == *name;
-        same.then(|| {
-            self.known.note_name(ino::of_entry(dir), name);
-            self.attr_of(entry, mode::class_of(tree, entry))
-        })
+    /// The attributes of the entry that has this name now, if there is one.
+    fn listed_attr(&self, tree: &MemDb, dir: Inode, name: &Name) -> Option<Attr> {
+        let entry = tree.lookup(dir, name)?;
+        self.known.note_name(ino::of_entry(dir), name);
+        Some(self.attr_of(entry, mode::class_of(tree, entry)))
     }
 
     fn parent_attr(&self, inode: Inode) -> Result<Attr, FsError> {
@@ -136,34 +195,47 @@ impl Fs {
 
 #[cfg(test)]
 mod tests {
+    use super::{BEHIND_DOTS, Line, Listing, position};
     use crate::fs::fixture::Fixture;
     use crate::fs::{Fs, ROOT_INO};
+    use crate::memdb::{Change, Name};
 
-    /// Reads a listing in answers of `room` lines each.
-    fn list(fs: &Fs, ino: u64, room: usize) -> Vec<String> {
-        let handle = fs.opendir(ino).expect("a directory");
-        let (mut names, mut offset) = (Vec::new(), 0);
-        loop {
-            let mut taken = 0;
-            let read = fs.readdir(ino, handle, offset, |entry| {
-                if taken == room {
-                    return true;
-                }
-                taken += 1;
-                offset = entry.next;
-                names.push(String::from_utf8_lossy(entry.name).into_owned());
-                false
-            });
-            read.expect("listed");
-            if taken == 0 {
-                fs.releasedir(handle);
-                return names;
+    /// What one reply of at most `room` lines has: names and the positions behind them.
+    fn reply(fs: &Fs, ino: u64, handle: u64, offset: u64, room: usize) -> Vec<(String, u64)> {
+        let mut lines = Vec::new();
+        let read = fs.readdir(ino, handle, offset, |entry| {
+            let is_full = lines.len() == room;
+            if !is_full {
+                lines.push((String::from_utf8_lossy(entry.name).into_owned(), entry.next));
             }
+            is_full
+        });
+        read.expect("listed");
+        lines
+    }
+
+    /// Reads a listing in replies of `room` lines each.
+    fn list(fs: &Fs, ino: u64, room: usize) -> Vec<(String, u64)> {
+        let handle = fs.opendir(ino).expect("a directory");
+        let (mut lines, mut offset) = (Vec::new(), 0);
+        loop {
+            let more = reply(fs, ino, handle, offset, room);
+            let Some((_, next)) = more.last() else { break };
+            offset = *next;
+            lines.extend(more);
         }
+        fs.releasedir(handle);
+        lines
+    }
+
+    fn sorted_names(lines: &[(String, u64)]) -> Vec<&str> {
+        let mut names: Vec<&str> = lines.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        names
     }
 
     #[test]
-    fn every_name_once_however_little_room_there_is() {
+    fn replies_of_any_size_have_each_name_once() {
         let tree = Fixture::new();
         let dir = tree.make("d/");
         let mut expected = vec![".".to_owned(), "..".to_owned()];
@@ -173,34 +245,75 @@ mod tests {
             expected.push(name);
         }
         for room in [1, 2, 3, 10, 100] {
-            assert_eq!(list(&tree.fs, dir, room), expected, "{room} a time");
+            let lines = list(&tree.fs, dir, room);
+            assert_eq!(sorted_names(&lines), expected, "{room} a time");
+            assert!(lines.is_sorted_by_key(|(_, next)| *next));
+            assert!(lines.iter().all(|(_, next)| i64::try_from(*next).is_ok_and(|next| next > 0)));
         }
-        assert_eq!(list(&tree.fs, ROOT_INO, 4).len(), 2 + 10 + 1);
     }
 
     #[test]
-    fn what_was_removed_meanwhile_is_left_out_and_what_moved_too() {
+    fn root_has_generated_names_and_hides_entries_behind_them() {
+        let tree = Fixture::new();
+        tree.make("a");
+        tree.make(".version");
+        for room in [1, 4, 100] {
+            let lines = list(&tree.fs, ROOT_INO, room);
+            let names = sorted_names(&lines);
+            assert_eq!(names.len(), 2 + 10 + 1, "{names:?}");
+            assert!(names.contains(&"a") && names.contains(&".version"));
+        }
+    }
+
+    #[test]
+    fn name_that_was_removed_or_moved_is_left_out() {
         let tree = Fixture::new();
         let dir = tree.make("d/");
         for name in ["a", "b", "c", "e"] {
             tree.make(&format!("d/{name}"));
         }
         let handle = tree.fs.opendir(dir).expect("a directory");
-        let mut first = 0;
-        let start = tree.fs.readdir(dir, handle, 0, |entry| {
-            first = entry.next;
-            entry.name == b"a"
-        });
-        start.expect("listed");
-        tree.change(crate::memdb::Change::Delete { path: "d/b".into() });
-        tree.change(crate::memdb::Change::Rename { from: "d/c".into(), to: "d/x".into() });
-        let mut names = Vec::new();
-        let rest = tree.fs.readdir(dir, handle, first, |entry| {
-            names.push(entry.name.to_vec());
+        reply(&tree.fs, dir, handle, 0, 1);
+        tree.change(Change::Delete { path: "d/b".into() });
+        tree.change(Change::Rename { from: "d/c".into(), to: "d/x".into() });
+        assert_eq!(sorted_names(&reply(&tree.fs, dir, handle, BEHIND_DOTS, 100)), ["a", "e"]);
+        assert_eq!(sorted_names(&reply(&tree.fs, dir, handle, 0, 100)), [".", "..", "a", "e", "x"]);
+    }
+
+    #[test]
+    fn replaced_file_keeps_its_position() {
+        let tree = Fixture::new();
+        let dir = tree.make("d/");
+        for number in 0..9 {
+            tree.make(&format!("d/{number}"));
+        }
+        let before = list(&tree.fs, dir, 100);
+        let handle = tree.fs.opendir(dir).expect("a directory");
+        reply(&tree.fs, dir, handle, 0, 1);
+        let new = tree.make("d/5.tmp");
+        tree.change(Change::Rename { from: "d/5.tmp".into(), to: "d/5".into() });
+        assert_eq!(reply(&tree.fs, dir, handle, 0, 100), before);
+        let mut number = None;
+        let read = tree.fs.readdir(dir, handle, 0, |entry| {
+            number = number.or_else(|| (entry.name == b"5").then_some(entry.attr.ino));
             false
         });
-        rest.expect("listed");
-        assert_eq!(names, [b"e"]);
+        read.expect("listed");
+        assert_eq!(number, Some(new));
+    }
+
+    #[test]
+    fn handle_that_never_was_at_the_start_knows_positions() {
+        let tree = Fixture::new();
+        let dir = tree.make("d/");
+        for number in 0..9 {
+            tree.make(&format!("d/{number}"));
+        }
+        let lines = list(&tree.fs, dir, 100);
+        for (index, (_, next)) in lines.iter().enumerate() {
+            let handle = tree.fs.opendir(dir).expect("a directory");
+            assert_eq!(reply(&tree.fs, dir, handle, *next, 100), lines[index + 1..]);
+        }
     }
 
     #[test]
@@ -210,6 +323,27 @@ mod tests {
         for name in ["a".to_owned(), "b".repeat(1025), "c".repeat(1024)] {
             tree.make(&format!("d/{name}"));
         }
-        assert_eq!(list(&tree.fs, dir, 100), [".", "..", "a", &"c".repeat(1024)]);
+        let lines = list(&tree.fs, dir, 100);
+        assert_eq!(sorted_names(&lines), [".", "..", "a", &"c".repeat(1024)]);
+    }
+
+    /// Programs may keep positions while the daemon is replaced by a later one.
+    #[test]
+    fn position_of_a_name_is_the_same_for_ever() {
+        // FNV-1a of `a` is 0xAF63_DC4C_8601_EC8C, as its authors publish.
+        assert_eq!(position(b"a"), 3 + ((0xAF63_DC4C_8601_EC8C ^ 0xAF63_DC4C) & (u64::MAX >> 2)));
+        assert_eq!(position(b"foobar"), 3 + ((0x8594_4171_F739_67E8 ^ 0x8594_4171) & (u64::MAX >> 2)));
+    }
+
+    #[test]
+    fn names_of_one_position_are_told_apart() {
+        let line = |next, name: &[u8]| Line { next, name: Name::new(name).expect("a name"), generated: None };
+        let lines = vec![line(9, b"b"), line(7, b"z"), line(9, b"a"), line(10, b"c"), line(50, b"d")];
+        let listing = Listing::sorted(lines);
+        let found: Vec<(u64, &[u8])> =
+            listing.lines.iter().map(|line| (line.next, line.name.as_bytes())).collect();
+        assert_eq!(found, [(7, &b"z"[..]), (9, b"a"), (10, b"b"), (11, b"c"), (50, b"d")]);
+        let behind = |position| listing.behind(position).len();
+        assert_eq!([0, 6, 7, 8, 9, 10, 11, 49, 50, u64::MAX].map(behind), [5, 5, 4, 4, 3, 2, 1, 1, 0, 0]);
     }
 }

@@ -8,14 +8,12 @@ use std::collections::BTreeMap;
 /// One thing that the kernel must not rely on any more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Stale {
-    /// What a name means, and the listing of its directory.
+    /// What a name means.
     Name {
         /// The directory.
         parent: u64,
         /// The name in it.
         name: Name,
-        /// Whether the kernel may have a listing.
-        is_listed: bool,
     },
     /// The pages of a file, with its attributes. `parent` is its directory, if it is in one.
     Content {
@@ -51,11 +49,10 @@ impl Fs {
         Some(match touched {
             Touched::Name { parent, name } => {
                 let parent = ino::of_entry(*parent);
-                let is_listed = self.known.has_listing(parent);
-                if !is_listed && !self.known.has_name(parent, name) {
+                if !self.known.has_name(parent, name) {
                     return None;
                 }
-                Stale::Name { parent, name: name.clone(), is_listed }
+                Stale::Name { parent, name: name.clone() }
             }
             Touched::Data { inode } => {
                 let ino = self.known_node(*inode)?;
@@ -132,7 +129,7 @@ mod tests {
             removed(999),
         ];
         let expected = [
-            Stale::Name { parent: dir, name, is_listed: false },
+            Stale::Name { parent: dir, name },
             Stale::Content { parent: Some(dir), ino: file },
             Stale::Attributes { parent: Some(ROOT_INO), ino: dir },
             Stale::Content { parent: None, ino: 999 },
@@ -152,14 +149,12 @@ mod tests {
         // A name that is not there is something to know, too.
         tree.fs.lookup(dir, b"new").expect_err("not there");
         let name = Name::new(b"new").expect("a name");
-        assert_eq!(tree.fs.stale(&touched), [Stale::Name { parent: dir, name, is_listed: false }]);
-        // A listing lacks the names of others.
+        assert_eq!(tree.fs.stale(&touched), [Stale::Name { parent: dir, name }]);
+        // A listing says what its names mean, and nothing of others.
         let handle = tree.fs.opendir(dir).expect("there");
         tree.fs.readdir(dir, handle, 0, |_| false).expect("listed");
-        let stale = tree.fs.stale(&touched);
-        assert_eq!(stale.len(), touched.len(), "{stale:?}");
-        let other = tree.fs.stale(&[named(b"other")]);
-        assert!(matches!(other.as_slice(), [Stale::Name { is_listed: true, .. }]), "{other:?}");
+        assert_eq!(tree.fs.stale(&touched).len(), touched.len());
+        assert_eq!(tree.fs.stale(&[named(b"other")]), []);
         // What was removed is told always: somebody may wait for it here.
         assert_eq!(tree.fs.stale(&[removed(777)]).len(), 1);
     }

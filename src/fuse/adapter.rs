@@ -389,8 +389,9 @@ impl Filesystem for Adapter {
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         self.serve(KernelRequest::Opendir, || {
             answer("opendir", self.fs.opendir(ino.0), reply, |reply, handle| {
-                let cached = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
-                reply.opened(FileHandle(handle), cached);
+                // Not FOPEN_CACHE_DIR: the kernel fills one cached listing from several handles, so a
+                // handle that is opened after a change could get the names of before the change.
+                reply.opened(FileHandle(handle), FopenFlags::empty());
             });
         });
     }

@@ -191,13 +191,7 @@ impl Shared {
 
     fn tell(&self, job: Job) {
         match job {
-            Job::Stale(Stale::Name { parent, name, is_listed }) => {
-                self.entry(parent, &name);
-                // A name that the kernel never looked up may be missing from a listing it has.
-                if is_listed {
-                    self.content(parent);
-                }
-            }
+            Job::Stale(Stale::Name { parent, name }) => self.entry(parent, &name),
             Job::Stale(Stale::Content { parent, ino }) => {
                 self.wait_for_lookups(parent);
                 self.content(ino);

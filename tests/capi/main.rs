@@ -6,6 +6,8 @@ mod fixture;
 #[path = "../ipc/golden.rs"]
 mod golden;
 mod installed;
+#[path = "../common/public.rs"]
+mod public;
 #[path = "../ipc/support.rs"]
 mod support;
 

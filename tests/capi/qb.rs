@@ -3,12 +3,12 @@
 
 use crate::golden::{self, RecordedService};
 use crate::installed::{compile, include_dir, qb_dir};
+use crate::public;
 use crate::support::{
     ECHO, LIMIT, Program, STRANGER, TestServer, entries, eventually, run, stock_program,
     stock_server_program, unique_name,
 };
 use std::fmt::Write;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -121,13 +121,11 @@ fn the_recorded_requests() {
 #[test]
 fn refusals_and_ends() {
     let server = TestServer::start();
-    let dir = crate::support::shm_dir();
-    let (program, library) = (dir.path().join("client"), dir.path().join("libqb.so.100"));
-    std::fs::copy(stock_program(), &program).unwrap();
-    std::fs::copy(qb_dir().join("libqb.so.100"), library).unwrap();
-    let mut stranger = Command::new(program);
-    stranger.args(["refused", &server.name]).env("LD_LIBRARY_PATH", dir.path()).current_dir("/");
-    assert_eq!(run(stranger.uid(STRANGER).gid(STRANGER)), format!("errno {}\n", libc::EACCES));
+    let program = public::Copy::of(stock_program());
+    public::copy(&qb_dir().join("libqb.so.100"), program.dir());
+    let mut stranger = program.command_as(STRANGER, STRANGER);
+    stranger.args(["refused", &server.name]).env("LD_LIBRARY_PATH", program.dir());
+    assert_eq!(run(&mut stranger), format!("errno {}\n", libc::EACCES));
     let nobody = run(&mut on_ours(&["refused", &unique_name()]));
     assert_eq!(nobody, format!("errno {}\n", libc::ECONNREFUSED));
 

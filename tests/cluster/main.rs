@@ -17,6 +17,8 @@ mod intruder;
 mod load;
 mod locks;
 mod membership;
+#[path = "../common/namespace.rs"]
+mod namespace;
 mod random;
 mod replication;
 mod report;

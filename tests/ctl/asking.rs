@@ -1,13 +1,12 @@
 //! What is there: status, guests, log, files, values.
 
 use crate::fixture::Root;
-use crate::{ask, ask_json, ctl, fails};
+use crate::{PROGRAM, ask, ask_json, ctl, fails, public, to_daemon_of};
 use pmxcfs::ipc::calls;
 use pmxcfs::ipc::ops::Op;
 use pmxcfs::ipc::qb::client::Client;
 use serde_json::json;
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -147,9 +146,10 @@ fn readers_get_what_is_not_private_and_strangers_nothing() {
     fs::create_dir(root.tree("priv")).expect("a directory");
     fs::write(root.tree("priv/secret"), "s").expect("a file");
     let group = nix::unistd::Group::from_name("www-data").expect("groups").expect("www-data").gid.as_raw();
+    let program = public::Copy::of(PROGRAM);
     let run = |gid: u32, arguments: &[&str]| {
-        let output =
-            ctl(&root, arguments).gid(gid).uid(gid).current_dir("/").output().expect("the program starts");
+        let mut command = to_daemon_of(&root, program.command_as(gid, gid), arguments);
+        let output = command.output().expect("the program starts");
         let text = |bytes| String::from_utf8(bytes).expect("text");
         (output.status.code().expect("a code"), text(output.stdout), text(output.stderr))
     };

@@ -2,6 +2,8 @@
 
 #[path = "../daemon/fixture.rs"]
 mod fixture;
+#[path = "../common/public.rs"]
+mod public;
 
 mod asking;
 mod documented;
@@ -15,9 +17,15 @@ use fixture::Root;
 use serde_json::Value;
 use std::process::{Command, Output, Stdio};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pmxcfs-ctl");
+
 /// The program, asking the daemon of this root.
 fn ctl(root: &Root, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pmxcfs-ctl"));
+    to_daemon_of(root, Command::new(PROGRAM), arguments)
+}
+
+/// Adds the arguments that lead to the daemon of this root, and more.
+fn to_daemon_of(root: &Root, mut command: Command, arguments: &[&str]) -> Command {
     command.args(["--service", &root.service, "--root"]).arg(root.path(""));
     command.args(arguments).stdin(Stdio::null());
     command

@@ -1,7 +1,7 @@
 //! Changes as they happen.
 
 use crate::fixture::{Daemon, Root, wait_until};
-use crate::{ctl, output};
+use crate::{PROGRAM, ctl, output, public, to_daemon_of};
 use pmxcfs::ipc::calls;
 use pmxcfs::ipc::ops::Op;
 use pmxcfs::ipc::qb::client::Client;
@@ -23,10 +23,9 @@ struct Watcher {
 impl Watcher {
     /// Starts it and waits until it watches.
     fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe"));
         let (sender, events) = channel();
-        let child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
-        let mut watcher = Self { child, events };
-        let lines = BufReader::new(watcher.child.stdout.take().expect("a pipe"));
         let read = move |lines: BufReader<ChildStdout>| {
             for line in lines.lines() {
                 let event = serde_json::from_str(&line.expect("text")).expect("JSON");
@@ -36,6 +35,7 @@ impl Watcher {
             }
         };
         std::thread::spawn(move || read(lines));
+        let watcher = Self { child, events };
         assert_eq!(watcher.next()["kind"], "connected");
         watcher
     }
@@ -97,12 +97,13 @@ fn filters_and_the_end_after_enough() {
 
 #[test]
 fn readers_do_not_hear_of_what_is_private() {
-    use std::os::unix::process::CommandExt;
     let root = Root::new();
     let mut daemon = root.serve(&["--local"]);
     fs::create_dir(root.tree("priv")).expect("a directory");
     let group = nix::unistd::Group::from_name("www-data").expect("groups").expect("www-data").gid.as_raw();
-    let watcher = Watcher::start(ctl(&root, &["watch", "--json"]).gid(group).uid(group).current_dir("/"));
+    let program = public::Copy::of(PROGRAM);
+    let command = program.command_as(group, group);
+    let watcher = Watcher::start(&mut to_daemon_of(&root, command, &["watch", "--json"]));
     fs::write(root.tree("priv/secret"), "x").expect("a file");
     fs::create_dir(root.tree("open")).expect("a directory");
     assert_eq!(watcher.next_change(), change("name", "open", "directory"));

@@ -6,4 +6,6 @@ mod fixture;
 mod lifecycle;
 mod manager;
 mod name;
+#[path = "../common/public.rs"]
+mod public;
 mod shares;

@@ -3,10 +3,10 @@
 
 use crate::fixture::{Daemon, PATIENCE, Root, wait_until};
 use crate::manager::Manager;
+use crate::public;
 use pmxcfs::ipc::qb::client::{Client, ClientError};
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
 
 /// An unprivileged user.
@@ -25,8 +25,8 @@ impl Squatter {
              my $address = pack('Sxa107', PF_UNIX, '{name}'); \
              bind(S, $address) or die \"bind: $!\"; {after}; print \"ready\\n\"; sleep 600"
         );
-        let mut command = Command::new("/usr/bin/perl");
-        command.args(["-e", &script]).uid(user).gid(user).current_dir("/");
+        let mut command = public::command_as("/usr/bin/perl", user, user);
+        command.args(["-e", &script]);
         let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("perl");
         let mut line = String::new();
         let output = child.stdout.take().expect("a pipe");

@@ -2,15 +2,13 @@
 //! the watchdog and other users.
 
 use crate::fixture::{PATIENCE, Root, wait_until};
+use crate::public;
 use pmxcfs::ipc::calls;
 use pmxcfs::ipc::ops::Op;
 use pmxcfs::ipc::qb::client::{Client, ClientError};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,6 +19,11 @@ const WAITS: &str = "PMXCFS_TEST_HOG_WAITS";
 
 fn www_data() -> u32 {
     nix::unistd::Group::from_name("www-data").expect("groups").expect("www-data").gid.as_raw()
+}
+
+/// A copy of this program for other users.
+fn this_program() -> public::Copy {
+    public::Copy::of(std::env::current_exe().expect("a program"))
 }
 
 fn connect(service: &str) -> Result<Client, ClientError> {
@@ -66,24 +69,6 @@ fn hog_process() {
     std::io::stdin().read_to_end(&mut Vec::new()).expect("the end");
 }
 
-/// A copy of this program that every user can run.
-struct Program {
-    _dir: tempfile::TempDir,
-    path: PathBuf,
-}
-
-impl Program {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("ours");
-        let path = dir.path().join("hog");
-        // By another process: a thread that forks meanwhile would hold the file open for writing.
-        let this = std::env::current_exe().expect("a program");
-        assert!(Command::new("cp").args([&this, &path]).status().expect("cp").success());
-        Self { _dir: dir, path }
-    }
-}
-
 /// A process of a user in www-data that takes all connections, or waits, that it can get.
 struct Hog {
     child: Child,
@@ -95,13 +80,13 @@ struct Hog {
 }
 
 impl Hog {
-    fn start(program: &Program, root: &Root, uid: u32, waits: Option<usize>) -> Self {
-        let mut command = Command::new(&program.path);
+    fn start(program: &public::Copy, root: &Root, uid: u32, waits: Option<usize>) -> Self {
+        let mut command = program.command_as(uid, www_data());
         command.args(["--exact", "shares::hog_process", "--nocapture"]).env(SERVICE, &root.service);
         if let Some(waits) = waits {
             command.env(WAITS, waits.to_string());
         }
-        command.uid(uid).gid(www_data()).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut line = String::new();
@@ -132,7 +117,7 @@ fn clients(client: &mut Client) -> u64 {
 
 #[test]
 fn greedy_users_leave_room_for_root_and_others() {
-    let (root, program) = (Root::new(), Program::new());
+    let (root, program) = (Root::new(), this_program());
     // Room for (1024 - 256) / 2 connections: half of them for root, the last four for helpers.
     let mut daemon = root.serve_with(|command| {
         let mut limited = Command::new("prlimit");
@@ -176,7 +161,7 @@ fn client_gone_while_it_waits_gives_its_place_back() {
 
 #[test]
 fn waiting_requests_of_a_user_are_limited() {
-    let (root, program) = (Root::new(), Program::new());
+    let (root, program) = (Root::new(), this_program());
     let mut daemon = root.serve(&["--local"]);
     let hog = Hog::start(&program, &root, 60001, Some(70));
     assert_eq!((hog.held, hog.errno, hog.refused), (70, 0, 6));

@@ -1,10 +1,10 @@
 //! What cannot be done is answered with one line that says what to do, and nothing is changed.
 
+use crate::public;
 use crate::support::{Home, Ran, SmallDisk, repair, run, verb, verb2};
 use nix::fcntl::{Flock, FlockArg};
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 /// The verbs that take a database and nothing else.
@@ -115,18 +115,15 @@ fn a_database_that_another_program_has_open_is_not_changed() {
 
 #[test]
 fn no_permission() {
-    let home = Home::damaged("UPDATE tree SET name = '' WHERE inode = 9");
+    let home = Home { dir: public::dir() };
+    std::fs::copy("tests/golden/cluster.db", home.db()).unwrap();
+    home.sql("UPDATE tree SET name = '' WHERE inode = 9");
     let open = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
-    open(home.dir.path(), 0o755);
     open(&home.db(), 0o600);
     let before = home.bytes();
-    // The program is copied, as nobody else may be let into the directories above it.
-    let program = home.at("program");
-    std::fs::copy(env!("CARGO_BIN_EXE_pmxcfs-db"), &program).unwrap();
-    open(&program, 0o755);
+    let program = public::Copy::of(env!("CARGO_BIN_EXE_pmxcfs-db"));
     let as_nobody = |arguments: &[&OsStr]| {
-        let mut command = std::process::Command::new(&program);
-        let output = command.args(arguments).uid(65534).gid(65534).output().unwrap();
+        let output = program.command_as(65534, 65534).args(arguments).output().unwrap();
         Ran::of(&output)
     };
     let file = home.db();
@@ -156,7 +153,6 @@ fn no_permission() {
     assert!(ran.complaint().contains("Permission denied; run this as root, or in"), "{ran:?}");
     let ran = as_nobody(&[OsStr::new("import"), OsStr::new("/usr/share/man"), home.at("new.db").as_os_str()]);
     assert_eq!(ran.complaint().lines().count(), 1, "{ran:?}");
-    std::fs::remove_file(&program).unwrap();
     std::fs::remove_file(&golden).unwrap();
     assert_eq!(home.bytes(), before);
 }

@@ -1,7 +1,7 @@
 //! Databases in directories of their own, and the program run on them.
 
+use crate::namespace;
 use nix::mount::{MsFlags, mount, umount};
-use nix::sched::{CloneFlags, unshare};
 use pmxcfs::memdb::Row;
 use pmxcfs::store::Store;
 use rusqlite::Connection;
@@ -138,9 +138,7 @@ pub struct SmallDisk {
 impl SmallDisk {
     pub fn new(bytes: u64) -> Self {
         let disk = Self { home: Home::empty() };
-        unshare(CloneFlags::CLONE_NEWNS).expect("needs root");
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        namespace::enter_once();
         let size = format!("size={bytes}");
         mount(Some("tmpfs"), disk.home.dir.path(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
             .unwrap();

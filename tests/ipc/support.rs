@@ -248,20 +248,6 @@ fn compile_with_libqb(name: &str) -> PathBuf {
     program
 }
 
-/// A copy of the program that any user may run, in a directory of its own.
-pub fn public_stock_program() -> (TempDir, PathBuf) {
-    let dir = shm_dir();
-    let program = dir.path().join("qb_client");
-    copy_program(stock_program(), &program);
-    (dir, program)
-}
-
-/// Copies a program in another process: here a thread that starts a program at the same time would
-/// inherit the open file for a moment, and a program that is open for writing cannot be run.
-pub fn copy_program(from: &Path, to: &Path) {
-    run(Command::new("cp").args([from, to]));
-}
-
 /// Runs a command of the stock program to its end; its output, after it succeeded.
 pub fn stock(args: &[&str]) -> String {
     run(Command::new(stock_program()).args(args))

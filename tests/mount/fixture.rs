@@ -4,6 +4,7 @@
 //! Each test has a mount namespace of its own: nobody else sees the tree, and none that is made while
 //! the test runs (by a container or a service) takes a copy of the mount, which would then not end.
 
+use crate::{namespace, public};
 use pmxcfs::cfs::{Cfs, NodeIdentity};
 use pmxcfs::clock::{Clock, Forward};
 use pmxcfs::engine::Engine;
@@ -11,13 +12,11 @@ use pmxcfs::fuse::{self, Mounted, Options};
 use pmxcfs::memdb::{Change, TreePath, WriteAt};
 use pmxcfs::rrd;
 use pmxcfs::store::Store;
-use std::cell::Cell;
 use std::fmt::Debug;
 use std::fs;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -45,8 +44,8 @@ impl Tree {
     }
 
     pub fn with_options(options: Options) -> Self {
-        enter_own_namespace();
-        let dir = tempfile::tempdir().expect("temporary directory");
+        namespace::enter_once();
+        let dir = public::dir();
         let (cfs, forward) = open(&dir.path().join("config.db"));
         let mounted = fuse::mount(Arc::clone(&cfs), &dir.path().join("tree"), options);
         let mounted = Some(mounted.expect("mounted; this needs root and /dev/fuse"));
@@ -100,10 +99,16 @@ impl Tree {
         names
     }
 
-    /// Makes a change behind the kernel's back, and tells it, as when it comes from another node.
-    pub fn elsewhere(&self, change: Change) {
+    /// Makes a change behind the kernel's back, and has it invalidated, as when it comes from another
+    /// node.
+    pub fn change(&self, change: Change) {
         let applied = self.cfs.engine.submit_wait(change).expect("applied");
         self.mounted().invalidate().changed_elsewhere(&applied.touched);
+    }
+
+    /// As [`Tree::change`]; returns when the kernel was notified.
+    pub fn elsewhere(&self, change: Change) {
+        self.change(change);
         self.drain();
     }
 
@@ -126,8 +131,8 @@ impl Tree {
 
     /// Runs a shell script as another user, in the root of the tree.
     pub fn shell_as(&self, uid: u32, gid: u32, script: &str) -> Output {
-        let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(script).current_dir("/").env("TREE", self.root()).uid(uid).gid(gid);
+        let mut shell = public::command_as("/bin/sh", uid, gid);
+        shell.arg("-c").arg(script).env("TREE", self.root());
         shell.output().expect("a shell")
     }
 
@@ -157,17 +162,6 @@ impl Drop for Tree {
             // A test that fails says why itself.
             assert!(std::thread::panicking(), "somebody has a file open");
         }
-    }
-}
-
-/// This thread, and those that it starts from now on, see mounts that nobody else sees.
-fn enter_own_namespace() {
-    use nix::mount::{MsFlags, mount};
-    thread_local!(static ENTERED: Cell<bool> = const { Cell::new(false) });
-    if !ENTERED.replace(true) {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("a mount namespace; this needs root");
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private mounts");
     }
 }
 

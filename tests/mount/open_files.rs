@@ -2,9 +2,13 @@
 //! who had them open when this node removed them.
 
 use crate::fixture::{Tree, refused};
+use nix::sys::mman::{MapFlags, MsFlags, ProtFlags, mmap, msync, munmap};
+use std::ffi::c_void;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::ptr::NonNull;
 use std::time::UNIX_EPOCH;
 
 const LENGTH: usize = 200_000;
@@ -29,6 +33,39 @@ fn check(file: &mut File, how: &str) {
     let mut all = Vec::new();
     file.read_to_end(&mut all).expect("read");
     assert!(all == content(), "{how}");
+}
+
+/// A shared mapping of a whole file.
+struct Mapping {
+    at: NonNull<c_void>,
+    length: usize,
+}
+
+impl Mapping {
+    fn of(file: &File, length: usize) -> Self {
+        let size = NonZeroUsize::new(length).expect("a length");
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the kernel chooses a free place, and only this value uses it.
+        let at = unsafe { mmap(None, size, access, MapFlags::MAP_SHARED, file, 0) }.expect("mmap");
+        Self { at, length }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: mapped until the value is dropped; the test accesses the file only between uses of the slice.
+        unsafe { std::slice::from_raw_parts_mut(self.at.cast().as_ptr(), self.length) }
+    }
+
+    fn sync(&self) {
+        // SAFETY: the range is the mapping.
+        unsafe { msync(self.at, self.length, MsFlags::MS_SYNC) }.expect("msync");
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is the mapping, and no slice of it is left.
+        unsafe { munmap(self.at, self.length) }.expect("munmap");
+    }
 }
 
 #[test]
@@ -105,11 +142,18 @@ fn a_file_removed_here_is_written_on() {
 #[test]
 fn a_mapping_of_a_removed_file_is_written_back() {
     let tree = Tree::new();
-    // Maps a file, removes it, changes the mapping, and asks whether all could be stored.
-    let script = "import mmap, os; f = open('f', 'w+b'); f.truncate(8192); m = mmap.mmap(f.fileno(), 8192); \
-                  os.unlink('f'); m[5000] = 7; m.flush(); os.fsync(f.fileno()); m.close(); f.close()";
-    let output = tree.shell_as(0, 0, &format!("cd $TREE && python3 -c \"{script}\""));
-    assert!(output.status.success(), "{output:?}");
+    let path = tree.write("f", content());
+    let file = OpenOptions::new().read(true).write(true).open(&path).expect("open");
+    let mut mapping = Mapping::of(&file, LENGTH);
+    fs::remove_file(&path).expect("unlink");
+    mapping.bytes()[150_000] = b'!';
+    mapping.sync();
+    drop(mapping);
+    file.sync_all().expect("stored");
+    drop_pages(&file);
+    let mut read = [0; 3];
+    file.read_exact_at(&mut read, 149_999).expect("pread");
+    assert_eq!(read, [content()[149_999], b'!', content()[150_001]]);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! changed is kept in memory and vanishes with it. The service manager in it is a stand-in that writes down what
 //! it is told.
 
+use crate::namespace;
+use nix::sched::CloneFlags;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -84,13 +86,13 @@ impl Machine {
             return unable("this machine has a pmxcfs installed");
         }
         let dir = tempfile::tempdir().expect("temp dir");
-        let mut holder = Command::new("unshare");
-        holder
-            .args(["--mount", "--propagation", "private", "sh", "-c", MAKE, "make"])
-            .arg(dir.path())
-            .arg(packages);
+        let mut holder = Command::new("sh");
+        holder.args(["-c", MAKE, "make"]).arg(dir.path()).arg(packages);
         holder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut holder = holder.spawn().expect("unshare runs");
+        let mut holder = match spawn_in_own_namespace(holder) {
+            Ok(holder) => holder,
+            Err(error) => return unable(&format!("no mount namespace: {error}")),
+        };
         let mut line = String::new();
         BufReader::new(holder.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         if line != "made\n" {
@@ -128,7 +130,8 @@ impl Machine {
     /// Runs a command in the copy; what it said, and whether it liked it.
     pub fn try_run(&self, command: &[&str]) -> (bool, String) {
         let mut enter = Command::new("nsenter");
-        enter.arg(format!("--mount=/proc/{}/ns/mnt", self.holder.id()));
+        // The root too: it is not that of the namespace if the tests run in a plain chroot.
+        enter.args(["--target", &self.holder.id().to_string(), "--mount", "--root"]);
         enter.arg("chroot").arg(self.dir.path().join("root")).args(command);
         enter
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -225,6 +228,15 @@ impl Machine {
         collect(&upper, &upper, &mut files);
         files
     }
+}
+
+/// Starts a program from a thread in a mount namespace that ends with the program.
+fn spawn_in_own_namespace(mut command: Command) -> std::io::Result<Child> {
+    let spawn = move || {
+        namespace::enter(CloneFlags::empty())?;
+        command.spawn()
+    };
+    std::thread::spawn(spawn).join().expect("no panic")
 }
 
 fn collect(root: &Path, dir: &Path, files: &mut Files) {

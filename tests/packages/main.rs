@@ -6,5 +6,7 @@
 
 mod lists;
 mod machine;
+#[path = "../common/namespace.rs"]
+mod namespace;
 mod package;
 mod steps;

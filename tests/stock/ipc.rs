@@ -6,16 +6,15 @@ use crate::daemon::Side;
 use crate::host::{Host, Served};
 use crate::known;
 use crate::operation::{Actor, Content, Operation, Place};
+use crate::public;
 use crate::random::{Random, number, seed};
-use crate::support::{Program, public_stock_program, run};
+use crate::support::{Program, run, stock_program};
 use crate::with_each_stock;
 use maker::Maker;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -83,10 +82,10 @@ impl Answer {
 struct Client(Program);
 
 impl Client {
-    fn connect(served: &Served, program: &Path, user: u32) -> Self {
+    fn connect(served: &Served, program: &public::Copy, user: u32) -> Self {
         let program = served.daemon.inside(|| {
-            let mut command = Command::new(program);
-            command.args(["ask", "pve2"]).current_dir("/").uid(user).gid(user);
+            let mut command = program.command_as(user, user);
+            command.args(["ask", "pve2"]);
             Ok(Program::start(&mut command))
         });
         let mut program = program.unwrap_or_else(|failure| panic!("{failure}"));
@@ -226,7 +225,7 @@ fn compare_requests(binary: PathBuf) {
     let (stock, ours) = (stock_host.start(&Side::Stock(binary)), our_host.start(&Side::Ours));
     fill(&stock);
     fill(&ours);
-    let (_dir, program) = public_stock_program();
+    let program = public::Copy::of(stock_program());
     let clients = |served| [0, WWW_DATA].map(|user| Client::connect(served, &program, user));
     let mut pair = Pair { stock: clients(&stock), ours: clients(&ours) };
     for user in [0, 1] {
@@ -251,12 +250,9 @@ fn compare_requests(binary: PathBuf) {
     ours.stop();
 }
 
-fn errno_of_stranger(served: &Served, program: &Path) -> i32 {
-    let output = served.daemon.inside(|| {
-        let mut command = Command::new(program);
-        command.args(["refused", "pve2"]).current_dir("/").uid(STRANGER).gid(STRANGER);
-        Ok(run(&mut command))
-    });
+fn errno_of_stranger(served: &Served, program: &public::Copy) -> i32 {
+    let output =
+        served.daemon.inside(|| Ok(run(program.command_as(STRANGER, STRANGER).args(["refused", "pve2"]))));
     let output = output.unwrap_or_else(|failure| panic!("{failure}"));
     let errno = output.trim().strip_prefix("errno ").and_then(|errno| errno.parse().ok());
     errno.expect("a line with the errno")

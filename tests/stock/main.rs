@@ -15,7 +15,11 @@ mod host;
 mod ipc;
 mod known;
 mod lockstep;
+#[path = "../common/namespace.rs"]
+mod namespace;
 mod operation;
+#[path = "../common/public.rs"]
+mod public;
 mod random;
 mod tree;
 

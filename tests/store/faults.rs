@@ -1,9 +1,9 @@
 //! When the file cannot be written: what callers hear, what readers see, what the log says, and that
 //! all goes on by itself when the cause is gone.
 
+use crate::namespace;
 use crate::support::{Home, NOW, assert_sound, create, log_lines, mkdir, rows, tree, wait_until, write};
 use nix::mount::{MsFlags, mount, umount};
-use nix::sched::{CloneFlags, unshare};
 use pmxcfs::clock::Clock;
 use pmxcfs::engine::{Engine, EngineError};
 use pmxcfs::store::{Fault, Store};
@@ -18,9 +18,7 @@ struct SmallDisk {
 impl SmallDisk {
     fn new(bytes: u64) -> Self {
         let disk = Self { dir: tempfile::tempdir().unwrap() };
-        unshare(CloneFlags::CLONE_NEWNS).expect("needs root");
-        let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        namespace::enter_once();
         let size = format!("size={bytes}");
         mount(Some("tmpfs"), disk.dir.path(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str())).unwrap();
         disk

@@ -22,6 +22,7 @@ use crate::cfs::{Cfs, NodeIdentity};
 use crate::clock::Clock;
 use crate::cluster::{self, Cluster};
 use crate::dcdb::COROSYNC_CONF;
+use crate::dir;
 use crate::engine::{Engine, OpenError};
 use crate::fuse;
 use crate::ipc::requests::{MountedTree, Requests};
@@ -165,7 +166,7 @@ fn is_cluster(db: &Engine) -> bool {
 fn import_corosync_conf(config: &Config, db: &Engine) -> Result<(), StartError> {
     let path = &config.paths.corosync_conf;
     let failed = |reason: String| StartError::Import { path: path.clone(), reason };
-    let data = match std::fs::read(path) {
+    let data = match dir::read_file(path) {
         Ok(data) => data,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error.to_string())),

@@ -16,7 +16,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -146,6 +146,25 @@ impl Entry {
     }
 }
 
+/// Opens the regular file that `path` leads to, for reading.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    let (dir, name) = Dir::holding_target(path)?;
+    dir.open_file(&name, Access::Read)
+}
+
+/// Contents of the regular file that `path` leads to.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut contents = Vec::new();
+    open_file(path)?.read_to_end(&mut contents)?;
+    Ok(contents)
+}
+
+/// Replaces the file `path` by one with these contents, whole and on the disk, for the user of this process.
+pub fn replace_file(path: &Path, mode: u32, contents: &[u8]) -> io::Result<()> {
+    let (dir, name) = Dir::holding(path)?;
+    dir.replace_file(&name, Belongs::to_me(mode), contents)
+}
+
 impl Dir {
     /// Opens a directory. Fails with [`Refusal::ForeignLink`] if a symbolic link on the way is in a directory
     /// where another user can have put it.
@@ -161,6 +180,16 @@ impl Dir {
     /// [`Dir::holding`], and follows the last component if it is a symbolic link, by the rule of [`Dir::open`].
     pub fn holding_target(path: &Path) -> io::Result<(Self, OsString)> {
         walk::to_entry(path, true)
+    }
+
+    /// [`Dir::open`]. If the directory is missing it is made with mode `last`, and its parents with mode `parents`.
+    pub fn open_or_make(path: &Path, parents: u32, last: u32) -> io::Result<Self> {
+        match (Self::open(path), path.parent(), path.file_name()) {
+            (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
+                Self::open_or_make(parent, parents, parents)?.open_or_make_dir(name, last)
+            }
+            (opened, ..) => opened,
+        }
     }
 
     /// Path of the directory when it was opened, absolute and without symbolic links.
@@ -299,13 +328,9 @@ impl Dir {
         }
     }
 
-    /// Sets group and mode of the directory itself; `None` keeps them.
-    pub fn set_group_and_mode(&self, group: Option<Gid>, mode: Option<u32>) -> io::Result<()> {
-        let handle = self.readable()?;
-        if group.is_some() {
-            fchown(&handle, None, group)?;
-        }
-        mode.map_or(Ok(()), |mode| set_mode(&handle, mode))
+    /// Gives the directory itself to a group.
+    pub fn set_group(&self, group: Gid) -> io::Result<()> {
+        Ok(fchown(self.readable()?, None, Some(group))?)
     }
 
     /// The directory opened for reading, to sync it or to set its times.

@@ -24,7 +24,7 @@ pub use reader::{FileFacts, Reader};
 pub use room::Room;
 pub use rows::LooseRow;
 pub use site::Site;
-pub use snapshot::Log;
+pub use snapshot::{Log, work_on};
 
 use crate::clock::UnixTime;
 use crate::dir::Access;

@@ -6,6 +6,7 @@ use pmxcfs::store::Store;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -133,4 +134,47 @@ fn a_file_that_is_no_database_is_left_alone() {
     let text = failure(&[&home.files(), &home.database()]);
     assert!(text.contains("is not an SQLite database"), "{text}");
     assert!(fs::read(home.database()).unwrap().starts_with(b"no database"));
+}
+
+/// In a directory of another user it works on a copy: links and FIFOs there lead nowhere.
+#[test]
+fn directory_of_another_user_is_worked_in_with_a_warning() {
+    let home = Home::new();
+    let theirs = home.dir.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    std::os::unix::fs::chown(&theirs, Some(65534), Some(65534)).expect("needs root");
+    let file = theirs.join("config.db");
+    let fifo = home.files().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let warning = format!("warning: other users can rename and remove entries of '{}'\n", theirs.display());
+    let run = || {
+        let output = create_pmxcfs_db(&[&home.files(), &file]);
+        assert_eq!(
+            (output.status.code(), String::from_utf8(output.stderr).unwrap()),
+            (Some(0), warning.clone())
+        );
+    };
+    run();
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+    let copy = home.database();
+    fs::copy(&file, &copy).unwrap();
+    assert_eq!(rows(&copy).len(), 4);
+
+    // Into one that is there, which keeps its owner.
+    std::os::unix::fs::chown(&file, Some(65534), Some(65534)).unwrap();
+    fs::read_dir(home.files()).unwrap().for_each(|entry| drop(fs::remove_file(entry.unwrap().path())));
+    fs::write(home.files().join("more"), "more").unwrap();
+    run();
+    assert_eq!(fs::metadata(&file).unwrap().uid(), 65534);
+    fs::copy(&file, &copy).unwrap();
+    assert_eq!(rows(&copy).len(), 5);
+    assert_eq!(fs::read_dir(&theirs).unwrap().count(), 1);
+
+    let canary = home.dir.path().join("canary");
+    fs::write(&canary, "").unwrap();
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&canary, &file).unwrap();
+    let text = failure(&[&home.files(), &file]);
+    assert!(text.contains("is a symbolic link that another user can have made"), "{text}");
+    assert_eq!(fs::read(&canary).unwrap(), b"");
 }

@@ -4,12 +4,12 @@
 //! Nothing is written before all files were read, and then all of it in one transaction.
 
 use pmxcfs::clock::Clock;
-use pmxcfs::memdb::{Change, Limits, MemDb, Stamp, TreePath, WriteAt};
-use pmxcfs::store::Store;
+use pmxcfs::dir::{Access, Dir, Kind};
+use pmxcfs::memdb::{Change, Limits, MAX_FILE_SIZE, MemDb, Stamp, TreePath, WriteAt};
+use pmxcfs::store;
 use std::error::Error;
 use std::ffi::OsString;
-use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -52,35 +52,52 @@ fn create(directory: &Path, file: &Path) -> Result<(), Box<dyn Error>> {
     let contents = read_files(directory)?;
     let clock = Clock::start();
     let stamp = Stamp { writer: 0, time: clock.unix() };
-    let mut store = Store::open(file, stamp.time)?;
-    let mut tree = store.load(|rows| MemDb::load(rows, clock.uptime()))??;
-    for (path, data) in contents {
-        let create = Change::Create { path: path.clone() };
-        let write = Change::Write { path, at: WriteAt::Offset(0), data };
-        for (step, change) in [("create", create), ("write", write)] {
-            tree.apply(change, stamp, Limits::Enforced, clock.uptime())
-                .map_err(|error| format!("unable to {step} {error}"))?;
+    warn_if_exposed(file);
+    store::work_on(file, stamp.time, |store| {
+        let mut tree = store.load(|rows| MemDb::load(rows, clock.uptime()))??;
+        for (path, data) in contents {
+            let create = Change::Create { path: path.clone() };
+            let write = Change::Write { path, at: WriteAt::Offset(0), data };
+            for (step, change) in [("create", create), ("write", write)] {
+                tree.apply(change, stamp, Limits::Enforced, clock.uptime())
+                    .map_err(|error| format!("unable to {step} {error}"))?;
+            }
+        }
+        match tree.take_batch() {
+            Some(batch) => Ok(store.commit(&batch)?),
+            None => Ok(()),
+        }
+    })
+}
+
+/// What other users can exchange afterwards is worth a word.
+fn warn_if_exposed(file: &Path) {
+    if let Ok((dir, _)) = Dir::holding_target(file) {
+        if let Some(exposed) = dir.exposed() {
+            let exposed = exposed.display();
+            eprintln!("warning: other users can rename and remove entries of '{exposed}'");
         }
     }
-    if let Some(batch) = tree.take_batch() {
-        store.commit(&batch)?;
-    }
-    Ok(store.close()?)
 }
 
 /// The regular files in `directory`, in the order of their names.
 fn read_files(directory: &Path) -> Result<Vec<(TreePath, Vec<u8>)>, String> {
     let unable = |error| format!("unable to open dir: {error}: '{}'", directory.display());
+    let dir = Dir::open(directory).map_err(unable)?;
     let mut files = Vec::new();
-    for entry in fs::read_dir(directory).map_err(unable)? {
-        let entry = entry.map_err(unable)?;
-        let path = entry.path();
-        let unreadable = |error| format!("unable to read '{}': {error}", path.display());
-        if entry.file_type().map_err(unreadable)?.is_file() {
-            let data = fs::read(&path).map_err(unreadable)?;
-            files.push((TreePath::new(entry.file_name().as_bytes()), data));
-        }
+    for name in dir.names().map_err(unable)? {
+        let read = || -> io::Result<Option<Vec<u8>>> {
+            if dir.entry(&name)?.is_none_or(|entry| entry.kind != Kind::File) {
+                return Ok(None);
+            }
+            let mut data = Vec::new();
+            // A longer one is refused with all others that are.
+            dir.open_file(&name, Access::Read)?.take(MAX_FILE_SIZE + 1).read_to_end(&mut data)?;
+            Ok(Some(data))
+        };
+        let data = read()
+            .map_err(|error| format!("unable to read '{}': {error}", directory.join(&name).display()))?;
+        files.extend(data.map(|data| (TreePath::new(name.as_bytes()), data)));
     }
-    files.sort_by(|(one, _), (other, _)| one.as_bytes().cmp(other.as_bytes()));
     Ok(files)
 }

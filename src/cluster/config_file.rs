@@ -2,11 +2,10 @@
 //! older, and then loaded by corosync on all nodes if the change was made here. It never writes into
 //! the database.
 
+use crate::dir;
 use rust_corosync::cfg;
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ pub(super) fn export(content: &[u8], path: &Path, reload: bool) {
         }
         return;
     };
-    let old = match fs::read(path) {
+    let old = match dir::read_file(path) {
         Ok(old) => old,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => {
@@ -40,7 +39,7 @@ pub(super) fn export(content: &[u8], path: &Path, reload: bool) {
         log::error!(target: "dcdb", "local corosync.conf is newer");
         return;
     }
-    if let Err(error) = replace(path, content) {
+    if let Err(error) = dir::replace_file(path, 0o644, content) {
         log::error!(target: "dcdb", "unable to write corosync config '{}' - {error}", path.display());
         return;
     }
@@ -73,26 +72,6 @@ fn number_after_colon(text: &[u8]) -> Option<u64> {
     if digits.is_empty() { None } else { Some(digits.parse().unwrap_or(u64::MAX)) }
 }
 
-/// Puts a file in place at once: whoever reads it sees the old or the new one.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut temporary = PathBuf::from(path).into_os_string();
-    temporary.push(format!(".pmxcfs.{}", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    let written = write();
-    if written.is_err() {
-        // Not there when it could not be made.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
-}
-
 /// Tells corosync on all nodes, from a thread of its own: it may take its time.
 fn reload_later() {
     let reload = || {
@@ -111,6 +90,8 @@ fn reload_later() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn versions() {

@@ -9,10 +9,9 @@ use super::daemon::Daemon;
 use super::options::{MetricsTarget, Options};
 use super::status::gather;
 use super::text::print_json;
-use std::fs::{self, File};
+use crate::dir;
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub(super) fn run(options: &Options, target: &MetricsTarget, out: &mut dyn Write) -> Result<(), CtlError> {
     match target {
@@ -40,33 +39,13 @@ fn scrape(options: &Options) -> (String, Result<(), CtlError>) {
     }
 }
 
-/// Puts the metrics into a file, which always is a whole one. A daemon that does not answer is a metric too,
+/// Puts the metrics into a file, which always is a whole one; a draft of it does not end in `.prom`, as collectors
+/// want it. The directory is often the collector's: that is no reason to warn at each turn. A daemon that does not answer is a metric too,
 /// and an error.
 fn write(options: &Options, path: &Path) -> Result<(), CtlError> {
     let (text, outcome) = scrape(options);
     let failed = |error: io::Error| CtlError::Failed(format!("cannot write '{}': {error}", path.display()));
-    replace(path, text.as_bytes()).map_err(failed)?;
+    // The collector is another user.
+    dir::replace_file(path, 0o644, text.as_bytes()).map_err(failed)?;
     outcome
-}
-
-/// Replaces a file by a new one beside it. Collectors read files that end in `.prom` only.
-fn replace(path: &Path, data: &[u8]) -> io::Result<()> {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}", std::process::id()));
-    let temporary: PathBuf = dir.join(temporary);
-    let put = || {
-        let mut file: File = File::options().write(true).create_new(true).mode(0o644).open(&temporary)?;
-        // Whatever the umask says: the collector is another user.
-        file.set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.write_all(data)?;
-        fs::rename(&temporary, path)
-    };
-    put().inspect_err(|_| {
-        // Not there if it could not be made.
-        let _ = fs::remove_file(&temporary);
-    })
 }

@@ -13,13 +13,14 @@
 
 use super::notify;
 use crate::clock::Clock;
+use crate::dir;
 use crate::fuse::{has_tree, is_dead, mounted_device};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Pid, getppid};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -128,7 +129,7 @@ fn is_stuck(daemon: Pid) -> bool {
 
 /// The lock of the killed daemon; `None` if another process has it, which then looks after the mount.
 fn lock(path: &Path) -> Option<Flock<File>> {
-    let file = OpenOptions::new().append(true).open(path).ok()?;
+    let file = dir::open_file(path).ok()?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()
 }
 
@@ -142,7 +143,8 @@ fn abort_mount(mount_point: &Path) {
 /// Aborts the mount of a daemon that was killed together with its guard, so that it can end and let
 /// go of its lock. Does nothing while the daemon lives.
 pub fn abort_mount_of_dead(pid_file: &Path, mount_point: &Path) {
-    let pid = fs::read_to_string(pid_file).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    let text = dir::read_file(pid_file).ok().and_then(|text| String::from_utf8(text).ok());
+    let pid = text.and_then(|text| text.trim().parse::<u32>().ok());
     let dead =
         pid.is_some_and(|pid| is_dying(&fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default()));
     if dead && has_tree(mount_point) {

@@ -2,12 +2,14 @@
 //! they are in. It makes and removes them; it never looks at the database.
 
 use super::guard;
+use crate::dir::{Belongs, Dir};
 use crate::options::{Config, Paths};
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::{Gid, chown};
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use nix::unistd::{Gid, fchown};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,32 +42,38 @@ fn create_error(path: &Path) -> impl FnOnce(io::Error) -> RunFileError + '_ {
     |source| RunFileError::Create { path: path.to_owned(), source }
 }
 
-/// Makes the directories that the daemon keeps files in.
+/// Makes the directories that the daemon keeps files in. Warns if other users can exchange files there.
 pub fn make_directories(config: &Config) -> Result<(), RunFileError> {
     let paths = &config.paths;
-    for path in [&paths.state_dir, &paths.run_dir] {
-        make_directory(path).map_err(create_error(path))?;
-    }
+    let make = |path| make_directory(path).map_err(create_error(path));
+    let (state_dir, run_dir) = (make(&paths.state_dir)?, make(&paths.run_dir)?);
     // Clients that are not root look for the restart flag.
-    chown(&paths.run_dir, None, Some(Gid::from_raw(config.www_data_gid)))
-        .map_err(|errno| create_error(&paths.run_dir)(errno.into()))
+    let group = Gid::from_raw(config.www_data_gid);
+    run_dir.set_group(group).map_err(create_error(&paths.run_dir))?;
+    // Their directories may be missing until a file is written.
+    let parents = [&paths.pid_file, &paths.corosync_conf].map(|path| Dir::holding(path).ok());
+    let all = [state_dir, run_dir].into_iter().chain(parents.into_iter().flatten().map(|(dir, _)| dir));
+    let exposed: BTreeSet<PathBuf> = all.filter_map(|dir| Some(dir.exposed()?.to_owned())).collect();
+    for path in exposed {
+        log::warn!(
+            target: "main",
+            "other users can rename and remove entries of '{}', and so exchange the daemon's files there: \
+             give it to root, and take write permission from others",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// A directory of mode 0750 below parents of mode 0755.
-pub fn make_directory(path: &Path) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
-    }
-    match DirBuilder::new().mode(0o750).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    }
+fn make_directory(path: &Path) -> io::Result<Dir> {
+    Dir::open_or_make(path, 0o755, 0o750)
 }
 
 /// Takes the lock that keeps a second daemon off the database; held as long as the value lives.
 pub fn lock(paths: &Paths) -> Result<Flock<File>, RunFileError> {
     let path = &paths.lock_file;
-    let open = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    let open = Dir::holding(path).and_then(|(dir, name)| dir.open_or_make_file(&name, 0o600));
     let mut file = open.map_err(create_error(path))?;
     for tried in 1..=LOCK_TRIES {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -85,27 +93,28 @@ pub fn lock(paths: &Paths) -> Result<Flock<File>, RunFileError> {
 /// The pid file; removed when dropped.
 #[derive(Debug)]
 pub struct PidFile {
-    path: PathBuf,
+    dir: Dir,
+    name: OsString,
 }
 
 impl PidFile {
     /// Writes this process's id.
     pub fn write(path: &Path) -> Result<Self, RunFileError> {
-        let write = || -> io::Result<()> {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
-            writeln!(file, "{}", std::process::id())?;
-            file.set_permissions(Permissions::from_mode(0o644))
+        let write = || -> io::Result<Self> {
+            let (dir, name) = Dir::holding(path)?;
+            let contents = format!("{}\n", std::process::id());
+            dir.replace_file(&name, Belongs::to_me(0o644), contents.as_bytes())?;
+            Ok(Self { dir, name })
         };
-        write().map_err(create_error(path))?;
-        Ok(Self { path: path.to_owned() })
+        write().map_err(create_error(path))
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            log::warn!(target: "main", "unable to remove '{}': {error}", self.path.display());
+        if let Err(error) = self.dir.remove(&self.name) {
+            let path = self.dir.path().join(&self.name);
+            log::warn!(target: "main", "unable to remove '{}': {error}", path.display());
         }
     }
 }
@@ -113,10 +122,9 @@ impl Drop for PidFile {
 /// Tells clients that the daemon is about to come back: they keep trying to connect.
 pub fn raise_restart_flag(paths: &Paths, www_data_gid: u32) {
     let raise = || -> io::Result<()> {
-        let path = &paths.restart_flag;
-        OpenOptions::new().write(true).create(true).truncate(false).mode(0o440).open(path)?;
-        chown(path, None, Some(Gid::from_raw(www_data_gid)))?;
-        Ok(())
+        let (dir, name) = Dir::holding(&paths.restart_flag)?;
+        let flag = dir.open_or_make_file(&name, 0o440)?;
+        Ok(fchown(&flag, None, Some(Gid::from_raw(www_data_gid)))?)
     };
     if let Err(error) = raise() {
         log::warn!(target: "main", "unable to create '{}': {error}", paths.restart_flag.display());
@@ -125,8 +133,8 @@ pub fn raise_restart_flag(paths: &Paths, www_data_gid: u32) {
 
 /// Clients that wait may connect.
 pub fn lower_restart_flag(paths: &Paths) {
-    match fs::remove_file(&paths.restart_flag) {
-        Ok(()) => {}
+    match Dir::holding(&paths.restart_flag).and_then(|(dir, name)| dir.remove(&name)) {
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => {
             log::warn!(target: "main", "unable to remove '{}': {error}", paths.restart_flag.display());
@@ -137,6 +145,8 @@ pub fn lower_restart_flag(paths: &Paths) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
     fn a_second_daemon_does_not_get_the_lock() {
@@ -161,6 +171,35 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).expect("readable"), format!("{}\n", std::process::id()));
         drop(pid_file);
         assert!(!path.exists());
+    }
+
+    /// What another user has put there is neither followed, written, nor waited for.
+    #[test]
+    fn links_and_fifos_as_run_files_are_refused() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let paths = Paths::below(dir.path());
+        make_directory(&paths.state_dir).expect("made");
+        make_directory(&paths.run_dir).expect("made");
+        let canary = dir.path().join("canary");
+        fs::write(&canary, "kept").expect("written");
+        let mode = || fs::metadata(&canary).expect("there").permissions();
+        let before = mode();
+        for path in [&paths.lock_file, &paths.pid_file, &paths.restart_flag] {
+            symlink(&canary, path).expect("made");
+        }
+        let error = lock(&paths).expect_err("a link");
+        assert!(error.to_string().contains("it is a symbolic link, not a regular file"), "{error}");
+        raise_restart_flag(&paths, 33);
+        let written = PidFile::write(&paths.pid_file).expect("replaces the link");
+        assert!(fs::symlink_metadata(&paths.pid_file).expect("there").is_file());
+        drop(written);
+        assert_eq!((fs::read(&canary).expect("there"), mode()), (b"kept".to_vec(), before));
+        fs::remove_file(&paths.lock_file).expect("removed");
+        nix::unistd::mkfifo(&paths.lock_file, nix::sys::stat::Mode::S_IRWXU).expect("made");
+        let error = lock(&paths).expect_err("a FIFO");
+        assert!(error.to_string().contains("it is a FIFO, not a regular file"), "{error}");
+        lower_restart_flag(&paths);
+        assert!(fs::symlink_metadata(&paths.restart_flag).is_err(), "the link itself is removed");
     }
 
     #[test]

@@ -190,11 +190,17 @@ pub(super) fn check(site: &Site) -> Result<Metadata, Fault> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Fault::NotADatabase),
         Err(error) => return Err(error.into()),
     }
+    check_beside(site)?;
+    Ok(metadata)
+}
+
+/// Looks at the files beside a database.
+pub(super) fn check_beside(site: &Site) -> Result<(), Fault> {
     site.check_beside()?;
     if site.bytes_beside("-journal")? > 0 {
         return Err(Fault::HotJournal { journal: beside(site.path(), "-journal") });
     }
-    Ok(metadata)
+    Ok(())
 }
 
 /// Bytes 18 and 19 of the file are 2 when it has a write-ahead log.

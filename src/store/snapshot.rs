@@ -4,7 +4,8 @@
 use super::connection::{self, beside};
 use super::room::Room;
 use super::site::Site;
-use super::{BUSY_TIMEOUT, Fault, checkpoint};
+use super::{Action, BUSY_TIMEOUT, Fault, Store, StoreError, checkpoint, reader};
+use crate::clock::UnixTime;
 use crate::dir::{Access, Belongs, Entry, Refusal};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::Uid;
@@ -39,6 +40,36 @@ pub enum Log {
     Merge,
     /// It is removed: the old file is damaged.
     Discard,
+}
+
+/// Opens or makes the database at `path` for a tool and lets `work` change it. If other users can write to its
+/// directory, that is done to a copy, which then replaces the file.
+pub fn work_on<E: From<StoreError>>(
+    path: &Path,
+    now: UnixTime,
+    work: impl FnOnce(&mut Store) -> Result<(), E>,
+) -> Result<(), E> {
+    let fail = |action, fault: Fault| StoreError::new(path, action, fault);
+    let site = Site::of(path).map_err(|error| fail(Action::Open, error.into()))?;
+    let change = |path: &Path| -> Result<(), E> {
+        let mut store = Store::open(path, now)?;
+        work(&mut store)?;
+        Ok(store.close()?)
+    };
+    if site.dir().is_private() {
+        return change(site.path());
+    }
+    if let Some(_found) = site.entry().map_err(|error| fail(Action::Open, error.into()))? {
+        let copied = reader::check_beside(&site).and_then(|()| Snapshot::exclusive(&site));
+        let snapshot = copied.map_err(|fault| fail(Action::Open, fault))?;
+        change(&snapshot.database())?;
+        let replaced = snapshot.replace(&site, &snapshot.database(), Log::Merge);
+        return Ok(replaced.map_err(|fault| fail(Action::Write, fault))?);
+    }
+    let room = Room::new().map_err(|fault| fail(Action::Open, fault))?;
+    change(&room.database())?;
+    let made = site.put_if_free(&room.database(), Belongs::to_me(connection::MODE));
+    Ok(made.map_err(|error| fail(Action::Write, error.into()))?)
 }
 
 /// The copy, as long as the value lives.

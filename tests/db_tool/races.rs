@@ -383,6 +383,52 @@ fn import_against_swapped_entries_harms_nothing() {
 }
 
 #[test]
+fn create_against_swapped_entries_harms_nothing() {
+    let attacks = [
+        Attack::Known("files/file5", Bait::File),
+        Attack::Known("files/file5", Bait::Fifo),
+        Attack::Known("files", Bait::Directory),
+        Attack::Planted("new.db", Bait::File),
+        Attack::Planted("new.db", Bait::Database),
+        Attack::Planted("new.db", Bait::Fifo),
+        Attack::Planted("new.db-wal", Bait::File),
+        Attack::Appearing(Bait::File, micros(0)),
+        Attack::Appearing(Bait::Database, micros(1000)),
+        Attack::Flickering(Bait::Database),
+        Attack::Whole,
+    ];
+    let fill = |field: &Field| {
+        std::fs::create_dir(field.at("files")).unwrap();
+        (0..100).for_each(|number| std::fs::write(field.at(&format!("files/file{number}")), "x").unwrap());
+    };
+    let tool = |field: &Field| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_create_pmxcfs_db"));
+        command.args([field.at("files"), field.at("new.db")]);
+        command
+    };
+    race(&fill, &tool, &attacks);
+}
+
+/// No daemon answers, which is a metric too.
+#[test]
+fn metrics_against_swapped_entries_harm_nothing() {
+    let attacks = [
+        Attack::Planted("pmxcfs.prom", Bait::File),
+        Attack::Planted("pmxcfs.prom", Bait::Fifo),
+        Attack::Appearing(Bait::File, micros(0)),
+        Attack::Appearing(Bait::File, micros(100)),
+        Attack::Flickering(Bait::File),
+        Attack::Whole,
+    ];
+    let tool = |field: &Field| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pmxcfs-ctl"));
+        command.args(["--service", "pve2-of-no-daemon", "metrics", "--output"]).arg(field.at("pmxcfs.prom"));
+        command
+    };
+    race(&|_| {}, &tool, &attacks);
+}
+
+#[test]
 fn reading_against_swapped_entries_harms_nothing() {
     let attacks = [
         Attack::Known("config.db", Bait::Fifo),

@@ -61,7 +61,7 @@ fn mutate(input: &[u8], random: &mut Random) -> Vec<u8> {
 
 #[test]
 fn no_target_panics() {
-    let seed = number_from("FUZZ_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 20 | 1);
+    let seed = number_from("FUZZ_SEED").unwrap_or_else(|| (u64::from(std::process::id()) << 20) | 1);
     let rounds = number_from("FUZZ_ROUNDS").unwrap_or(ROUNDS);
     println!("FUZZ_SEED={seed}");
     for target in targets::TARGETS {

@@ -68,7 +68,7 @@ fn record(kind: &str, line: &Value) -> Record {
 
 fn unhex(hex: &str) -> Vec<u8> {
     let digit = |byte: u8| (byte as char).to_digit(16).expect("a hex digit") as u8;
-    hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+    hex.as_bytes().chunks(2).map(|pair| (digit(pair[0]) << 4) | digit(pair[1])).collect()
 }
 
 /// A message without what stock leaves undefined: the rest of a key's field, and the four bytes

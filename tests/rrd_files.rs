@@ -134,7 +134,7 @@ fn values_are_written_directly_without_rrdcached() {
         ("pve-storage-9.0/n1/broken", value(now, 0, 1)),
         ("pve-storage-9.0/n1/last", value(now, 0, 2)),
     ]);
-    let numbers = |columns| (1..=columns).map(|column| format!(" {column}")).collect::<String>();
+    let numbers = |columns| (1..=columns).fold(String::new(), |text, column| format!("{text} {column}"));
     assert_eq!(last_update(&place.file("pve-node-9.0/n1")), format!("{now}:{}", numbers(19)));
     let padded = format!("{now}:{}{}", numbers(10), " U".repeat(7));
     assert_eq!(last_update(&place.file("pve-vm-9.0/100")), padded);

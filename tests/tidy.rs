@@ -317,6 +317,18 @@ fn the_oldest_compiler_reads_it() {
 
 /// A rule that never fires proves nothing: each must complain about a text made to break it.
 #[test]
+fn crates_inherit_lints_of_workspace() {
+    let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path);
+    let workspace = read("Cargo.toml");
+    for table in ["rust", "rustdoc", "clippy"] {
+        assert!(workspace.contains(&format!("\n[workspace.lints.{table}]\n")), "no lints for {table}");
+    }
+    for manifest in ["Cargo.toml", "capi/Cargo.toml", "qb-compat/Cargo.toml"] {
+        assert!(read(manifest).contains("\n[lints]\nworkspace = true\n"), "{manifest} has other lints");
+    }
+}
+
+#[test]
 fn every_rule_fires() {
     let long = format!("//! a\nfn f() {{\n{}}}\n", "    x();\n".repeat(FUNCTION_LINES_MAX + 1));
     let broken: [(&str, &str); 9] = [

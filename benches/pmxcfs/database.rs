@@ -66,8 +66,8 @@ pub fn guest_config(vmid: usize) -> String {
          numa: 0\nonboot: 1\nostype: l26\nscsi0: local-lvm:vm-{vmid}-disk-0,discard=on,iothread=1,size=64G\n\
          scsihw: virtio-scsi-single\nsmbios1: uuid=5e0ab6a1-0d6c-4f59-a9a4-{vmid:012}\nsockets: 1\n\
          tags: production;web;zone-{}\nvmgenid: 0c0a6a3b-6b1d-4fd0-9d7e-{vmid:012}\n",
-        vmid >> 16 & 255,
-        vmid >> 8 & 255,
+        (vmid >> 16) & 255,
+        (vmid >> 8) & 255,
         vmid & 255,
         vmid % 10,
     );

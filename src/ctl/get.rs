@@ -4,7 +4,7 @@ use super::CtlError;
 use super::daemon::{Daemon, NoAnswer};
 use super::guests::properties;
 use super::options::{Get, Options};
-use super::text::{plain, print_json, shown};
+use super::text::{hex, plain, print_json, shown};
 use crate::ipc::calls::{self, BadArgument};
 use crate::ipc::ops::Op;
 use serde_json::{Value, json};
@@ -70,9 +70,7 @@ fn print_bytes(options: &Options, out: &mut dyn Write, of: &Value, data: &[u8]) 
     document["size"] = data.len().into();
     match std::str::from_utf8(data) {
         Ok(text) => document["text"] = text.into(),
-        Err(_) => {
-            document["hex"] = data.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
-        }
+        Err(_) => document["hex"] = hex(data).into(),
     }
     Ok(print_json(out, &document)?)
 }

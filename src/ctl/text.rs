@@ -2,6 +2,7 @@
 
 use crate::clock::UnixTime;
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 /// What is printed for what is not known.
@@ -26,6 +27,16 @@ pub(super) fn shown(value: &Value) -> String {
 pub(super) fn plain(text: &str) -> String {
     let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     text.chars().map(shown).collect()
+}
+
+/// Bytes as two hexadecimal digits each.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Memory takes what is written.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// An amount of bytes.

@@ -85,7 +85,7 @@ pub(super) fn unicode_escape(text: &[u8]) -> Option<u16> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;
     digits.iter().try_fold(0, |unit, &digit| {
         let digit = char::from(digit).to_digit(16)?;
-        u16::try_from(digit).ok().map(|digit| unit << 4 | digit)
+        u16::try_from(digit).ok().map(|digit| (unit << 4) | digit)
     })
 }
 

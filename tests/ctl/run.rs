@@ -20,11 +20,12 @@ impl Run {
         let programs = Path::new(env!("CARGO_BIN_EXE_pmxcfs")).parent().expect("a directory");
         let mut command = Command::new(script);
         command.arg(programs).arg(directory).arg(node).stdin(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the script starts");
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let child = command.stdout(Stdio::piped()).spawn().expect("the script starts");
+        let mut run = Self { child, commands: Vec::new() };
+        let lines = BufReader::new(run.child.stdout.take().expect("piped")).lines();
         let lines = lines.map(|line| line.expect("text")).take_while(|line| !line.contains("Ctrl-C"));
-        let commands = lines.filter_map(|line| Some(line.strip_prefix("    ")?.to_owned())).collect();
-        Self { child, commands }
+        run.commands = lines.filter_map(|line| Some(line.strip_prefix("    ")?.to_owned())).collect();
+        run
     }
 
     /// Output of the printed command that contains `word`, in a shell with another working directory.

@@ -23,9 +23,10 @@ struct Watcher {
 impl Watcher {
     /// Starts it and waits until it watches.
     fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
-        let lines = BufReader::new(child.stdout.take().expect("a pipe"));
         let (sender, events) = channel();
+        let child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut watcher = Self { child, events };
+        let lines = BufReader::new(watcher.child.stdout.take().expect("a pipe"));
         let read = move |lines: BufReader<ChildStdout>| {
             for line in lines.lines() {
                 let event = serde_json::from_str(&line.expect("text")).expect("JSON");
@@ -35,7 +36,6 @@ impl Watcher {
             }
         };
         std::thread::spawn(move || read(lines));
-        let watcher = Self { child, events };
         assert_eq!(watcher.next()["kind"], "connected");
         watcher
     }

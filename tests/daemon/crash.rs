@@ -186,7 +186,7 @@ fn number_from(variable: &str) -> Option<u64> {
 
 #[test]
 fn nothing_acknowledged_is_lost_when_killed() {
-    let seed = number_from("CRASH_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16 | 1);
+    let seed = number_from("CRASH_SEED").unwrap_or_else(|| (u64::from(std::process::id()) << 16) | 1);
     let rounds = number_from("CRASH_ROUNDS").unwrap_or(ROUNDS);
     println!("CRASH_SEED={seed}");
     let root = Root::new();

@@ -194,7 +194,7 @@ fn kill_and_compare(binary: PathBuf) {
     let seed = seed();
     let host = Host::new();
     for crash in 0..CRASHES {
-        let mut chooser = Chooser::new(seed ^ crash << 32);
+        let mut chooser = Chooser::new(seed ^ (crash << 32));
         let ours = host.start(&Side::Ours);
         let enough = 100 + chooser.random.below(2000);
         let done = AtomicUsize::new(0);

@@ -33,7 +33,9 @@ fn writer() {
             scope.spawn(move || {
                 for (number, change) in changes.enumerate() {
                     if is_durable(&change) && db.submit_wait(change.clone()).is_ok() {
-                        writeln!(std::io::stdout(), "{thread} {number}").unwrap();
+                        // Not by println, which the test program would keep to itself.
+                        let mut out = std::io::stdout();
+                        writeln!(out, "{thread} {number}").unwrap();
                     } else {
                         let _ = db.submit_wait(change);
                     }
@@ -49,7 +51,7 @@ fn is_durable(change: &Change) -> bool {
 
 fn changes(seed: u64, thread: u64) -> impl Iterator<Item = Change> {
     let dir = format!("{seed}-{thread}");
-    let mut random = Random(seed ^ thread << 32);
+    let mut random = Random(seed ^ (thread << 32));
     let rest = {
         let dir = dir.clone();
         std::iter::repeat_with(move || random.change(&dir))

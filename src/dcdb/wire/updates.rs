@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(with(40, 10), Err(unknown.into()));
         let nul = EntryError::BadName { inode: 2, name: b"n\0me".to_vec() };
         assert_eq!(with(42, 0), Err(nul.into()));
-        let range = EntryError::InodeRange { inode: 2 | 1 << 63 };
+        let range = EntryError::InodeRange { inode: 2 | (1 << 63) };
         assert_eq!(with(15, 0x80), Err(range.into()));
         assert_eq!(with(45, 1), Err(PayloadError::Unterminated));
         // namelen 0: stock looks at the byte before the name.

@@ -80,7 +80,7 @@ fn pack(start: usize, len: usize) -> Option<u64> {
     let whole = (start | len) & ((1 << PAGE_SHIFT) - 1) == 0;
     let (page, pages) = (start >> PAGE_SHIFT, len >> PAGE_SHIFT);
     let fits = pages > 0 && pages < 1 << PAGES_BITS && page > 0 && page < 1 << (64 - PAGES_BITS);
-    (whole && fits).then_some(page << PAGES_BITS | pages)
+    (whole && fits).then_some((page << PAGES_BITS) | pages)
 }
 
 /// Start and length of a packed range.

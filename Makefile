@@ -118,7 +118,7 @@ install-lib: build-lib
 PROGRAMS = pmxcfs create_pmxcfs_db pmxcfs-db pmxcfs-ctl
 # Those that have completions in completions/.
 COMPLETED = pmxcfs pmxcfs-db pmxcfs-ctl
-UNITS = pve-cluster.service pve-cluster.service.d/10-pmxcfs-rs.conf pmxcfs-metrics@.service pmxcfs-metrics.socket
+UNITS = pve-cluster.service pve-cluster.service.d/10-pmxcfs-rs.conf pmxcfs-metrics.service pmxcfs-metrics.socket
 MANUALS = $(notdir $(wildcard docs/man/*.[1-8]))
 
 BINDIR ?= $(PREFIX)/bin

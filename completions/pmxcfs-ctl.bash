@@ -556,13 +556,17 @@ _pmxcfs__ctl() {
             return 0
             ;;
         pmxcfs__subcmd__ctl__subcmd__metrics)
-            opts="-h --output --http --service --root --mount --timeout --json --help"
+            opts="-h --output --http --host --service --root --mount --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --host)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -109,11 +109,12 @@ complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand watch" -l timeout 
 complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand watch" -l json -d 'Print JSON'
 complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand watch" -s h -l help -d 'Print help'
 complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand metrics" -l output -d 'Replace this file, as a textfile collector wants it' -r -F
+complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand metrics" -l host -d 'Host name that requests may name, beside localhost and literal addresses' -r
 complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand metrics" -l service -d 'Name of the IPC service' -r
 complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand metrics" -l root -d 'The daemon\'s --root: the tree should be at DIR/etc/pve' -r -F
 complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand metrics" -l mount -d 'Where the tree should be mounted [default: where the daemon mounted it]' -r -F
 complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand metrics" -l timeout -d 'How long an answer may take' -r
-complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand metrics" -l http -d 'Answer one request of HTTP on standard input, as a socket unit passes it'
+complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand metrics" -l http -d 'Answer requests of HTTP on standard input: a listening socket, or one connection'
 complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand metrics" -l json -d 'Print JSON'
 complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand metrics" -s h -l help -d 'Print help'
 complete -c pmxcfs-ctl -n "__fish_pmxcfs_ctl_using_subcommand help; and not __fish_seen_subcommand_from status log guests get watch metrics help" -f -a "status" -d 'Node, quorum, members, database, groups, clients, rates'

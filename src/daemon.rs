@@ -31,6 +31,7 @@ use crate::memdb::{Change, TreePath, WriteAt};
 use crate::options::Config;
 use crate::rrd;
 use crate::store::Store;
+use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io;
 use std::path::PathBuf;
@@ -106,6 +107,7 @@ fn run_for(
 ) -> Result<StopReason, StartError> {
     signals::hold().map_err(io::Error::from)?;
     allow_open_files();
+    forbid_core_dumps();
     manager.status("starting");
     run_files::make_directories(config)?;
     let _lock = run_files::lock(&config.paths)?;
@@ -128,6 +130,23 @@ fn allow_open_files() {
     };
     if let Err(error) = raise() {
         log::warn!(target: "main", "fewer IPC clients can connect: the limit of open files stays low: {error}");
+    }
+}
+
+/// Keeps keys and tokens, which lie in memory, out of core dumps and away from debuggers without the right to trace
+/// any process. A limit for core files above 0 turns dumps on: the admin has asked for them.
+fn forbid_core_dumps() {
+    let forbid = || match getrlimit(Resource::RLIMIT_CORE)? {
+        (0, _) => prctl::set_dumpable(false).map(|()| false),
+        _ => Ok(true),
+    };
+    match forbid() {
+        Ok(false) => {}
+        Ok(true) => log::info!(
+            target: "main",
+            "core dumps are on, as the limit for core files says: they contain keys and tokens of the cluster"
+        ),
+        Err(error) => log::warn!(target: "main", "core dumps cannot be turned off: {error}"),
     }
 }
 

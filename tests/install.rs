@@ -123,7 +123,7 @@ fn systemd_understands_the_units() {
             &format!("BINDIR={}", bin.display()),
         ],
     );
-    let units = ["pve-cluster.service", "pmxcfs-metrics.socket", "pmxcfs-metrics@.service"]
+    let units = ["pve-cluster.service", "pmxcfs-metrics.socket", "pmxcfs-metrics.service"]
         .map(|unit| root.path().join("lib/systemd/system").join(unit));
     // Only what it says of these units and the drop-in: units beside them are the machine's.
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(units).output();

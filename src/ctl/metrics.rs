@@ -1,8 +1,10 @@
 //! The status as metrics in Prometheus' text format: printed, put into a file for a node exporter's
-//! textfile collector, or served to one scrape on a socket that systemd accepted.
+//! textfile collector, or served to scrapes on a socket of systemd.
 
 mod exposition;
 mod http;
+mod listen;
+mod request;
 
 use super::CtlError;
 use super::daemon::Daemon;
@@ -10,6 +12,8 @@ use super::options::{MetricsTarget, Options};
 use super::status::gather;
 use super::text::print_json;
 use crate::dir;
+use listen::Listener;
+use request::Hosts;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -17,7 +21,17 @@ pub(super) fn run(options: &Options, target: &MetricsTarget, out: &mut dyn Write
     match target {
         MetricsTarget::Print => print(options, out),
         MetricsTarget::File(path) => write(options, path),
-        MetricsTarget::Http => http::serve_one(out, || scrape(options).0),
+        MetricsTarget::Http { hosts } => serve(options, &Hosts::new(hosts), out),
+    }
+}
+
+/// Serves standard input: the clients of a socket that listens, or one client.
+fn serve(options: &Options, hosts: &Hosts, out: &mut dyn Write) -> Result<(), CtlError> {
+    let metrics = || scrape(options).0;
+    let failed = |error: io::Error| CtlError::Failed(format!("cannot serve the socket: {error}"));
+    match Listener::of_stdin().map_err(failed)? {
+        Some(listener) => listen::serve(listener, hosts, metrics).map_err(failed),
+        None => http::serve_one(out, hosts, metrics),
     }
 }
 

@@ -57,8 +57,11 @@ pub(super) struct WatchFilter {
 pub(super) enum MetricsTarget {
     Print,
     File(PathBuf),
-    /// To who asks by HTTP on standard input.
-    Http,
+    /// To clients that ask by HTTP on standard input.
+    Http {
+        /// Host names that requests may name.
+        hosts: Vec<String>,
+    },
 }
 
 /// One thing to get.
@@ -107,7 +110,9 @@ fn action(matches: &ArgMatches) -> Option<Action> {
             Action::Guests(GuestFilter { node: text("node"), properties: texts(matches, "property") })
         }
         "get" => Action::Get(get(matches)?),
-        "metrics" if matches.get_flag("http") => Action::Metrics(MetricsTarget::Http),
+        "metrics" if matches.get_flag("http") => {
+            Action::Metrics(MetricsTarget::Http { hosts: texts(matches, "host") })
+        }
         "metrics" => {
             let file = matches.get_one::<PathBuf>("output").cloned();
             Action::Metrics(file.map_or(MetricsTarget::Print, MetricsTarget::File))
@@ -296,7 +301,15 @@ fn metrics() -> Command {
                 .long("http")
                 .action(ArgAction::SetTrue)
                 .conflicts_with("output")
-                .help("Answer one request of HTTP on standard input, as a socket unit passes it"),
+                .help("Answer requests of HTTP on standard input: a listening socket, or one connection"),
+        )
+        .arg(
+            Arg::new("host")
+                .long("host")
+                .value_name("NAME")
+                .action(ArgAction::Append)
+                .requires("http")
+                .help("Host name that requests may name, beside localhost and literal addresses"),
         )
 }
 

@@ -1,13 +1,16 @@
 //! Metrics, in each of the three ways they leave.
 
-use crate::fixture::Root;
+use crate::fixture::{PATIENCE, Root};
 use crate::{ask, ask_json, ctl, fails};
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 /// The value of a sample, by its name and labels as they are written.
 fn value(text: &str, sample: &str) -> f64 {
@@ -114,7 +117,10 @@ fn a_scrape_is_answered() {
     let root = Root::new();
     let mut daemon = root.serve(&["--local"]);
     let padding = "X-Long: ".to_owned() + &"y".repeat(3000);
-    let answer = scrape(&root, format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{padding}\r\n\r\n").as_bytes());
+    let answer = scrape(
+        &root,
+        format!("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9638\r\n{padding}\r\n\r\n").as_bytes(),
+    );
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4"), "{head}");
     assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
@@ -125,4 +131,126 @@ fn a_scrape_is_answered() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\npmxcfs_up 0\n"), "{answer}");
     assert!(scrape(&root, b"GET /other HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 404 "));
     assert!(scrape(&root, b"\x16\x03\x01\0\0\n\n").starts_with("HTTP/1.1 400 "));
+}
+
+/// A program that serves metrics on a listening socket, as a socket unit starts it. Killed when dropped.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(root: &Root, options: &[&str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("an address");
+        let address = listener.local_addr().expect("bound");
+        let child = ctl(root, &[&["metrics", "--http"], options].concat())
+            .stdin(OwnedFd::from(listener))
+            .spawn()
+            .expect("the program starts");
+        Self { child, address }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        stream
+    }
+
+    /// The answer to a request for the metrics under this name.
+    fn get(&self, host: &str) -> String {
+        let mut stream = self.connect();
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().expect("our child");
+        self.child.wait().expect("our child");
+    }
+}
+
+#[test]
+fn silent_clients_keep_no_place_from_others() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["--local"]);
+    let server = Server::start(&root, &[]);
+    // More than there are places, each with a part of a request, and for longer than they may be silent.
+    let mut silent: Vec<TcpStream> = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(4) {
+        for _ in 0..40 {
+            let mut stream = server.connect();
+            stream.write_all(b"GET /met").expect("sent");
+            silent.push(stream);
+        }
+        let asked = Instant::now();
+        let answer = server.get("localhost");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with('\n'), "{answer}");
+        assert!(asked.elapsed() < Duration::from_secs(2), "it waited {:?} for others", asked.elapsed());
+    }
+    // The last of them had a place and lost it at its deadline, the first lost it to others before.
+    let mut last = String::new();
+    silent.pop().expect("the last").read_to_string(&mut last).expect("an answer");
+    assert!(last.starts_with("HTTP/1.1 408 "), "{last}");
+    let mut first = Vec::new();
+    silent[0].read_to_end(&mut first).expect("its end");
+    assert_eq!(first, b"", "no answer");
+    daemon.stop();
+}
+
+#[test]
+fn foreign_host_names_get_no_metrics() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["--local"]);
+    let server = Server::start(&root, &["--host", "n1.example", "--host", "monitor"]);
+    for host in ["localhost", "127.0.0.1:9638", "[::1]:1", "n1.example:80", "MONITOR"] {
+        assert!(server.get(host).starts_with("HTTP/1.1 200 OK\r\n"), "{host}");
+    }
+    for host in ["evil.example", "localhost.evil.example", ""] {
+        let answer = server.get(host);
+        assert!(answer.starts_with("HTTP/1.1 421 ") && !answer.contains("pmxcfs_"), "{host}: {answer}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn many_scrapes_of_a_moment_are_one_for_the_daemon() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["--local"]);
+    let server = Server::start(&root, &[]);
+    let asked = || {
+        let text = ask(&root, &["metrics"]);
+        value(&text, "pmxcfs_ipc_requests_total{request=\"get_daemon_status\"}")
+    };
+    let before = asked();
+    let start = Instant::now();
+    for _ in 0..100 {
+        assert!(server.get("localhost").contains("\npmxcfs_up 1\n"));
+    }
+    let most = start.elapsed().as_secs_f64() + 3.0;
+    let after = asked() - before;
+    assert!((2.0..most).contains(&after), "{after} requests in {:?}", start.elapsed());
+    daemon.stop();
+}
+
+#[test]
+fn metrics_at_a_unix_socket() {
+    let (root, dir) = (Root::new(), tempfile::tempdir().expect("a directory"));
+    let path = dir.path().join("metrics.sock");
+    let listener = UnixListener::bind(&path).expect("bound");
+    let mut child =
+        ctl(&root, &["metrics", "--http"]).stdin(OwnedFd::from(listener)).spawn().expect("started");
+    for _ in 0..2 {
+        let mut stream = UnixStream::connect(&path).expect("it listens");
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\npmxcfs_up 0\n"), "{answer}");
+    }
+    child.kill().expect("our child");
+    child.wait().expect("our child");
 }

@@ -5,6 +5,7 @@ mod crash;
 mod fixture;
 mod lifecycle;
 mod manager;
+mod memory;
 mod name;
 #[path = "../common/public.rs"]
 mod public;

@@ -44,9 +44,11 @@ serve() {
     wait_for $server "the tree is served" test -e run/etc/pve/.version || { cat $log; exit 1; }
     cat $log
     sed -n '/In another terminal/,/Ctrl-C/s/^    //p' $log >/var/tmp/try
-    grep -q 'echo .* > .*100.conf' /var/tmp/try || fail "make run did not say what to try"
-    sh -eux /var/tmp/try
-    target/release/pmxcfs-ctl --service pve2-demo --root run status
+    for command in 'pmxcfs-ctl .* status' 'cat .*/.version' 'echo .* > .*100.conf'; do
+        grep -q "$command" /var/tmp/try || fail "make run did not print a command like '$command'"
+    done
+    wait_for $server "the service answers" sh -c "$(grep pmxcfs-ctl /var/tmp/try) >/dev/null"
+    (cd / && sh -eux /var/tmp/try)
     [ "$(cat run/etc/pve/nodes/demo/qemu-server/100.conf)" = "name: first" ] || fail "what was written is not read"
     kill -INT -$server
     wait $server || true

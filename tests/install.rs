@@ -1,6 +1,9 @@
 //! `make install` and `make uninstall`: every file with its mode against a committed list, the unit against
 //! systemd's own judgement, the manual pages against what they describe.
 
+#[path = "common/rules.rs"]
+mod rules;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
@@ -19,12 +22,7 @@ fn skipped(why: &str) {
 
 /// Runs make on a copy of `/`; with the architecture's directory left out, lists are the same everywhere.
 fn make(root: &Path, arguments: &[&str]) -> Output {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");
-    let mut make = Command::new("make");
-    make.args(["--silent", "PROFILE=dev", "LIBDIR=/usr/lib"]).args(arguments);
-    make.arg(format!("DESTDIR={}", root.display())).arg(format!("CARGO={}", env!("CARGO")));
-    // The outer make's flags, if there is one, are not for this one.
-    make.env("CARGO_TARGET_DIR", target).env_remove("MAKEFLAGS").current_dir(project());
+    let mut make = rules::make(root, &[&["LIBDIR=/usr/lib"], arguments].concat());
     make.output().expect("make runs")
 }
 

@@ -1,5 +1,6 @@
 //! The libraries, installed by the project's own rules, and programs made with them.
 
+use crate::rules;
 use crate::support::run;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,13 +30,7 @@ pub fn make(args: &[&str]) {
 }
 
 fn make_into(root: &Path, args: &[&str]) {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let mut make = Command::new("make");
-    make.args(["--silent", "PROFILE=dev", "LIBDIR=/usr/lib"]).args(args);
-    make.arg(format!("DESTDIR={}", root.display())).arg(format!("CARGO={}", env!("CARGO")));
-    // The outer make's flags, if there is one, are not for this one.
-    make.env("CARGO_TARGET_DIR", target).env_remove("MAKEFLAGS").current_dir(project());
-    run(&mut make);
+    run(&mut rules::make(root, &[&["LIBDIR=/usr/lib"], args].concat()));
 }
 
 pub fn lib_dir() -> PathBuf {

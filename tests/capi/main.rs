@@ -8,6 +8,8 @@ mod golden;
 mod installed;
 #[path = "../common/public.rs"]
 mod public;
+#[path = "../common/rules.rs"]
+mod rules;
 #[path = "../ipc/support.rs"]
 mod support;
 

@@ -23,12 +23,12 @@ impl Node {
         let daemon = env!("CARGO_BIN_EXE_pmxcfs");
         node.program(
             "pmxcfs",
-            &format!("exec {daemon} --root {root} --node alive --ip 192.0.2.1 --service {service} \"$@\""),
+            &format!("exec '{daemon}' --root {root} --node alive --ip 192.0.2.1 --service {service} \"$@\""),
         );
-        node.program("pmxcfs-db", &format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_pmxcfs-db")));
+        node.program("pmxcfs-db", &format!("exec '{}' \"$@\"", env!("CARGO_BIN_EXE_pmxcfs-db")));
         node.program(
             "pmxcfs-ctl",
-            &format!("exec {} --service {service} --root {root} \"$@\"", env!("CARGO_BIN_EXE_pmxcfs-ctl")),
+            &format!("exec '{}' --service {service} --root {root} \"$@\"", env!("CARGO_BIN_EXE_pmxcfs-ctl")),
         );
         // Only what the pages ask of it.
         let stop = format!(
@@ -58,7 +58,8 @@ impl Node {
         for dir in ["/etc/", "/var/lib/", "/run/", "/root/"] {
             script = script.replace(dir, self.root.path(&dir[1..]).to_str().expect("text"));
         }
-        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.root.path("bin").display());
+        let path = std::env::var("PATH").expect("where programs are");
+        let path = format!("{}:{path}", self.root.path("bin").display());
         // The daemon outlives the script: it must not hold its output.
         let log = fs::File::create(self.root.path("output")).expect("a file");
         let status = Command::new("sh")

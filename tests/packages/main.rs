@@ -9,4 +9,6 @@ mod machine;
 #[path = "../common/namespace.rs"]
 mod namespace;
 mod package;
+#[path = "../common/rules.rs"]
+mod rules;
 mod steps;

@@ -1,5 +1,6 @@
 //! Makes packages: the daemon's from the project's own rules, and one that stands in for the stock one.
 
+use crate::rules;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -29,12 +30,7 @@ fn installed() -> &'static Path {
     TREE.get_or_init(|| {
         let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
         let _ = fs::remove_dir_all(&tree);
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");
-        let mut make = Command::new("make");
-        make.args(["--silent", "PROFILE=dev", "install-programs"]).arg(format!("DESTDIR={}", tree.display()));
-        make.arg(format!("CARGO={}", env!("CARGO"))).current_dir(project());
-        // The outer make's flags, if there is one, are not for this one.
-        run(make.env("CARGO_TARGET_DIR", target).env_remove("MAKEFLAGS"));
+        run(&mut rules::make(&tree, &["install-programs"]));
         tree
     })
 }

@@ -15,7 +15,8 @@ fn versions_and_names_agree() {
     assert!(changelog.starts_with(&head), "debian/changelog does not begin with {head}");
     let version = env!("CARGO_PKG_VERSION");
     let changes = read("CHANGELOG.md");
-    let newest = changes.lines().find(|line| line.starts_with("## ")).expect("an entry");
+    let is_release = |line: &&str| line.starts_with("## ") && *line != "## [Unreleased]";
+    let newest = changes.lines().find(is_release).expect("an entry");
     assert!(
         newest.starts_with(&format!("## [{version}] - 20")),
         "CHANGELOG.md does not begin with {version}"

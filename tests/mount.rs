@@ -40,5 +40,7 @@ mod names;
 mod nodes;
 #[path = "mount/open_files.rs"]
 mod open_files;
+#[path = "mount/stalls.rs"]
+mod stalls;
 #[path = "mount/users.rs"]
 mod users;

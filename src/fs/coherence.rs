@@ -1,7 +1,7 @@
 //! Coherence of the kernel's caches with the tree: the one place that decides what the kernel may cache, and what
 //! must be invalidated after a change.
 //!
-//! **Invariant.** When a change has been applied, every page, attribute, name and listing that the kernel holds is
+//! **Invariant.** When a change has been applied, every page, attribute and name that the kernel holds is
 //! either of the tree at that moment or later, or an invalidation of it is queued before any reply that reports the
 //! change is sent. The reply to a local change of contents is sent after its own invalidation was carried out, so
 //! its caller reads what it wrote.
@@ -15,7 +15,8 @@
 //! | A reply with another size than the kernel's truncates and zeroes pages outside of the inode's lock. | The same rule: no page holds bytes that are still to be sent. |
 //! | Attributes of GETATTR, LOOKUP and READDIRPLUS are dropped when an invalidation came after their request; attributes of SETATTR are not. | [`CacheRules::setattr_expires`]: in a group, attributes in a reply to SETATTR expire immediately. |
 //! | A write that bypasses the page cache leaves older pages of other descriptors there, and an append lands elsewhere than the kernel believes. | [`CacheRules::pages_before_reply`]: all pages of the file are invalidated before the reply. |
-//! | Names, listings and attributes of inodes that are new to the kernel are changed under the lock of their directory, which the invalidation of a name takes, too. | Invalidations of those wait for the requests in flight in the directory; see `fuse/invalidate.rs`. |
+//! | Names, and attributes of inodes that are new to the kernel, are changed under the lock of their directory, which the invalidation of a name takes, too. | Names are invalidated under that lock, and attributes once more after it; see `fuse/invalidate.rs`. |
+//! | The kernel fills one cached listing from several handles, and gives a handle names of before it was opened. | Listings are not cached; see `fs/listing.rs`. |
 //!
 //! On a node by itself the kernel makes all changes and sees them in its own order, so it caches writes as well.
 

@@ -29,11 +29,11 @@ pub enum Stale {
         /// The node.
         ino: u64,
     },
-    /// That there is this node, other than for who has it open; names that meant it are told apart.
-    /// `parent` is the directory of the one that took its number.
+    /// That there is this node, other than for who has it open. `directory` is the one of the name that meant
+    /// it, or of the entry that took its number: what is stale there comes first.
     Removed {
         /// The directory.
-        parent: Option<u64>,
+        directory: Option<u64>,
         /// The node.
         ino: u64,
     },
@@ -42,10 +42,19 @@ pub enum Stale {
 impl Fs {
     /// What the kernel must forget after changes that it did not make, as far as it may know it.
     pub fn stale(&self, touched: &[Touched]) -> Vec<Stale> {
-        touched.iter().filter_map(|touched| self.stale_by(touched)).collect()
+        let mut named_in = None;
+        let stale = |touched| {
+            let stale = self.stale_by(touched, named_in);
+            if let Some(Stale::Name { parent, .. }) = &stale {
+                named_in = Some(*parent);
+            }
+            stale
+        };
+        touched.iter().filter_map(stale).collect()
     }
 
-    fn stale_by(&self, touched: &Touched) -> Option<Stale> {
+    /// `named_in` is the directory of the last stale name before, which is that of a removal.
+    fn stale_by(&self, touched: &Touched, named_in: Option<u64>) -> Option<Stale> {
         Some(match touched {
             Touched::Name { parent, name } => {
                 let parent = ino::of_entry(*parent);
@@ -69,7 +78,7 @@ impl Fs {
                     // Another entry came under the number of one that left.
                     self.incarnations.next(ino);
                 }
-                Stale::Removed { parent, ino }
+                Stale::Removed { directory: parent.or(named_in), ino }
             }
         })
     }
@@ -133,7 +142,7 @@ mod tests {
             Stale::Content { parent: Some(dir), ino: file },
             Stale::Attributes { parent: Some(ROOT_INO), ino: dir },
             Stale::Content { parent: None, ino: 999 },
-            Stale::Removed { parent: None, ino: 999 },
+            Stale::Removed { directory: Some(dir), ino: 999 },
         ];
         assert_eq!(tree.fs.stale(&touched), expected);
     }

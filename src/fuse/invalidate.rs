@@ -1,19 +1,32 @@
-//! Tells the kernel what its caches must drop. One thread does it, from a queue: handlers of requests
-//! only push, nobody who holds a lock or owes the kernel an answer waits for it, and it holds no lock
-//! while it talks to the kernel, since that waits for requests in flight.
+//! Notifies the kernel of what its caches must drop. Handlers of requests only queue; the notifications are
+//! sent by threads that hold no lock, because the kernel can block them until requests in flight are answered.
+//!
+//! There are three lanes, by what a notification can wait for in the kernel:
+//!
+//! | lane | by | drops | can wait for |
+//! | --- | --- | --- | --- |
+//! | attributes | inode | attributes | nothing |
+//! | contents | inode | pages and attributes of a file | requests for pages of this file |
+//! | names | directory | names, and what late lookups brought | requests that hold this directory's lock: create, mkdir, unlink, rename, lookup |
+//!
+//! So a request that takes long holds up only what concerns its own file or directory. Pages and attributes
+//! are dropped immediately, whatever happens to their directory. A lookup that read the tree before a change
+//! and is answered after that notification could bring old attributes back: so attributes are dropped once
+//! more, by the lane of names, after it had the directory's lock.
 
-use super::reply::guarded;
+mod lane;
+
 use crate::cfs::{Event, Watcher};
 use crate::fs::{Fs, Stale};
-use crate::memdb::Touched;
+use crate::memdb::{Name, Touched};
 use fuser::{INodeNo, Notifier};
-use std::collections::{HashSet, VecDeque};
+use lane::Lane;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// A name that no entry can have. To invalidate it changes nothing, but takes the directory's lock:
@@ -21,44 +34,87 @@ use std::time::Duration;
 /// answer would be cached after the invalidation.
 const NO_NAME: &[u8] = b"/";
 
+/// Directories, and files, that can stall at the same time without stalling others. Each holds a thread.
+const STALLED_DIRECTORIES_MAX: usize = 32;
+const STALLED_FILES_MAX: usize = 16;
+
 /// By which the kernel is told of changes that it did not make itself.
 #[derive(Clone)]
 pub struct Invalidate {
-    shared: Arc<Shared>,
+    lanes: Arc<Lanes>,
 }
 
-struct Shared {
-    fs: Arc<Fs>,
-    queue: Mutex<Queue>,
-    changed: Condvar,
-    notifier: OnceLock<Notifier>,
+struct Lanes {
+    kernel: Arc<Kernel>,
+    attributes: Lane<Node, Removal>,
+    contents: Lane<u64, Vec<Reply>>,
+    names: Lane<u64, Directory>,
 }
 
 /// Sends the reply to a request.
 pub(super) type Reply = Box<dyn FnOnce() + Send>;
 
-#[derive(Default)]
-struct Queue {
-    jobs: VecDeque<(Job, Option<Reply>)>,
-    /// Those in `jobs`: what is to be done anyway need not be queued again, so the queue is never
-    /// longer than the tree has names and nodes.
-    queued: HashSet<Job>,
-    /// A job was taken and is not finished.
-    busy: bool,
-    stopped: bool,
+/// The kernel's side: sends notifications, from the calling thread.
+struct Kernel {
+    fs: Arc<Fs>,
+    notifier: OnceLock<Notifier>,
 }
 
+/// What the lane of attributes has work for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Job {
-    Stale(Stale),
-    /// The modes of all nodes.
-    Modes,
+enum Node {
+    /// One inode.
+    One(u64),
+    /// All nodes, whose modes depend on quorum.
+    All,
 }
 
-/// A queue for the tree `fs`; nothing is done before [`Invalidate::start`].
+/// Whether an inode left the tree, without a name of it being queued.
+type Removal = bool;
+
+/// What is queued for a directory.
+#[derive(Debug, Default)]
+struct Directory {
+    names: HashSet<Name>,
+    /// Inodes whose attributes a late lookup may have brought back.
+    looked_up: BTreeSet<u64>,
+    /// Inodes that left the tree, some with these names.
+    removed: BTreeSet<u64>,
+}
+
+/// Lanes for the tree `fs`; notifications before [`Invalidate::start`] are dropped, as the kernel then has
+/// nothing cached.
 pub(super) fn queue(fs: Arc<Fs>) -> Invalidate {
-    let shared = Shared { fs, queue: Mutex::default(), changed: Condvar::new(), notifier: OnceLock::new() };
-    Invalidate { shared: Arc::new(shared) }
+    let kernel = Arc::new(Kernel { fs, notifier: OnceLock::new() });
+    let names = {
+        let kernel = Arc::clone(&kernel);
+        Lane::new("notify-names", STALLED_DIRECTORIES_MAX, move |ino, jobs| kernel.directory(ino, jobs))
+    };
+    let contents = {
+        let kernel = Arc::clone(&kernel);
+        Lane::new("notify-contents", STALLED_FILES_MAX, move |ino, replies: Vec<Reply>| {
+            let replies = SendAtEnd(replies);
+            kernel.content(ino);
+            drop(replies);
+        })
+    };
+    let attributes = {
+        let (kernel, names) = (Arc::clone(&kernel), names.clone());
+        Lane::new("notify-attrs", 1, move |node, removal| match node {
+            Node::One(ino) => kernel.node(ino, removal),
+            Node::All => kernel.modes(&names),
+        })
+    };
+    Invalidate { lanes: Arc::new(Lanes { kernel, attributes, contents, names }) }
+}
+
+/// Replies that are sent whatever happens to the notification before them.
+struct SendAtEnd(Vec<Reply>);
+
+impl Drop for SendAtEnd {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|reply| reply());
+    }
 }
 
 impl fmt::Debug for Invalidate {
@@ -71,56 +127,52 @@ impl Invalidate {
     /// The kernel will see what was changed otherwise than by its own requests: by another node, or
     /// as a side effect. To be called after the change, from anywhere but with no lock held.
     pub fn changed_elsewhere(&self, touched: &[Touched]) {
-        if !touched.is_empty() {
-            self.push(self.shared.fs.stale(touched).into_iter().map(Job::Stale));
+        for stale in self.lanes.kernel.fs.stale(touched) {
+            self.push(stale);
         }
     }
 
     /// The kernel will see the modes of all nodes: quorum was gained or lost.
     pub fn modes_changed(&self) {
-        self.push([Job::Modes]);
+        self.lanes.attributes.push(Node::All, |_| ());
     }
 
     /// Has the kernel told of quorum, for as long as the mount lasts.
     pub(super) fn watcher(&self) -> Watcher {
-        let shared = Arc::downgrade(&self.shared);
-        Box::new(move |event| match (event, shared.upgrade()) {
-            (Event::Quorum(_), Some(shared)) => Self { shared }.modes_changed(),
+        let lanes = Arc::downgrade(&self.lanes);
+        Box::new(move |event| match (event, lanes.upgrade()) {
+            (Event::Quorum(_), Some(lanes)) => Self { lanes }.modes_changed(),
             (Event::Quorum(_), None) | (Event::StatusSet { .. } | Event::Logged(_), _) => {}
         })
     }
 
     /// Invalidates the pages of a file, then sends a reply. Until the mount ends it is sent in any case.
     pub(super) fn before_reply(&self, ino: u64, reply: Reply) {
-        let mut queue = self.shared.queue();
-        if queue.stopped {
-            drop(queue);
-            return reply();
+        let mut unsent = Some(reply);
+        self.lanes.contents.push(ino, |replies| replies.extend(unsent.take()));
+        if let Some(reply) = unsent {
+            reply();
         }
-        let stale = Stale::Content { parent: None, ino };
-        queue.jobs.push_back((Job::Stale(stale), Some(reply)));
-        self.shared.changed.notify_all();
     }
 
-    /// Waits until the kernel was told of everything so far. Not to be called by who serves a
-    /// request of the kernel. Says whether that was so within `timeout`.
+    /// Waits until the kernel was told of everything so far. Only for tests, and never in the handler of a
+    /// request. Returns whether each lane was done within `timeout`.
     pub fn wait(&self, timeout: Duration) -> bool {
-        let queue = self.shared.queue();
-        let unfinished = |queue: &mut Queue| queue.busy || !queue.jobs.is_empty();
-        let waited = self.shared.changed.wait_timeout_while(queue, timeout, unfinished);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        // The first queues for the last.
+        let lanes = &self.lanes;
+        lanes.attributes.wait(timeout) && lanes.contents.wait(timeout) && lanes.names.wait(timeout)
     }
 
     /// If no more than the attributes of a node are touched, drops them at once, and says so. Unlike
     /// everything else this waits for no request, so it may be done before a request is answered.
     pub(super) fn attributes_now(&self, touched: &Touched) -> bool {
         let stale = match touched {
-            Touched::Attributes { .. } => self.shared.fs.stale(std::slice::from_ref(touched)),
+            Touched::Attributes { .. } => self.lanes.kernel.fs.stale(std::slice::from_ref(touched)),
             Touched::Name { .. } | Touched::Data { .. } | Touched::Removed { .. } => return false,
         };
         for stale in stale {
             if let Stale::Attributes { ino, .. } = stale {
-                self.shared.attributes(ino);
+                self.lanes.kernel.attributes(ino);
             }
         }
         true
@@ -128,95 +180,85 @@ impl Invalidate {
 
     /// Begins to tell the kernel, by `notifier`.
     pub(super) fn start(&self, notifier: Notifier) -> io::Result<()> {
-        // Set once: each mount has its own queue.
-        let _ = self.shared.notifier.set(notifier);
-        let shared = Arc::clone(&self.shared);
-        thread::Builder::new().name("notifier".to_owned()).spawn(move || shared.run())?;
-        Ok(())
+        // Set once: each mount has its own lanes.
+        let _ = self.lanes.kernel.notifier.set(notifier);
+        self.lanes.attributes.start()?;
+        self.lanes.contents.start()?;
+        self.lanes.names.start()
     }
 
     /// The mount ended: there is nobody to tell any more.
     pub(super) fn stop(&self) {
-        let mut queue = self.shared.queue();
-        queue.stopped = true;
-        let unsent: Vec<Reply> = queue.jobs.drain(..).filter_map(|(_, reply)| reply).collect();
-        queue.queued.clear();
-        self.shared.changed.notify_all();
-        drop(queue);
-        unsent.into_iter().for_each(|reply| reply());
+        self.lanes.attributes.stop();
+        self.lanes.names.stop();
+        drop(SendAtEnd(self.lanes.contents.stop().into_iter().flatten().collect()));
     }
 
-    fn push(&self, jobs: impl IntoIterator<Item = Job>) {
-        let mut jobs = jobs.into_iter().peekable();
-        if jobs.peek().is_none() {
-            return;
-        }
-        let mut queue = self.shared.queue();
-        for job in jobs {
-            if !queue.stopped && queue.queued.insert(job.clone()) {
-                queue.jobs.push_back((job, None));
+    fn push(&self, stale: Stale) {
+        match stale {
+            Stale::Name { parent, name } => {
+                self.lanes.names.push(parent, |directory| {
+                    directory.names.insert(name);
+                });
+            }
+            Stale::Content { parent, ino } => {
+                self.lanes.contents.push(ino, |_| ());
+                self.push_looked_up(parent, ino);
+            }
+            Stale::Attributes { parent, ino } => {
+                self.lanes.attributes.push(Node::One(ino), |_| ());
+                self.push_looked_up(parent, ino);
+            }
+            Stale::Removed { directory: Some(directory), ino } => {
+                self.lanes.attributes.push(Node::One(ino), |_| ());
+                self.lanes.names.push(directory, |directory| {
+                    directory.removed.insert(ino);
+                });
+            }
+            Stale::Removed { directory: None, ino } => {
+                self.lanes.attributes.push(Node::One(ino), |removal| *removal = true);
             }
         }
-        self.shared.changed.notify_all();
+    }
+
+    fn push_looked_up(&self, parent: Option<u64>, ino: u64) {
+        if let Some(parent) = parent {
+            self.lanes.names.push(parent, |directory| {
+                directory.looked_up.insert(ino);
+            });
+        }
     }
 }
 
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+impl Kernel {
+    /// Drops names, then what lookups brought that were in flight in the directory.
+    fn directory(&self, ino: u64, jobs: Directory) {
+        for name in &jobs.names {
+            self.entry(ino, name);
+        }
+        if jobs.looked_up.is_empty() && jobs.removed.is_empty() {
+            return;
+        }
+        self.entry(ino, NO_NAME);
+        for ino in jobs.looked_up.into_iter().chain(jobs.removed.iter().copied()) {
+            self.attributes(ino);
+        }
+        // Only now no name leads there any more.
+        jobs.removed.into_iter().for_each(|ino| self.fs.settle(ino));
     }
 
-    fn run(&self) {
-        while let Some((job, reply)) = self.next() {
-            guarded("invalidation", || self.tell(job));
-            if let Some(reply) = reply {
-                reply();
-            }
+    fn node(&self, ino: u64, removal: Removal) {
+        self.attributes(ino);
+        if removal {
+            self.fs.settle(ino);
         }
     }
 
-    /// The next job, when there is one; None when the mount ended.
-    fn next(&self) -> Option<(Job, Option<Reply>)> {
-        let mut queue = self.queue();
-        queue.busy = false;
-        self.changed.notify_all();
-        let nothing = |queue: &mut Queue| queue.jobs.is_empty() && !queue.stopped;
-        let waited = self.changed.wait_while(queue, nothing);
-        let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
-        let job = queue.jobs.pop_front()?;
-        queue.queued.remove(&job.0);
-        queue.busy = true;
-        Some(job)
-    }
-
-    fn tell(&self, job: Job) {
-        match job {
-            Job::Stale(Stale::Name { parent, name }) => self.entry(parent, &name),
-            Job::Stale(Stale::Content { parent, ino }) => {
-                self.wait_for_lookups(parent);
-                self.content(ino);
-            }
-            Job::Stale(Stale::Attributes { parent, ino }) => {
-                self.wait_for_lookups(parent);
-                self.attributes(ino);
-            }
-            Job::Stale(Stale::Removed { parent, ino }) => {
-                self.wait_for_lookups(parent);
-                self.attributes(ino);
-                self.fs.settle(ino);
-            }
-            Job::Modes => {
-                for (directory, nodes) in self.fs.nodes_by_directory() {
-                    self.wait_for_lookups(Some(directory));
-                    nodes.into_iter().for_each(|ino| self.attributes(ino));
-                }
-            }
-        }
-    }
-
-    fn wait_for_lookups(&self, parent: Option<u64>) {
-        if let Some(parent) = parent {
-            self.entry(parent, NO_NAME);
+    fn modes(&self, names: &Lane<u64, Directory>) {
+        let nodes = self.fs.nodes_by_directory();
+        nodes.values().flatten().for_each(|ino| self.attributes(*ino));
+        for (directory, nodes) in nodes {
+            names.push(directory, |directory| directory.looked_up.extend(nodes));
         }
     }
 

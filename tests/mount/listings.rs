@@ -13,7 +13,7 @@ use std::path::Path;
 use std::thread;
 
 /// Rounds of the random test, each with its seed.
-const SEEDS: std::ops::Range<u64> = 0..300;
+const SEEDS: std::ops::Range<u64> = 0..200;
 /// Buffer for one entry with a short name, in bytes: 24, and alignment.
 const ONE_ENTRY: usize = 40;
 /// Buffer for 4,096 such entries, in bytes.

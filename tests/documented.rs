@@ -10,6 +10,8 @@ mod commands;
 mod log_lines;
 #[path = "documented/node.rs"]
 mod node;
+#[path = "documented/promises.rs"]
+mod promises;
 #[path = "documented/recovery.rs"]
 mod recovery;
 

@@ -59,8 +59,9 @@ impl Root {
 
     /// Runs the program to its end.
     pub fn run(&self, options: &[&str]) -> (ExitStatus, String) {
-        let output = self.command(options).output().expect("the program starts");
-        (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
+        let child = self.command(options).spawn().expect("the program starts");
+        // With a limit of time, and killed after that.
+        Daemon { child }.wait()
     }
 
     /// Starts a daemon in the foreground and waits until it serves.

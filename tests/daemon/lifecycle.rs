@@ -210,9 +210,9 @@ fn tree_of_another_daemon_refuses_the_start() {
     std::os::unix::fs::symlink(root.path("etc"), root.path("other/etc")).expect("a link");
     let mut second = std::process::Command::new(env!("CARGO_BIN_EXE_pmxcfs"));
     second.args(["-l", "-f", "--node", "n1", "--ip", "192.0.2.1", "--service", "other", "--root"]);
-    let output = second.arg(root.path("other")).output().expect("the program starts");
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(255), "{log}");
+    second.arg(root.path("other")).stderr(std::process::Stdio::piped());
+    let (status, log) = Daemon { child: second.spawn().expect("the program starts") }.wait();
+    assert_eq!(status.code(), Some(255), "{log}");
     assert!(log.contains("does another pmxcfs serve it?"), "{log}");
     assert_eq!(fs::read_to_string(root.tree("a")).expect("served"), "x");
     assert_eq!(daemon.stop().0.code(), Some(0));

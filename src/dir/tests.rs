@@ -55,6 +55,23 @@ fn only_regular_files_are_opened() {
     assert!(dir.open_dir(OsStr::new("link")).is_err() && dir.open_dir(OsStr::new("directory")).is_ok());
 }
 
+/// The check of the kind and the open are two calls, between which an entry can be exchanged for a link.
+#[test]
+fn open_alone_never_follows_or_leaves() {
+    let home = home();
+    let inner = dir(&home.path().join("inner"), 0, 0o755);
+    std::fs::write(home.path().join("file"), "text").expect("written");
+    symlink("../file", inner.join("link")).expect("made");
+    symlink("..", inner.join("up")).expect("made");
+    let inner = Dir::open(&inner).expect("opened");
+    for name in ["link", "up", "up/file", "../file", ".."] {
+        for flags in [OFlag::O_RDONLY, OFlag::O_RDWR | OFlag::O_CREAT, OFlag::O_PATH | OFlag::O_DIRECTORY] {
+            let mode = if flags.contains(OFlag::O_CREAT) { 0o600 } else { 0 };
+            assert!(inner.open_entry(OsStr::new(name), flags, mode).is_err(), "{name}, {flags:?}");
+        }
+    }
+}
+
 #[test]
 fn names_with_slashes_or_dots_are_refused() {
     let home = home();

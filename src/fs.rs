@@ -161,7 +161,7 @@ impl Fs {
         let Some(entry) = tree.lookup(parent, name) else {
             return Err(check_new_name(name).err().unwrap_or(FsError::NotFound));
         };
-        Ok(self.attr_of(entry, mode::class_of(&tree, entry)))
+        Ok(self.attr_of(entry, mode::class_of(entry)))
     }
 
     /// The attributes of a node.
@@ -223,7 +223,7 @@ impl Fs {
             Some(entry) if entry.is_dir() => Err(FsError::IsDirectory),
             Some(entry) => {
                 // Under the lock that a removal needs: it comes before this, or sees it.
-                self.handles.open(inode, mode::class_of(&tree, entry));
+                self.handles.open(inode, mode::class_of(entry));
                 Ok(())
             }
             // What is written must not vanish with the old file when there is a new one of that name.
@@ -303,7 +303,7 @@ impl Fs {
     fn entry_attr(&self, inode: Inode) -> Option<Attr> {
         let tree = self.cfs.engine.read();
         let entry = tree.get(inode)?;
-        Some(self.attr_of(entry, mode::class_of(&tree, entry)))
+        Some(self.attr_of(entry, mode::class_of(entry)))
     }
 
     /// For the kernel; the tree is locked.

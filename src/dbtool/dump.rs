@@ -4,9 +4,10 @@
 use super::table::{Places, Table};
 use super::text::{escape, hex, unescape, utc};
 use super::{Exit, Output, ToolError, Verdict};
-use crate::memdb::{KIND_DIRECTORY, KIND_FILE, ROOT, Row, TreePath};
+use crate::memdb::{Inode, KIND_DIRECTORY, KIND_FILE, ROOT, Row, TreePath};
 use crate::store::Reader;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -57,10 +58,29 @@ fn find<'a>(table: &'a Table, places: &Places<'_>, path: &[u8]) -> Option<&'a Ro
         if wanted.is_root() {
             return table.version_row();
         }
-        let found = table.entries().filter(|row| places.path(row.inode) == wanted.as_bytes());
-        found.max_by_key(|row| row.version)
+        let found = walk(table, &wanted).into_iter().max_by_key(|row| row.version);
+        // Entries that no path from the root leads to are found as they are shown.
+        found.or_else(|| {
+            let shown = table.entries().filter(|row| places.path(row.inode) == wanted.as_bytes());
+            shown.max_by_key(|row| row.version)
+        })
     };
     at(path).or_else(|| at(&unescape(path)?))
+}
+
+/// The entries at a path from the root. Damaged tables may have several.
+fn walk<'a>(table: &'a Table, path: &TreePath) -> Vec<&'a Row> {
+    let mut named = BTreeMap::<(Inode, &[u8]), Vec<&Row>>::new();
+    for row in table.entries() {
+        named.entry((row.parent, &*row.name)).or_default().push(row);
+    }
+    let (mut directories, mut found) = (vec![ROOT], Vec::new());
+    for name in path.components() {
+        found =
+            directories.iter().filter_map(|inode| named.get(&(*inode, name))).flatten().copied().collect();
+        directories = found.iter().map(|row: &&Row| row.inode).collect();
+    }
+    found
 }
 
 fn kind(row: &Row) -> String {

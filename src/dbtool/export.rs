@@ -122,8 +122,8 @@ impl Export<'_> {
 
     fn file(&self, file: &Entry, dir: &Dir) -> Result<(), ToolError> {
         let bits = match self.group {
-            Some(_) => mode::file(mode::class_of(self.tree, file), true),
-            None => mode::file(mode::class_of(self.tree, file), true) & 0o700,
+            Some(_) => mode::file(mode::class_of(file), true),
+            None => mode::file(mode::class_of(file), true) & 0o700,
         };
         let name = OsStr::from_bytes(&file.name);
         let write = || -> io::Result<()> {
@@ -139,7 +139,7 @@ impl Export<'_> {
     fn finish_directory(&self, entry: &Entry, dir: &Dir) -> Result<(), ToolError> {
         let set = || -> io::Result<()> {
             let handle = dir.readable()?;
-            self.give(&handle, mode::directory(mode::is_private(self.tree, entry), true))?;
+            self.give(&handle, mode::directory(entry.is_private(), true))?;
             handle.set_modified(clock::to_system(entry.mtime))
         };
         set().map_err(|error| refused("set mode and time of", dir.path(), &error))

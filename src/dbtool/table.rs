@@ -97,16 +97,21 @@ impl Table {
 /// The rows by inode, to say where an entry is in a tree that may have holes and circles.
 pub(super) struct Places<'a>(BTreeMap<Inode, &'a Row>);
 
-/// The path of an entry in rows that may have holes and circles. Where it does not lead to the root it begins
-/// with `?` and the inode at which it ends.
+/// Longest path that is worked out whole, in bytes. Without a limit the paths of a chain of directories would be as
+/// long together as the square of their number.
+const PATH_BYTES_MAX: usize = 1024;
+
+/// The path of an entry in rows that may have holes and circles. A path that does not lead to the root, or is too
+/// long, begins with `?` and the inode at which it ends.
 pub(super) fn path_in<'a>(inode: Inode, row: impl Fn(Inode) -> Option<&'a Row>) -> Vec<u8> {
     let mut names = Vec::new();
     let mut climbed = BTreeSet::new();
-    let mut at = inode;
+    let (mut at, mut length) = (inode, 0);
     let mut begin = None;
     while at != ROOT {
         match row(at) {
-            Some(row) if climbed.insert(at) => {
+            Some(row) if length <= PATH_BYTES_MAX && climbed.insert(at) => {
+                length += row.name.len() + 1;
                 names.push(&*row.name);
                 at = row.parent;
             }
@@ -187,5 +192,18 @@ mod tests {
         let places = table.places();
         let shown: Vec<String> = (0..=7).map(|inode| places.shown(inode)).collect();
         assert_eq!(shown, ["/", "a", "a/b", "?9/lost", "?4/d/c", "?5/c/d", "?6/self", "?7"]);
+    }
+
+    #[test]
+    fn long_path_begins_with_an_inode() {
+        let names: Vec<String> = (1..=100).map(|inode| format!("{inode:099}")).collect();
+        let chain: Vec<_> =
+            (1..=100).map(|inode| (inode, inode - 1, names[inode as usize - 1].as_str())).collect();
+        let table = table(&chain);
+        let places = table.places();
+        let depth = |inode| places.path(inode).split(|byte| *byte == b'/').count();
+        // 11 names of 100 bytes each with their slash are above the limit.
+        assert_eq!([1, 10, 11, 12, 100].map(depth), [1, 10, 11, 12, 12]);
+        assert!(places.shown(100).starts_with(&format!("?89/{}", names[89])));
     }
 }

@@ -184,7 +184,7 @@ impl Fs {
     fn listed_attr(&self, tree: &MemDb, dir: Inode, name: &Name) -> Option<Attr> {
         let entry = tree.lookup(dir, name)?;
         self.known.note_name(ino::of_entry(dir), name);
-        Some(self.attr_of(entry, mode::class_of(tree, entry)))
+        Some(self.attr_of(entry, mode::class_of(entry)))
     }
 
     fn parent_attr(&self, inode: Inode) -> Result<Attr, FsError> {

@@ -1,7 +1,7 @@
 //! Permission bits: from what a node is, where it is, and whether there is quorum. The kernel
 //! enforces them; nothing is checked here.
 
-use crate::memdb::{Entry, MemDb, ROOT, is_openvz_script};
+use crate::memdb::{Entry, is_openvz_script};
 
 /// What decides the permission bits of a file besides quorum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,29 +47,14 @@ pub(crate) fn accepted_by_chmod(private: bool) -> u32 {
     if private { 0o600 } else { 0o640 }
 }
 
-/// What decides the bits of an entry, found by walking up from it.
-pub(crate) fn class_of(tree: &MemDb, entry: &Entry) -> Class {
-    Class { private: is_private(tree, entry), script: !entry.is_dir() && is_openvz_script(&entry.name) }
-}
-
-/// As [`TreePath::is_private`](crate::memdb::TreePath::is_private), without making the path.
-pub(crate) fn is_private(tree: &MemDb, entry: &Entry) -> bool {
-    // The names at the first three levels; the walk comes by them last.
-    let mut top: [&[u8]; 3] = [b"", b"", b""];
-    let mut at = entry;
-    while at.inode != ROOT {
-        top = [&at.name, top[0], top[1]];
-        match tree.get(at.parent) {
-            Some(parent) => at = parent,
-            None => return true,
-        }
-    }
-    matches!(top, [b"priv", _, _] | [b"nodes", _, b"priv"])
+/// What decides the bits of an entry.
+pub(crate) fn class_of(entry: &Entry) -> Class {
+    Class { private: entry.is_private(), script: !entry.is_dir() && is_openvz_script(&entry.name) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Class, accepted_by_chmod, class_of, directory, file, is_private, link};
+    use super::{Class, accepted_by_chmod, class_of, directory, file, link};
     use crate::memdb::{Change, Limits, MemDb, Stamp, TreePath};
     use std::time::Duration;
 
@@ -136,18 +121,18 @@ mod tests {
             "nodes/n/privy",
         ];
         let tree = tree(&paths);
-        assert!(!is_private(&tree, tree.root()));
+        assert!(!tree.root().is_private());
         for path in paths {
             let path = TreePath::from(path);
             let entry = tree.resolve(path.as_bytes()).expect("made");
-            assert_eq!(is_private(&tree, entry), path.is_private(), "{path}");
+            assert_eq!(entry.is_private(), path.is_private(), "{path}");
         }
     }
 
     #[test]
     fn scripts_are_files() {
         let tree = tree(&["vps.mount", "1.stop/", "priv/", "priv/1.stop"]);
-        let class = |path: &[u8]| tree.resolve(path).map(|entry| class_of(&tree, entry));
+        let class = |path: &[u8]| tree.resolve(path).map(class_of);
         assert_eq!(class(b"vps.mount"), Some(Class { private: false, script: true }));
         assert_eq!(class(b"1.stop"), Some(Class { private: false, script: false }));
         assert_eq!(class(b"priv/1.stop"), Some(Class { private: true, script: true }));

@@ -85,7 +85,7 @@ impl Fs {
         let Some(inode) = entry_target(ino) else { return Ok(false) };
         let tree = self.cfs.engine.read();
         if let Some(entry) = tree.get(inode) {
-            return Ok(mode::is_private(&tree, entry));
+            return Ok(entry.is_private());
         }
         let (_, class) = self.handles.removed(inode).ok_or(FsError::NotFound)?;
         Ok(class.private)

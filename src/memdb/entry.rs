@@ -23,6 +23,8 @@ pub struct Entry {
     pub name: Name,
     /// What it is.
     pub node: Node,
+    /// Whether only root may see it. Invariant: as its path says; true for an entry that no path leads to.
+    pub(super) private: bool,
     /// The digest of the index, once somebody asked. Invariant: void or that of the fields above.
     pub(super) digest: Option<Box<[u8; 32]>>,
 }
@@ -90,12 +92,17 @@ impl Entry {
     /// The root of a database whose last change this was.
     pub(super) fn root(version: u64, writer: u32, mtime: u32) -> Self {
         let (name, node) = (Name::root(), Node::directory());
-        Self { inode: ROOT, parent: ROOT, version, writer, mtime, name, node, digest: None }
+        Self { inode: ROOT, parent: ROOT, version, writer, mtime, name, node, private: false, digest: None }
     }
 
     /// Whether it is a directory.
     pub fn is_dir(&self) -> bool {
         matches!(self.node, Node::Directory(_))
+    }
+
+    /// Whether only root may see it, as [`TreePath::is_private`](super::TreePath::is_private) of its path.
+    pub fn is_private(&self) -> bool {
+        self.private
     }
 
     /// Its length in bytes; 0 for a directory.
@@ -177,4 +184,4 @@ impl PartialEq for Entry {
 impl Eq for Entry {}
 
 // Forty thousand of them must stay light.
-const _: () = assert!(size_of::<Entry>() <= 88);
+const _: () = assert!(size_of::<Entry>() <= 96);

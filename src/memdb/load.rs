@@ -109,6 +109,7 @@ impl MemDb {
         let mut db = Self { root, entries, bytes, versions, dirty: Dirty::default(), ..Self::new() };
         db.link(report)?;
         db.check_loops(report)?;
+        db.mark_private();
         db.guests = Guests::rebuild(&db, guests_before, report)?;
         db.locks = LockAges::rebuild(&db, now);
         Ok(db)
@@ -175,6 +176,30 @@ impl MemDb {
         })
     }
 
+    /// Notes of each entry below the root whether its path is private.
+    fn mark_private(&mut self) {
+        let mut todo = vec![ROOT];
+        while let Some(inode) = todo.pop() {
+            let Some(dir) = self.get(inode) else { continue };
+            let children: Vec<_> = dir.children().into_iter().flatten().collect();
+            let marks: Vec<_> =
+                children.into_iter().map(|(name, child)| (child, self.is_private_in(dir, name))).collect();
+            for (child, private) in marks {
+                let Some(entry) = self.entries.get_mut(&child) else { continue };
+                entry.private = private;
+                if entry.is_filled_dir() {
+                    todo.push(child);
+                }
+            }
+        }
+    }
+
+    /// Whether an entry of this name in `dir` is private: `priv`, `nodes/X/priv`, or below one of them.
+    pub(super) fn is_private_in(&self, dir: &Entry, name: &[u8]) -> bool {
+        let is_nodes = |top: &Entry| top.parent == ROOT && *top.name == *b"nodes";
+        dir.private || name == b"priv" && (dir.inode == ROOT || self.get(dir.parent).is_some_and(is_nodes))
+    }
+
     /// Checks that every directory is below the root. Parents that are missing were reported by now.
     fn check_loops(&self, report: Report<'_>) -> Result<(), LoadError> {
         let mut rooted = BTreeSet::from([ROOT]);
@@ -217,7 +242,7 @@ pub(super) fn entry_of(row: Row, report: Report<'_>) -> Result<Entry, LoadError>
         KIND_DIRECTORY => Node::directory(),
         _ => data.map_or_else(Node::file, Node::File),
     };
-    Ok(Entry { inode, parent, version, writer, mtime, name, node, digest: None })
+    Ok(Entry { inode, parent, version, writer, mtime, name, node, private: true, digest: None })
 }
 
 fn check_row(row: &Row, report: Report<'_>) -> Result<(), LoadError> {

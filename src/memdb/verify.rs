@@ -36,6 +36,8 @@ impl MemDb {
             let resolved = self.path_of(inode).and_then(|path| Some(self.resolve(path.as_bytes())?.inode));
             check(resolved == Some(inode), || format!("the path of inode {inode} leads to {resolved:?}"))?;
         }
+        let private = self.path_of(inode).is_some_and(|path| path.is_private());
+        check(private == entry.is_private(), || format!("inode {inode} is private: {}", !private))?;
         let digest = entry.digest.as_deref();
         let stale = digest.is_some_and(|digest| *digest != super::index::index_digest(entry));
         check(!stale, || format!("inode {inode} has an old digest"))

@@ -5,16 +5,15 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use std::time::Duration;
 
-/// Entries of the small tree, and of the large one: four times as many.
-pub const SMALL: u64 = 8_192;
-pub const LARGE: u64 = 4 * SMALL;
+/// Entries of the small tree. The large one has four times as many.
+const SMALL: u64 = 4_096;
 
 /// Four times the entries cost 4 times with n, 4.6 times with n log n, 16 times with n squared. Caches of
 /// the processor make large trees dearer.
 const RATIO_MAX: f64 = 9.0;
 
 /// Costs below this are too small to be compared.
-const FLOOR: Duration = Duration::from_millis(2);
+const FLOOR: Duration = Duration::from_millis(4);
 
 /// Tries until an operation counts as too dear.
 const TRIES: usize = 4;
@@ -35,12 +34,17 @@ fn thread_time() -> Duration {
 }
 
 /// Panics if `cost_at`, which returns the cost at a number of entries, grows much faster than the tree.
-pub fn assert_near_linear(what: &str, mut cost_at: impl FnMut(u64) -> Duration) {
+pub fn assert_near_linear(what: &str, cost_at: impl FnMut(u64) -> Duration) {
+    assert_near_linear_from(SMALL, what, cost_at);
+}
+
+/// The same with another size of the small tree.
+pub fn assert_near_linear_from(entries: u64, what: &str, mut cost_at: impl FnMut(u64) -> Duration) {
     let mut ratios = Vec::new();
     for _ in 0..TRIES {
-        let (small, large) = (cost_at(SMALL).max(FLOOR), cost_at(LARGE));
+        let (small, large) = (cost_at(entries).max(FLOOR), cost_at(4 * entries));
         let ratio = large.as_secs_f64() / small.as_secs_f64();
-        println!("{what}: {SMALL} entries {small:?}, {LARGE} entries {large:?}, {ratio:.1} times");
+        println!("{what}: {entries} entries {small:?}, {} entries {large:?}, {ratio:.1} times", 4 * entries);
         if ratio <= RATIO_MAX {
             return;
         }

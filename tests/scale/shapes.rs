@@ -17,20 +17,35 @@ pub enum Shape {
     Wide,
     /// Directories with 16 directories and 16 files each.
     Bushy,
+    /// All entries are guests of one node.
+    Guests,
+    /// All entries are locks.
+    Locks,
 }
 
 impl Shape {
-    pub const ALL: [Self; 4] = [Self::Flat, Self::Deep, Self::Wide, Self::Bushy];
+    pub const ALL: [Self; 6] = [Self::Flat, Self::Deep, Self::Wide, Self::Bushy, Self::Guests, Self::Locks];
 
     /// The rows of a tree with `entries` entries, the root counted, by rising inode.
     pub fn rows(self, entries: u64) -> Vec<Row> {
         let mut rows = vec![row(ROOT, ROOT, KIND_FILE, VERSION_ROW_NAME, entries)];
         rows.extend((1..entries).map(|inode| {
             let (parent, kind) = self.place(inode);
-            let name = if inode == 1 { "top".to_owned() } else { format!("e{inode}") };
-            row(inode, parent, kind, name.as_bytes(), inode)
+            row(inode, parent, kind, self.name(inode).as_bytes(), inode)
         }));
         rows
+    }
+
+    fn name(self, inode: Inode) -> String {
+        match (self, inode) {
+            (Self::Guests, 1) => "nodes".to_owned(),
+            (Self::Guests, 2) => "n1".to_owned(),
+            (Self::Guests, 3) => "qemu-server".to_owned(),
+            (Self::Guests, _) => format!("{inode}.conf"),
+            (Self::Locks, 1) => "priv".to_owned(),
+            (Self::Locks, 2) => "lock".to_owned(),
+            _ => format!("e{inode}"),
+        }
     }
 
     /// The parent and the type of an entry.
@@ -40,6 +55,9 @@ impl Shape {
             Self::Deep => (inode - 1, KIND_DIRECTORY),
             Self::Wide if inode == 1 => (ROOT, KIND_DIRECTORY),
             Self::Wide => (1, KIND_FILE),
+            Self::Guests if inode <= 3 => (inode - 1, KIND_DIRECTORY),
+            Self::Guests => (3, KIND_FILE),
+            Self::Locks => (inode.min(3) - 1, KIND_DIRECTORY),
             Self::Bushy => {
                 // Entries come in blocks of 32: the 16 directories and the 16 files of one directory.
                 let (block, at) = ((inode - 1) / (2 * BRANCHES), (inode - 1) % (2 * BRANCHES));

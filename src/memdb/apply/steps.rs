@@ -32,11 +32,25 @@ impl MemDb {
         entry.children_mut().expect(CHECKED)
     }
 
+    fn is_private_at(&self, parent: Inode, name: &Name) -> bool {
+        self.get(parent).is_none_or(|dir| self.is_private_in(dir, name))
+    }
+
     pub(super) fn insert_new(&mut self, parent: Inode, name: Name, node: Node, stamp: Stamp) -> Applied {
         let inode = self.begin(stamp.writer, stamp.time);
         let (writer, mtime) = (stamp.writer, stamp.time);
-        let entry =
-            Entry { inode, parent, version: inode, writer, mtime, name: name.clone(), node, digest: None };
+        let private = self.is_private_at(parent, &name);
+        let entry = Entry {
+            inode,
+            parent,
+            version: inode,
+            writer,
+            mtime,
+            name: name.clone(),
+            node,
+            private,
+            digest: None,
+        };
         self.entries.insert(inode, entry);
         self.directory_mut(parent).insert(name.clone(), inode);
         self.dirty.change(inode);
@@ -64,7 +78,10 @@ impl MemDb {
 
     /// Moves an entry to another place, which is free.
     pub(super) fn relink(&mut self, inode: Inode, parent: Inode, name: Name, stamp: Stamp) {
+        let private = self.is_private_at(parent, &name);
         let entry = self.change_entry(inode, stamp.writer, stamp.time);
+        // Of a directory nothing else changes: only an empty one is moved.
+        entry.private = private;
         let old_parent = std::mem::replace(&mut entry.parent, parent);
         let old_name = std::mem::replace(&mut entry.name, name.clone());
         self.directory_mut(old_parent).remove(&old_name);

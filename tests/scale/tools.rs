@@ -1,0 +1,90 @@
+//! `pmxcfs-db` on databases of extreme shapes, sound and damaged, in this process.
+
+use crate::growth::{assert_near_linear_from, cost};
+use crate::shapes::Shape;
+use pmxcfs::dbtool::{self, Exit, Output};
+use pmxcfs::memdb::Batch;
+use pmxcfs::store::Store;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Entries of the small tree: an export makes each of them as a file.
+const SMALL: u64 = 512;
+
+/// A directory whose contents may be too deep for the standard library to remove.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    /// With a database.
+    fn new(shape: Shape, entries: u64) -> Self {
+        let home = Self(tempfile::tempdir().expect("a directory"));
+        let mut store = Store::open(&home.db(), 1).expect("a new database");
+        let rows = shape.rows(entries);
+        store.commit(&Batch { version: entries, deleted: Vec::new(), rows }).expect("stored");
+        store.close().expect("closed");
+        home
+    }
+
+    fn db(&self) -> PathBuf {
+        self.at("config.db")
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let tree = self.at("tree");
+        let removed = Command::new("rm").arg("-rf").arg(tree).status().expect("rm runs");
+        assert!(removed.success());
+    }
+}
+
+/// Runs a verb. Returns its exit, and what it complained about.
+fn run(verb: &[&str], files: &[&Path]) -> (Exit, String) {
+    let (mut results, mut complaints) = (Vec::new(), Vec::new());
+    let words = ["pmxcfs-db"].iter().chain(verb).map(OsStr::new);
+    let all = words.chain(files.iter().map(|file| file.as_os_str())).map(OsString::from);
+    let exit = dbtool::run(all, &mut Output::new(&mut results, &mut complaints, false));
+    (exit, String::from_utf8_lossy(&complaints).into_owned())
+}
+
+fn tool(verb: &[&str], files: &[&Path], expected: Exit) {
+    let (exit, complaints) = run(verb, files);
+    assert_eq!(exit, expected, "{verb:?}: {complaints}");
+}
+
+#[test]
+fn reading_verbs_are_near_linear() {
+    for shape in Shape::ALL {
+        assert_near_linear_from(SMALL, &format!("check, dump and diff {shape:?}"), |entries| {
+            let home = Home::new(shape, entries);
+            let db = home.db();
+            let (took, ()) = cost(|| {
+                tool(&["check"], &[&db], Exit::Good);
+                tool(&["dump"], &[&db], Exit::Good);
+                tool(&["diff"], &[&db, &db], Exit::Good);
+            });
+            took
+        });
+    }
+}
+
+#[test]
+fn export_and_import_are_near_linear() {
+    // Files cost much more than rows: only the shapes that differ in directories.
+    for shape in [Shape::Deep, Shape::Bushy] {
+        assert_near_linear_from(SMALL, &format!("export and import {shape:?}"), |entries| {
+            let home = Home::new(shape, entries);
+            let (db, tree, again) = (home.db(), home.at("tree"), home.at("again.db"));
+            let (took, ()) = cost(|| {
+                tool(&["export"], &[&db, &tree], Exit::Good);
+                tool(&["import"], &[&tree, &again], Exit::Good);
+            });
+            took
+        });
+    }
+}

@@ -176,8 +176,18 @@ impl Fs {
         if let Some(attr) = self.entry_attr(inode) {
             return Ok(attr);
         }
-        let (removed, class) = self.handles.removed(inode).ok_or(FsError::Stale)?;
+        let Some((removed, class)) = self.handles.removed(inode) else {
+            // The path may lead to another node by now, so the kernel walks it again.
+            return Err(if self.was_directory(ino) { FsError::NotFound } else { FsError::Stale });
+        };
         Ok(self.removed_attr(inode, &removed, class))
+    }
+
+    /// Whether this was a directory, and nothing is at its place now. If something is, the kernel finds it by
+    /// walking the path again.
+    fn was_directory(&self, ino: u64) -> bool {
+        let place = entry_target(ino).and_then(|inode| self.handles.place_of_removed_directory(inode));
+        place.is_some_and(|(parent, name)| self.cfs.engine.read().lookup(parent, &name).is_none())
     }
 
     /// Where a link points.

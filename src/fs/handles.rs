@@ -9,7 +9,7 @@
 use super::listing::Listing;
 use super::mode::Class;
 use crate::clock::UnixTime;
-use crate::memdb::{Inode, Touched};
+use crate::memdb::{Inode, Name, Touched};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// How many removed files that nobody has open are kept, and how many bytes of them.
 const RECENT_MAX: usize = 64;
 const RECENT_BYTES_MAX: usize = 4 << 20;
+/// How many removed directories are remembered.
+const RECENT_DIRECTORIES_MAX: usize = 1024;
 
 /// A file that is open, or was removed a short while ago.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ struct Files {
     recent: VecDeque<(Inode, usize)>,
     /// Sum of the lengths in `recent`.
     recent_bytes: usize,
+    /// The last directories that were removed, oldest first, each with the directory and name of its place.
+    directories: VecDeque<(Inode, Inode, Name)>,
 }
 
 impl OpenFile {
@@ -149,9 +153,21 @@ impl Handles {
     /// Keeps the contents of what was removed, at least until [`Handles::settle`]. To be called under
     /// the lock of the removal, so that no reader falls between the two.
     pub(crate) fn keep_removed(&self, touched: &[Touched]) {
+        let mut place = None;
         for touched in touched {
-            let Touched::Removed { inode, content: Some(content), mtime } = touched else { continue };
+            if let Touched::Name { parent, name } = touched {
+                // That of a removal comes before it.
+                place = Some((*parent, name));
+            }
+            let Touched::Removed { inode, content, mtime } = touched else { continue };
             let mut files = lock(&self.files);
+            let Some(content) = content else {
+                files.directories.extend(place.map(|(parent, name)| (*inode, parent, name.clone())));
+                if files.directories.len() > RECENT_DIRECTORIES_MAX {
+                    files.directories.pop_front();
+                }
+                continue;
+            };
             let unknown = OpenFile { opens: 0, class: UNKNOWN, removed: None };
             let file = files.all.entry(*inode).or_insert(unknown);
             let (content, mtime) = (Arc::clone(content), *mtime);
@@ -206,6 +222,13 @@ impl Handles {
         file.removed.clone().map(|removed| (removed, file.class))
     }
 
+    /// The place that a directory had which left the tree not long ago: directory and name.
+    pub(crate) fn place_of_removed_directory(&self, inode: Inode) -> Option<(Inode, Name)> {
+        let files = lock(&self.files);
+        let (_, parent, name) = files.directories.iter().rev().find(|(removed, ..)| *removed == inode)?;
+        Some((*parent, name.clone()))
+    }
+
     /// Keeps a text for a handle.
     pub(crate) fn add_text(&self, text: Arc<[u8]>) -> u64 {
         let handle = self.number();
@@ -241,9 +264,9 @@ impl Handles {
 
 #[cfg(test)]
 mod tests {
-    use super::{Handles, RECENT_BYTES_MAX, RECENT_MAX, Removed};
+    use super::{Handles, RECENT_BYTES_MAX, RECENT_DIRECTORIES_MAX, RECENT_MAX, Removed};
     use crate::fs::mode::Class;
-    use crate::memdb::Touched;
+    use crate::memdb::{Name, Touched};
     use std::sync::Arc;
 
     fn removal(inode: u64) -> Touched {
@@ -317,6 +340,20 @@ mod tests {
         handles.settle_all();
         pass(&handles);
         assert_eq!((handles.removed(6), handles.removed(7)), (None, None));
+    }
+
+    #[test]
+    fn removed_directories_are_remembered_within_a_bound() {
+        let handles = Handles::default();
+        let name = Name::new(b"d").expect("a name");
+        let place = |inode| handles.place_of_removed_directory(inode);
+        for inode in 0..=RECENT_DIRECTORIES_MAX as u64 {
+            let named = Touched::Name { parent: inode + 1, name: name.clone() };
+            handles.keep_removed(&[named, Touched::Removed { inode, content: None, mtime: 7 }]);
+            assert_eq!(place(inode), Some((inode + 1, name.clone())));
+        }
+        assert_eq!((place(0), place(1)), (None, Some((2, name.clone()))));
+        assert_eq!(handles.removed(1), None);
     }
 
     #[test]

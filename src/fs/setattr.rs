@@ -42,9 +42,10 @@ impl Fs {
         set: SetAttr,
         done: impl FnOnce(Outcome<Attr>) + Send + 'static,
     ) {
+        let fs = Arc::clone(self);
         let done: Done = Box::new(move |outcome: Outcome<Attr>| match outcome.result {
-            // There may be another node at the path by now.
-            Err(FsError::NotFound) if !set.is_opened => {
+            // There may be another node at the path by now, but for a directory.
+            Err(FsError::NotFound) if !set.is_opened && !fs.was_directory(ino) => {
                 done(Outcome { result: Err(FsError::Stale), ..outcome });
             }
             _ => done(outcome),

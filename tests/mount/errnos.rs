@@ -279,3 +279,26 @@ fn without_quorum_nothing_changes() {
     tree.set_quorate(true);
     fs::write(at("d/f"), "y").expect("again");
 }
+
+/// As with the stock daemon: the directory is not there. Not ESTALE, which no program expects of a local tree.
+#[test]
+fn removed_working_directory_is_not_found() {
+    let tree = Tree::new();
+    for elsewhere in [false, true] {
+        let path = tree.mkdir("d");
+        let opened = File::open(&path).expect("open");
+        if elsewhere {
+            tree.elsewhere(pmxcfs::memdb::Change::Delete { path: "d".into() });
+        } else {
+            fs::remove_dir(&path).expect("removed");
+        }
+        refused(opened.metadata(), libc::ENOENT);
+        let inside =
+            |name: &str| format!("/proc/self/fd/{}/{name}", std::os::fd::AsRawFd::as_raw_fd(&opened));
+        refused(fs::metadata(inside(".")), libc::ENOENT);
+        refused(set_mtime(Path::new(&inside(".")), 99), libc::ENOENT);
+        refused(fs::metadata(inside("x")), libc::ENOENT);
+        refused(fs::write(inside("x"), "x"), libc::ENOENT);
+        refused(fs::create_dir(inside("x")), libc::ENOENT);
+    }
+}

@@ -31,6 +31,8 @@ use values::KeyValues;
 pub const NAME_FIELD: usize = 256;
 /// Bytes a value may have.
 pub const VALUE_MAX: usize = 32768;
+/// Values of other nodes that are kept before there is a node list.
+const EARLY_MAX: usize = 1024;
 
 /// The status of this node and what it knows of the others.
 #[derive(Debug)]
@@ -42,6 +44,10 @@ pub struct Status {
     cluster_info_version: u32,
     own: KeyValues,
     members: Option<Members>,
+    /// Node ids of the status group, also of nodes that are not in the node list.
+    online: Vec<u32>,
+    /// Values and addresses of other nodes, by node id and key, that came before the first node list.
+    early: BTreeMap<(u32, Vec<u8>), Vec<u8>>,
     /// Node name to its address. A name stays when its node leaves the list, as in stock.
     addresses: BTreeMap<String, Vec<u8>>,
     rrd: RrdDump,
@@ -94,6 +100,8 @@ impl Status {
             cluster_info_version: 0,
             own: KeyValues::default(),
             members: None,
+            online: Vec::new(),
+            early: BTreeMap::new(),
             addresses: BTreeMap::new(),
             rrd: RrdDump::default(),
             log,
@@ -120,7 +128,11 @@ impl Status {
         }
     }
 
-    /// Sets a value of another node of the node list.
+    /// Sets a value of another node of the node list. Before there is a list, a value or an address is kept
+    /// for it: other nodes send theirs once, when this node joins the group.
+    ///
+    /// # Errors
+    /// [`PeerSetError::UnknownNode`] for a node that is not in the list, or if there is no list yet.
     pub fn set_peer(
         &mut self,
         node_id: u32,
@@ -128,8 +140,11 @@ impl Status {
         value: &[u8],
         now: Duration,
     ) -> Result<Stored, PeerSetError> {
-        let member = self.members.as_mut().and_then(|members| members.get_mut(node_id));
-        let member = member.ok_or(PeerSetError::UnknownNode(node_id))?;
+        let Some(members) = &mut self.members else {
+            self.keep_early(node_id, key, value)?;
+            return Err(PeerSetError::UnknownNode(node_id));
+        };
+        let member = members.get_mut(node_id).ok_or(PeerSetError::UnknownNode(node_id))?;
         match Kind::of(key, value)? {
             Kind::Rrd { key, data } => Ok(Stored::Rrd(self.rrd.set(key, data, now))),
             Kind::Address(address) => {
@@ -141,6 +156,16 @@ impl Status {
                 Ok(Stored::Value)
             }
         }
+    }
+
+    /// Keeps a value for the first node list. Measurements are left out: new ones come within seconds.
+    fn keep_early(&mut self, node_id: u32, key: &[u8], value: &[u8]) -> Result<(), SetError> {
+        let is_kept = matches!(Kind::of(key, value)?, Kind::Address(_) | Kind::Value);
+        let place = (node_id, key.to_vec());
+        if is_kept && (self.early.len() < EARLY_MAX || self.early.contains_key(&place)) {
+            self.early.insert(place, value.to_vec());
+        }
+        Ok(())
     }
 
     /// A value of a node; an empty name means this node.
@@ -179,16 +204,22 @@ impl Status {
         true
     }
 
-    /// Takes a new node list. Nodes that were in the last one keep their values and whether they
-    /// are online.
+    /// Takes a new node list. Nodes that were in the last one keep their values; the nodes of the status group
+    /// are online, whichever of group and list was first.
     pub fn set_cluster(&mut self, info: ClusterInfo) {
-        let old = self.members.take();
-        self.members = Some(Members::new(info, old));
+        let mut members = Members::new(info, self.members.take());
+        members.set_online(&self.online);
+        self.members = Some(members);
+        for ((node_id, key), value) in std::mem::take(&mut self.early) {
+            // Fails for a node that is not in the list.
+            let _ = self.set_peer(node_id, &key, &value, Duration::ZERO);
+        }
         self.count_cluster_info();
     }
 
     /// Who is in the status group: the nodes with these ids are online, all others are not.
     pub fn set_online(&mut self, node_ids: &[u32]) {
+        self.online = node_ids.to_vec();
         if let Some(members) = &mut self.members {
             members.set_online(node_ids);
             self.count_cluster_info();
@@ -325,6 +356,41 @@ mod tests {
         assert_eq!((value(&status, "n2", "k"), value(&status, "n3", "k")), (Some(&b"v"[..]), None));
         status.set_cluster(info(&[3]));
         assert_eq!(value(&status, "n3", "k"), None);
+    }
+
+    #[test]
+    fn group_before_node_list_is_not_lost() {
+        let mut status = Status::new("n1", 5, 1);
+        status.set_online(&[1, 3]);
+        for (id, key, data) in [(3, "nodeip", "10.0.0.3\0"), (3, "k", "old"), (3, "k", "v"), (9, "k", "w")] {
+            let refused = status.set_peer(id, key.as_bytes(), data.as_bytes(), NOW);
+            assert_eq!(refused, Err(PeerSetError::UnknownNode(id)));
+        }
+        status.set_cluster(info(&[1, 2, 3]));
+        let text = status.members_text();
+        for online in
+            ["\"n1\": { \"id\": 1, \"online\": 1}", "\"id\": 2, \"online\": 0", "\"id\": 3, \"online\": 1"]
+        {
+            assert!(text.contains(online), "{online}: {text}");
+        }
+        assert_eq!(
+            (status.address("n3"), value(&status, "n3", "k")),
+            (Some(&b"10.0.0.3"[..]), Some(&b"v"[..]))
+        );
+        // A node that is in the group already when the list gets it.
+        status.set_online(&[1, 3, 4]);
+        status.set_cluster(info(&[1, 3, 4, 9]));
+        assert!(status.members_text().contains("\"id\": 4, \"online\": 1"));
+        assert_eq!(value(&status, "n9", "k"), None);
+    }
+
+    #[test]
+    fn early_values_are_bounded() {
+        let mut status = Status::new("n1", 5, 1);
+        for number in 0..EARLY_MAX as u32 + 10 {
+            status.set_peer(number, b"k", b"v", NOW).unwrap_err();
+        }
+        assert_eq!(status.early.len(), EARLY_MAX);
     }
 
     #[test]

@@ -36,13 +36,13 @@ pub(super) struct Member {
 }
 
 impl Members {
-    /// A new list; nodes whose id is in the old one keep what is known of them.
+    /// A new list, all offline; nodes whose id is in the old one keep their values.
     pub(super) fn new(info: ClusterInfo, old: Option<Members>) -> Members {
         let mut old = old.map(|old| old.by_id).unwrap_or_default();
         let by_id = info.nodes.into_iter().map(|node| {
             let id = node.id;
-            let (online, values) = old.remove(&id).map_or((false, None), |old| (old.online, old.values));
-            (id, Member { node, online, values })
+            let values = old.remove(&id).and_then(|old| old.values);
+            (id, Member { node, online: false, values })
         });
         Members { cluster_name: info.name, config_version: info.config_version, by_id: by_id.collect() }
     }

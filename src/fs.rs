@@ -17,6 +17,7 @@ mod ino;
 mod known;
 mod listing;
 pub(crate) mod mode;
+mod pending_pages;
 pub(crate) mod plug;
 mod removed;
 mod setattr;
@@ -24,10 +25,11 @@ mod stale;
 
 pub use attr::{Attr, Kind, Lifetime, StatFs};
 pub use change::{Outcome, Write};
-pub use coherence::{CacheRules, Caching};
+pub use coherence::{CacheRules, Caching, StalePages, Tail};
 pub use error::FsError;
 pub use ino::ROOT_INO;
 pub use listing::DirEntry;
+pub use pending_pages::Covered;
 pub use setattr::SetAttr;
 pub use stale::Stale;
 
@@ -40,6 +42,7 @@ use incarnations::Incarnations;
 use ino::Target;
 use known::Known;
 use mode::Class;
+use pending_pages::PendingPages;
 use plug::{Plug, Plugs};
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -60,7 +63,10 @@ pub struct Fs {
     handles: Arc<Handles>,
     incarnations: Incarnations,
     rules: CacheRules,
-    known: Known,
+    /// Shared with the listener of changes.
+    known: Arc<Known>,
+    /// Shared with the listener of changes.
+    pending_pages: Arc<PendingPages>,
     /// The longest name that the kernel takes, in bytes.
     name_bytes_max: AtomicUsize,
 }
@@ -117,11 +123,16 @@ impl Fs {
     /// The tree over `cfs`, cached by the kernel after these rules.
     pub fn new(cfs: Arc<Cfs>, rules: CacheRules) -> Arc<Self> {
         let handles = Arc::<Handles>::default();
-        let keeper = Arc::downgrade(&handles);
+        let (known, pending_pages) = (Arc::<Known>::default(), Arc::<PendingPages>::default());
+        let weak = (Arc::downgrade(&handles), Arc::downgrade(&known), Arc::downgrade(&pending_pages));
         cfs.engine.observe(Box::new(move |touched| {
-            if let Some(handles) = keeper.upgrade() {
-                handles.keep_removed(touched);
-            }
+            let (Some(handles), Some(known), Some(pending_pages)) =
+                (weak.0.upgrade(), weak.1.upgrade(), weak.2.upgrade())
+            else {
+                return;
+            };
+            handles.keep_removed(touched);
+            pending_pages.note(touched, &known, rules);
         }));
         let plugs = Plugs::new(&cfs.node.name);
         Arc::new(Self {
@@ -130,7 +141,8 @@ impl Fs {
             handles,
             incarnations: Incarnations::default(),
             rules,
-            known: Known::default(),
+            known,
+            pending_pages,
             name_bytes_max: AtomicUsize::new(NEW_NAME_BYTES_MAX),
         })
     }
@@ -225,6 +237,21 @@ impl Fs {
     /// Whether the kernel may rely on the attributes in a reply to SETATTR.
     pub fn trusts_setattr(&self) -> bool {
         !self.rules.setattr_expires
+    }
+
+    /// Whether a reply with the attributes of a file must wait until its pages are invalidated.
+    pub fn has_pending_pages(&self, ino: u64) -> bool {
+        self.pending_pages.contains(ino)
+    }
+
+    /// To be called before the pages of a file are invalidated.
+    pub fn begin_page_invalidation(&self, ino: u64) -> Covered {
+        self.pending_pages.begin(ino)
+    }
+
+    /// To be called after the pages of a file were invalidated.
+    pub fn end_page_invalidation(&self, covered: Covered) {
+        self.pending_pages.end(covered);
     }
 
     fn open_entry(&self, inode: Inode, writing: bool) -> Result<(), FsError> {

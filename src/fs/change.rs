@@ -4,7 +4,7 @@
 use super::handles::Handles;
 use super::ino::Target;
 use super::plug::Plug;
-use super::{Attr, Fs, FsError, check_new_name, entry_target, ino};
+use super::{Attr, Fs, FsError, StalePages, Tail, check_new_name, entry_target, ino};
 use crate::engine::EngineError;
 use crate::memdb::{Applied, Change, Inode, Name, Touched, TreePath, WriteAt};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub struct Outcome<T> {
     /// What the kernel may hold and cannot know from the answer that it is no longer true.
     pub unknown: Vec<Touched>,
     /// File whose pages must be invalidated before the reply is sent.
-    pub stale_pages: Option<u64>,
+    pub stale_pages: Option<StalePages>,
 }
 
 impl<T> Outcome<T> {
@@ -195,7 +195,7 @@ impl Fs {
             Err(error) => return done(Outcome::refused(error)),
         };
         let Write { offset, append, data } = write;
-        let length = data.len();
+        let (length, last) = (data.len(), data.last().copied());
         let at = if append { WriteAt::End } else { WriteAt::Offset(offset) };
         let fs = Arc::clone(self);
         self.cfs.engine.submit(
@@ -204,16 +204,17 @@ impl Fs {
                 let landed = result.as_ref().map_or(offset, |applied| applied.offset);
                 let mut outcome = outcome(result, Vec::new(), |_| Ok(length));
                 outcome.unknown = fs.rules.after_write(inode, offset, landed);
-                outcome.stale_pages = fs.pages_before_reply(inode);
+                outcome.stale_pages = fs.stale_pages(inode, fs.rules.tail(offset, landed, length, last));
                 done(outcome);
             }),
         );
     }
 
     /// The file, if its pages must be invalidated before the reply to a change of its contents.
-    pub(super) fn pages_before_reply(&self, inode: Inode) -> Option<u64> {
+    pub(super) fn stale_pages(&self, inode: Inode, tail: Option<Tail>) -> Option<StalePages> {
         let ino = ino::of_entry(inode);
-        (self.rules.pages_before_reply && self.known.has_pages(ino)).then_some(ino)
+        let may_have_pages = self.rules.pages_before_reply && self.known.has_pages(ino);
+        (may_have_pages || tail.is_some()).then_some(StalePages { ino, tail })
     }
 
     /// Answers when all changes of a file are on disk; at once when they are.

@@ -3,7 +3,7 @@
 
 use super::change::{Outcome, outcome};
 use super::ino::Target;
-use super::{Attr, Fs, FsError, entry_target, ino, mode};
+use super::{Attr, Fs, FsError, StalePages, entry_target, ino, mode};
 use crate::clock::UnixTime;
 use crate::memdb::{Change, Inode, Touched, TreePath};
 use std::sync::Arc;
@@ -43,12 +43,18 @@ impl Fs {
         done: impl FnOnce(Outcome<Attr>) + Send + 'static,
     ) {
         let fs = Arc::clone(self);
-        let done: Done = Box::new(move |outcome: Outcome<Attr>| match outcome.result {
-            // There may be another node at the path by now, but for a directory.
-            Err(FsError::NotFound) if !set.is_opened && !fs.was_directory(ino) => {
-                done(Outcome { result: Err(FsError::Stale), ..outcome });
+        let done: Done = Box::new(move |mut outcome: Outcome<Attr>| {
+            match &outcome.result {
+                Ok(attr) if fs.has_pending_pages(attr.ino) => {
+                    outcome.stale_pages = Some(StalePages::of(attr.ino));
+                }
+                // There may be another node at the path by now, but for a directory.
+                Err(FsError::NotFound) if !set.is_opened && !fs.was_directory(ino) => {
+                    outcome.result = Err(FsError::Stale);
+                }
+                Ok(_) | Err(_) => {}
             }
-            _ => done(outcome),
+            done(outcome);
         });
         if let Err(error) = self.check_fixed(ino, &set) {
             return done(Err(error).into());
@@ -106,7 +112,7 @@ impl Fs {
                     Change::Truncate { path, size },
                     Box::new(move |result| {
                         let mut outcome = outcome(result, Vec::new(), |_| Ok(()));
-                        outcome.stale_pages = fs.pages_before_reply(inode);
+                        outcome.stale_pages = fs.stale_pages(inode, None);
                         done(outcome);
                     }),
                 );

@@ -6,7 +6,7 @@ use super::invalidate::Invalidate;
 use super::reply::{Refuse, absent, answer, file_attr, file_type, generation, guarded};
 use crate::clock;
 use crate::counts::KernelRequest;
-use crate::fs::{Attr, Caching, Fs, FsError, Lifetime, Opened, Outcome, SetAttr, Write};
+use crate::fs::{Attr, Caching, Fs, FsError, Lifetime, Opened, Outcome, SetAttr, StalePages, Write};
 use crate::memdb::NAME_BYTES_MAX;
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
@@ -75,6 +75,20 @@ impl Adapter {
         }
     }
 
+    /// Sends a reply that shows the attributes of these nodes: immediately, or after their pages were invalidated,
+    /// where that is still to be done.
+    fn after_pages(&self, mut nodes: Vec<u64>, reply: impl FnOnce() + Send + 'static) {
+        nodes.retain(|ino| self.fs.has_pending_pages(*ino));
+        let Some(last) = nodes.pop() else { return reply() };
+        let mut reply: Box<dyn FnOnce() + Send> = Box::new(reply);
+        for ino in nodes {
+            let (invalidate, next) = (self.invalidate.clone(), reply);
+            reply = Box::new(move || invalidate.before_reply(StalePages { ino, tail: None }, next));
+        }
+        let last = StalePages { ino: last, tail: None };
+        self.invalidate.before_reply(last, Box::new(move || guarded("reply", reply)));
+    }
+
     /// A closure that answers a request with an entry, from whatever thread.
     fn entry(&self) -> impl FnOnce(ReplyEntry, Attr) + Send + 'static {
         let lifetime = self.lifetime;
@@ -95,7 +109,7 @@ impl Adapter {
                 invalidate.changed_elsewhere(&outcome.unknown);
                 let reply = move || answer(what, outcome.result, reply, accept);
                 match outcome.stale_pages {
-                    Some(ino) => invalidate.before_reply(ino, Box::new(move || guarded(what, reply))),
+                    Some(stale) => invalidate.before_reply(stale, Box::new(move || guarded(what, reply))),
                     None => reply(),
                 }
             });
@@ -143,7 +157,9 @@ impl Filesystem for Adapter {
             result => answer("lookup", result, reply, |reply, attr| {
                 // What a name means lasts, even where the attributes do not.
                 let (ttl, attr_ttl) = (self.lifetime, self.lifetime_of(&attr));
-                reply.entry_with_ttls(&attr_ttl, &ttl, &file_attr(&attr), generation(&attr));
+                self.after_pages(vec![attr.ino], move || {
+                    reply.entry_with_ttls(&attr_ttl, &ttl, &file_attr(&attr), generation(&attr));
+                });
             }),
         });
     }
@@ -151,7 +167,8 @@ impl Filesystem for Adapter {
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         self.serve(KernelRequest::Getattr, || {
             answer("getattr", self.fs.getattr(ino.0), reply, |reply, attr| {
-                reply.attr(&self.lifetime_of(&attr), &file_attr(&attr));
+                let lifetime = self.lifetime_of(&attr);
+                self.after_pages(vec![attr.ino], move || reply.attr(&lifetime, &file_attr(&attr)));
             });
         });
     }
@@ -415,12 +432,14 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         self.serve(KernelRequest::Readdirplus, || {
+            let mut files = Vec::new();
             let listed = self.fs.readdir(ino.0, handle.0, offset, |entry| {
                 let (name, attr) = (OsStr::from_bytes(entry.name), &entry.attr);
+                files.push(attr.ino);
                 let lifetime = self.lifetime_of(attr);
                 reply.add(INodeNo(attr.ino), entry.next, name, &lifetime, &file_attr(attr), generation(attr))
             });
-            answer("readdirplus", listed, reply, |reply, ()| reply.ok());
+            answer("readdirplus", listed, reply, |reply, ()| self.after_pages(files, || reply.ok()));
         });
     }
 

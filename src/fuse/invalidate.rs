@@ -17,7 +17,7 @@
 mod lane;
 
 use crate::cfs::{Event, Watcher};
-use crate::fs::{Fs, Stale};
+use crate::fs::{Fs, Stale, StalePages, Tail};
 use crate::memdb::{Name, Touched};
 use fuser::{INodeNo, Notifier};
 use lane::Lane;
@@ -47,7 +47,7 @@ pub struct Invalidate {
 struct Lanes {
     kernel: Arc<Kernel>,
     attributes: Lane<Node, Removal>,
-    contents: Lane<u64, Vec<Reply>>,
+    contents: Lane<u64, Content>,
     names: Lane<u64, Directory>,
 }
 
@@ -72,6 +72,15 @@ enum Node {
 /// Whether an inode left the tree, without a name of it being queued.
 type Removal = bool;
 
+/// What is queued for the contents of a file.
+#[derive(Default)]
+struct Content {
+    /// Last bytes of appends that landed behind the place where the kernel expected them.
+    tails: Vec<Tail>,
+    /// Sent afterwards.
+    replies: Vec<Reply>,
+}
+
 /// What is queued for a directory.
 #[derive(Debug, Default)]
 struct Directory {
@@ -92,9 +101,9 @@ pub(super) fn queue(fs: Arc<Fs>) -> Invalidate {
     };
     let contents = {
         let kernel = Arc::clone(&kernel);
-        Lane::new("notify-contents", STALLED_FILES_MAX, move |ino, replies: Vec<Reply>| {
-            let replies = SendAtEnd(replies);
-            kernel.content(ino);
+        Lane::new("notify-contents", STALLED_FILES_MAX, move |ino, content: Content| {
+            let replies = SendAtEnd(content.replies);
+            kernel.content(ino, &content.tails);
             drop(replies);
         })
     };
@@ -147,9 +156,12 @@ impl Invalidate {
     }
 
     /// Invalidates the pages of a file, then sends a reply. Until the mount ends it is sent in any case.
-    pub(super) fn before_reply(&self, ino: u64, reply: Reply) {
+    pub(super) fn before_reply(&self, stale: StalePages, reply: Reply) {
         let mut unsent = Some(reply);
-        self.lanes.contents.push(ino, |replies| replies.extend(unsent.take()));
+        self.lanes.contents.push(stale.ino, |content| {
+            content.tails.extend(stale.tail);
+            content.replies.extend(unsent.take());
+        });
         if let Some(reply) = unsent {
             reply();
         }
@@ -191,7 +203,8 @@ impl Invalidate {
     pub(super) fn stop(&self) {
         self.lanes.attributes.stop();
         self.lanes.names.stop();
-        drop(SendAtEnd(self.lanes.contents.stop().into_iter().flatten().collect()));
+        let contents = self.lanes.contents.stop().into_iter();
+        drop(SendAtEnd(contents.flat_map(|content| content.replies).collect()));
     }
 
     fn push(&self, stale: Stale) {
@@ -266,8 +279,18 @@ impl Kernel {
         self.with_notifier(|kernel| kernel.inval_entry(INodeNo(parent), OsStr::from_bytes(name)));
     }
 
-    fn content(&self, ino: u64) {
+    fn content(&self, ino: u64, tails: &[Tail]) {
+        let covered = self.fs.begin_page_invalidation(ino);
         self.with_notifier(|kernel| kernel.inval_inode(INodeNo(ino), 0, 0));
+        self.fs.end_page_invalidation(covered);
+        for tail in tails {
+            // Only now, or readers find the new size and the old last page. The byte may make a page of its own that
+            // counts as complete: that page goes, too.
+            self.with_notifier(|kernel| kernel.store(INodeNo(ino), tail.offset, &[tail.byte]));
+            // No file is too long for the conversion.
+            let offset = i64::try_from(tail.offset).unwrap_or(0);
+            self.with_notifier(|kernel| kernel.inval_inode(INodeNo(ino), offset, 1));
+        }
     }
 
     fn attributes(&self, ino: u64) {

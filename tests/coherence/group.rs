@@ -149,6 +149,11 @@ impl<'a> Group<'a> {
         true
     }
 
+    /// Applies a change of the other member; the kernel is not notified of it yet.
+    pub fn apply_remote(&self, change: Change) {
+        self.apply(change, ELSEWHERE).expect("the rules of the tree take it");
+    }
+
     /// Delivers all that a started operation submits until its system call returns.
     pub fn finish(&self, local: Local) -> io::Result<()> {
         loop {

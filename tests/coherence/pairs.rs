@@ -4,6 +4,7 @@
 use crate::group::{Group, Lost};
 use crate::operations::{Operation, SIZE};
 use crate::scene::{Scene, Verdict};
+use crate::views::size_from_the_daemon;
 use pmxcfs::counts::KernelRequest;
 use pmxcfs::fuse::CacheRules;
 use std::fs::{self, FileTimes, OpenOptions};
@@ -140,6 +141,22 @@ fn write_reply_follows_the_invalidation() {
     }
 }
 
+/// The kernel takes a larger size over before it drops the last page of before. A reader in between would need luck, so
+/// this counts invalidations.
+#[test]
+fn attributes_follow_the_invalidation_of_pages() {
+    let late = CacheRules { pages_before_reply: false, ..CacheRules::GROUP };
+    for (rules, expected) in [(CacheRules::GROUP, 1), (late, 0)] {
+        let scene = Scene::new(rules);
+        let group = Group::join(&scene.tree, Lost::Nothing);
+        group.apply_remote(Operation::Grow.remote().expect("a change"));
+        let invalidations = || scene.tree.cfs.kernel.invalidations.get();
+        let before = invalidations();
+        assert_eq!(size_from_the_daemon(&scene.tree.path("d/f")), SIZE as u64 + 4700);
+        assert_eq!(invalidations() - before, expected, "{rules:?}");
+    }
+}
+
 /// Kernels of late drop such attributes themselves if an invalidation came in between; older ones keep them. So this
 /// counts requests.
 #[test]
@@ -184,6 +201,24 @@ fn crossing_appends(rules: CacheRules) -> Vec<u8> {
     group.finish(started).expect("appended");
     let tree = scene.tree.cfs.engine.read();
     tree.resolve(b"d/f").and_then(|entry| entry.content().cloned()).expect("there").to_vec()
+}
+
+/// The kernel knows the size after an append that landed behind the place where it expected it: reading the last byte
+/// takes no request for attributes, whose reply other invalidations could void.
+#[test]
+fn append_behind_another_extends_the_kernels_size() {
+    let scene = Scene::new(CacheRules::GROUP);
+    let call = Operation::Append.local(&scene.tree).expect("a system call");
+    let group = Group::join(&scene.tree, Lost::Nothing);
+    let (started, held) = group.start(call).expect("submitted");
+    group.deliver_remote(Operation::Append.remote().expect("a change"));
+    group.deliver(held);
+    group.finish(started).expect("appended");
+    scene.tree.drain();
+    let requests = || scene.tree.cfs.kernel.requests(KernelRequest::Getattr).get();
+    let (before, mut byte) = (requests(), [0]);
+    scene.reader.read_exact_at(&mut byte, (SIZE + 9000 + 6000 - 1) as u64).expect("the last byte");
+    assert_eq!((byte, requests() - before), ([b'L'], 0));
 }
 
 fn holds_whole_record(content: &[u8]) -> bool {

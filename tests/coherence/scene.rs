@@ -14,7 +14,7 @@ pub type Verdict = Result<(), String>;
 /// A mounted tree with the directory `d`, everything in it cached, and a reader of `d/f`.
 pub struct Scene {
     /// Before the tree: it is closed first, so that the tree can be unmounted.
-    reader: File,
+    pub reader: File,
     pub tree: Tree,
 }
 

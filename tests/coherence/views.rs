@@ -119,3 +119,17 @@ pub fn show(bytes: &[u8]) -> String {
     }
     text
 }
+
+/// The size of a file as the daemon says it, whatever the kernel has cached.
+pub fn size_from_the_daemon(path: &Path) -> u64 {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).expect("a path without NUL");
+    // SAFETY: all-zero bytes are a valid value of this plain struct.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    let flags = libc::AT_STATX_FORCE_SYNC;
+    // SAFETY: `path` is a C string and `stat` is writable; both outlive the call.
+    let result =
+        unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_SIZE, &raw mut stat) };
+    assert_eq!(result, 0, "statx: {}", io::Error::last_os_error());
+    stat.stx_size
+}

@@ -1,0 +1,121 @@
+//! Files whose pages the kernel must drop before it learns of their new size.
+//!
+//! The kernel takes a new size over first and drops the pages of before afterwards. A reader in between finds the
+//! new size and the old last page, whose rest is zero bytes. So a reply that shows the attributes of such a file is
+//! sent after its pages were invalidated.
+
+use super::known::Known;
+use super::{CacheRules, ino};
+use crate::memdb::Touched;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Files that changed and whose pages are not invalidated yet.
+#[derive(Debug, Default)]
+pub(super) struct PendingPages {
+    /// By the kernel's numbers: number of the last change.
+    changes: Mutex<Changes>,
+    /// Length of the map, so that the common case takes no lock.
+    count: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Changes {
+    last: HashMap<u64, u64>,
+    made: u64,
+}
+
+/// An invalidation under way: it covers the changes up to this one.
+#[derive(Debug, Clone, Copy)]
+pub struct Covered {
+    ino: u64,
+    change: Option<u64>,
+}
+
+impl PendingPages {
+    /// Notes what a change touched. Call this under the lock of the tree: a reader that sees the change finds it noted.
+    pub(super) fn note(&self, touched: &[Touched], known: &Known, rules: CacheRules) {
+        if !rules.pages_before_reply {
+            return;
+        }
+        for touched in touched {
+            let Touched::Data { inode } = touched else { continue };
+            let ino = ino::of_entry(*inode);
+            if known.has_pages(ino) {
+                let mut changes = self.lock();
+                changes.made += 1;
+                let made = changes.made;
+                changes.last.insert(ino, made);
+                self.count.store(changes.last.len(), Ordering::Release);
+            }
+        }
+    }
+
+    /// Whether a reply with this file's attributes must wait.
+    pub(super) fn contains(&self, ino: u64) -> bool {
+        self.count.load(Ordering::Acquire) > 0 && self.lock().last.contains_key(&ino)
+    }
+
+    /// To be called before the invalidation of a file's pages.
+    pub(super) fn begin(&self, ino: u64) -> Covered {
+        Covered { ino, change: self.lock().last.get(&ino).copied() }
+    }
+
+    /// To be called after the invalidation. A change that came meanwhile stays noted.
+    pub(super) fn end(&self, covered: Covered) {
+        let mut changes = self.lock();
+        if covered.change.is_some() && changes.last.get(&covered.ino).copied() == covered.change {
+            changes.last.remove(&covered.ino);
+            self.count.store(changes.last.len(), Ordering::Release);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(inode: u64) -> [Touched; 1] {
+        [Touched::Data { inode }]
+    }
+
+    #[test]
+    fn change_is_pending_until_invalidated() {
+        let (pending, known) = (PendingPages::default(), Known::default());
+        known.note_pages(5);
+        pending.note(&changed(5), &known, CacheRules::GROUP);
+        pending.note(&changed(6), &known, CacheRules::GROUP);
+        assert!(pending.contains(5));
+        assert!(!pending.contains(6), "the kernel has no pages of it");
+        let covered = pending.begin(5);
+        assert!(pending.contains(5));
+        pending.end(covered);
+        assert!(!pending.contains(5));
+    }
+
+    #[test]
+    fn change_during_invalidation_stays_pending() {
+        let (pending, known) = (PendingPages::default(), Known::default());
+        known.note_pages(5);
+        pending.note(&changed(5), &known, CacheRules::GROUP);
+        let covered = pending.begin(5);
+        pending.note(&changed(5), &known, CacheRules::GROUP);
+        pending.end(covered);
+        assert!(pending.contains(5));
+        pending.end(pending.begin(5));
+        assert!(!pending.contains(5));
+    }
+
+    #[test]
+    fn nothing_is_pending_on_a_node_by_itself() {
+        let (pending, known) = (PendingPages::default(), Known::default());
+        known.note_pages(5);
+        pending.note(&changed(5), &known, CacheRules::THIS_MOUNT);
+        assert!(!pending.contains(5));
+    }
+}

@@ -101,7 +101,7 @@ impl Cfs {
         let status = Status::new(&node.name, clock.unix(), std::process::id());
         let changes = Arc::new(Changes::new(clock));
         let told = Arc::clone(&changes);
-        engine.observe(Box::new(move |touched| told.touched(touched)));
+        engine.observe(Box::new(move |invalidations| told.invalidated(invalidations)));
         Cfs {
             engine,
             clock,

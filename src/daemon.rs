@@ -317,7 +317,7 @@ fn join_cluster(config: &Config, cfs: &Arc<Cfs>, mounted: &fuse::Mounted) -> io:
     let invalidate = mounted.invalidate().clone();
     Cluster::start(cluster::Options {
         cfs: Arc::clone(cfs),
-        invalidate: Box::new(move |touched| invalidate.changed_elsewhere(touched)),
+        invalidate: Box::new(move |invalidations| invalidate.changed_elsewhere(invalidations)),
         corosync_conf: config.paths.corosync_conf.clone(),
     })
 }

@@ -37,7 +37,8 @@ use crate::dfsm::{
     App, Delivered, Delivery, Leave, Member, MemberId, Members, Outgoing, Port, Then, Ticket, wire::Extension,
 };
 use crate::memdb::{
-    Applied, Change, ChangeError, Index, Limits, MemDb, Row, Stamp, Touched, TreePath, WriteAt,
+    Applied, Change, ChangeError, Index, Invalidation, Limits, MemDb, OperationId, Row, Stamp, TreePath,
+    WriteAt,
 };
 use wire::{PayloadError, Request};
 
@@ -86,7 +87,7 @@ pub enum DcdbEffect {
     /// The tree was replaced by that of `leader`: it is to be stored before anything else of the group
     /// is handled. With what caches above may hold and that is no longer true. Whoever still waits for
     /// an earlier change to reach the disk cannot be told that it was made: the leader may not have it.
-    Replaced { leader: MemberId, touched: Vec<Touched> },
+    Replaced { leader: MemberId, invalidations: Vec<Invalidation> },
     /// `corosync.conf` is to be copied to the host; when this node itself changed it, corosync is to
     /// be told on all nodes.
     ExportConfig { changed_here: bool },
@@ -125,10 +126,14 @@ impl Dcdb {
         let stamp = Stamp { writer: message.from.node, time: message.time };
         let exported = exports(&change);
         let applied = store.apply(change, stamp, Limits::Agreed, port.now().uptime)?;
-        if applied.touched.is_empty() {
+        if applied.invalidations.is_empty() {
             return Ok(applied);
         }
         let Delivery { from: by, count, ticket, .. } = *message;
+        let applied = match ticket {
+            Some(Ticket(number)) => applied.of_operation(OperationId(number)),
+            None => applied,
+        };
         port.effect(DcdbEffect::Changed { by, count, ticket, applied: applied.clone() });
         if exported {
             port.effect(DcdbEffect::ExportConfig { changed_here: message.local });
@@ -157,7 +162,7 @@ fn answer_here(store: &MemDb, from: &TreePath, to: &TreePath) -> Option<Outcome>
     let source = store.resolve(from.as_bytes())?;
     let target = store.resolve(to.as_bytes())?;
     if source.inode == target.inode {
-        return Some(Ok(Applied { inode: source.inode, offset: 0, touched: Vec::new() }));
+        return Some(Ok(Applied::nothing(source.inode)));
     }
     let is_filled = source.directory().is_some_and(|directory| !directory.is_empty());
     is_filled.then(|| Err(ChangeError::NotEmpty { path: from.clone() }.into()))
@@ -245,14 +250,14 @@ impl App for Dcdb {
         let round = self.round.take().ok_or(Leave)?;
         let count = round.updates.len();
         port.info(format!("update complete - trying to commit (got {count} inode updates)"));
-        let touched = match store.apply_update(&round.index, round.updates, port.now().uptime) {
-            Ok(touched) => touched,
+        let invalidations = match store.apply_update(&round.index, round.updates, port.now().uptime) {
+            Ok(invalidations) => invalidations,
             Err(error) => {
                 port.critical(format!("the leader's updates do not add up: {error}"));
                 return Err(Leave);
             }
         };
-        port.effect(DcdbEffect::Replaced { leader: round.leader, touched });
+        port.effect(DcdbEffect::Replaced { leader: round.leader, invalidations });
         port.effect(DcdbEffect::ExportConfig { changed_here: false });
         Ok(())
     }
@@ -286,7 +291,7 @@ impl App for Dcdb {
             }
             Ok(Request::Expire { path, checksum }) => {
                 self.expire(store, path, checksum, port);
-                Ok(Applied { inode: 0, offset: 0, touched: Vec::new() })
+                Ok(Applied::nothing(0))
             }
             Err(PayloadError::NoPath) => Err(Refused::Incomplete),
             Err(error) => {

@@ -349,7 +349,7 @@ impl EngineInner {
         let now = self.clock.uptime();
         let mut tree = self.write()?;
         let applied = tree.apply(change, stamp, limits, now)?;
-        self.listeners.notify(&applied.touched);
+        self.listeners.notify(&applied.invalidations);
         Ok(applied)
     }
 

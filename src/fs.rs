@@ -125,14 +125,14 @@ impl Fs {
         let handles = Arc::<Handles>::default();
         let (known, pending_pages) = (Arc::<Known>::default(), Arc::<PendingPages>::default());
         let weak = (Arc::downgrade(&handles), Arc::downgrade(&known), Arc::downgrade(&pending_pages));
-        cfs.engine.observe(Box::new(move |touched| {
+        cfs.engine.observe(Box::new(move |invalidations| {
             let (Some(handles), Some(known), Some(pending_pages)) =
                 (weak.0.upgrade(), weak.1.upgrade(), weak.2.upgrade())
             else {
                 return;
             };
-            handles.keep_removed(touched);
-            pending_pages.note(touched, &known, rules);
+            handles.keep_removed(invalidations);
+            pending_pages.note(invalidations, &known, rules);
         }));
         let plugs = Plugs::new(&cfs.node.name);
         Arc::new(Self {

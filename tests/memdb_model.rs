@@ -1,5 +1,5 @@
 //! The tree against a naive model: random lists of changes go to both, and after each step both must
-//! have the same answer, the same entries, guests and counters. What is reported as touched must
+//! have the same answer, the same entries, guests and counters. What is reported as invalidated must
 //! cover every difference, what goes to the disk must be the tree, and what a reader holds must stay.
 //!
 //! A failure prints its seed and a list of steps none of which can be left out. To run one seed again:
@@ -12,7 +12,7 @@ mod tree;
 
 use pmxcfs::errno::ToErrno;
 use pmxcfs::memdb::{
-    Applied, Batch, Change, Entry, Inode, Limits, MemDb, Name, Row, Stamp, Touched, is_openvz_script,
+    Applied, Batch, ByteRange, Change, Entry, Inode, Limits, MemDb, Name, Row, Stale, Stamp, is_openvz_script,
 };
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
@@ -99,7 +99,7 @@ impl Run {
         let expected = self.model.apply(&change, stamp, self.now, right_lock);
         let real = self.db.apply(change, stamp, Limits::Enforced, Duration::from_secs(self.now));
         match (&real, expected) {
-            (Ok(applied), Ok(())) => before.check_touched(&Seen::of(&self.db), applied),
+            (Ok(applied), Ok(())) => before.check_invalidated(&Seen::of(&self.db), applied),
             (Err(error), Err(errno)) => {
                 ensure(error.to_errno() == errno, || format!("refused: {error}, not with errno {errno}"))
             }
@@ -206,31 +206,45 @@ impl Seen {
         Self { names, inodes: inodes.collect() }
     }
 
-    /// Every difference must be among what was touched.
-    fn check_touched(&self, after: &Self, applied: &Applied) -> Result<(), String> {
-        let touched = &applied.touched;
+    /// Every difference must be among what was invalidated.
+    fn check_invalidated(&self, after: &Self, applied: &Applied) -> Result<(), String> {
+        let stale: Vec<&Stale> =
+            applied.invalidations.iter().map(|invalidation| &invalidation.stale).collect();
         let all_names = self.names.keys().chain(after.names.keys());
         for (parent, name) in all_names {
             let key = (*parent, name.clone());
-            let told = touched.contains(&Touched::Name { parent: *parent, name: name.clone() });
+            let told = stale.contains(&&Stale::Entry { parent: *parent, name: name.clone() });
             let same = self.names.get(&key) == after.names.get(&key);
-            ensure(same || told, || format!("name {key:?} changed, told was {touched:?}"))?;
+            ensure(same || told, || format!("name {key:?} changed, told was {stale:?}"))?;
         }
         for (&inode, was) in &self.inodes {
             let Some(is) = after.inodes.get(&inode) else {
-                let removed = Touched::Removed { inode, content: was.content.clone(), mtime: was.mtime };
-                ensure(touched.contains(&removed), || format!("{inode} left, told was {touched:?}"))?;
+                let removed = Stale::Removed { inode, content: was.content.clone(), mtime: was.mtime };
+                ensure(stale.contains(&&removed), || format!("{inode} left, told was {stale:?}"))?;
                 continue;
             };
-            let data = touched.contains(&Touched::Data { inode });
-            ensure(was.content == is.content || data, || {
-                format!("{inode} was written, told was {touched:?}")
+            let ranges: Vec<ByteRange> = stale.iter().filter_map(|stale| content_of(inode, stale)).collect();
+            let bytes = |seen: &SeenInode, at| seen.content.as_ref().and_then(|bytes| bytes.get(at).copied());
+            let longest = [was, is].map(|seen| seen.content.as_ref().map_or(0, |bytes| bytes.len()));
+            let changed = (0..longest[0].max(longest[1])).filter(|at| bytes(was, *at) != bytes(is, *at));
+            let missed =
+                changed.into_iter().find(|at| !ranges.iter().any(|range| range.contains(*at as u64)));
+            ensure(missed.is_none(), || {
+                format!("byte {missed:?} of {inode} was written, told was {stale:?}")
             })?;
-            let attributes = data || touched.contains(&Touched::Attributes { inode });
+            let attributes = !ranges.is_empty() || stale.contains(&&Stale::Attributes { inode });
             let same = (was.mtime, was.private, was.script) == (is.mtime, is.private, is.script);
-            ensure(same || attributes, || format!("{inode} changed, told was {touched:?}"))?;
+            ensure(same || attributes, || format!("{inode} changed, told was {stale:?}"))?;
         }
         Ok(())
+    }
+}
+
+/// Bytes of this file that an invalidation covers.
+fn content_of(file: Inode, stale: &Stale) -> Option<ByteRange> {
+    match stale {
+        Stale::Content { inode, range } if *inode == file => Some(*range),
+        _ => None,
     }
 }
 

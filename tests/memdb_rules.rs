@@ -90,7 +90,7 @@ fn a_rename_to_itself_changes_nothing() {
     let mut db = tree([create("a")]);
     let version = db.version();
     let applied = apply(&mut db, rename("a", "a")).expect("is fine");
-    assert!(applied.touched.is_empty());
+    assert!(applied.invalidations.is_empty());
     assert_eq!(db.version(), version);
 }
 

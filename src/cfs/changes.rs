@@ -5,7 +5,7 @@
 //! is told so. To keep an event is short, as it is done while the tree is locked.
 
 use crate::clock::Clock;
-use crate::memdb::{Inode, Name, Touched};
+use crate::memdb::{Inode, Invalidation, Name, Stale};
 use crate::status::clusterlog::Entry;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -121,18 +121,18 @@ impl Changes {
         self.wanted.load(Ordering::Relaxed)
     }
 
-    /// Notes what a change of the tree touched.
-    pub fn touched(&self, touched: &[Touched]) {
+    /// Notes the invalidations of a change of the tree.
+    pub fn invalidated(&self, invalidations: &[Invalidation]) {
         if !self.is_wanted() {
             return;
         }
-        for touched in touched {
-            match touched {
-                Touched::Name { parent, name } => self.note(News::Name(*parent, name.clone())),
-                Touched::Data { inode } => self.note(News::Content(*inode)),
-                Touched::Attributes { inode } => self.note(News::Attributes(*inode)),
-                // Its name was touched as well.
-                Touched::Removed { .. } => {}
+        for invalidation in invalidations {
+            match &invalidation.stale {
+                Stale::Entry { parent, name } => self.note(News::Name(*parent, name.clone())),
+                Stale::Content { inode, .. } => self.note(News::Content(*inode)),
+                Stale::Attributes { inode } => self.note(News::Attributes(*inode)),
+                // Its name is invalidated as well.
+                Stale::Removed { .. } => {}
             }
         }
     }
@@ -225,10 +225,15 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memdb::ByteRange;
     use std::sync::Arc;
 
     const SOON: Duration = Duration::from_millis(1);
     const LATE: Duration = Duration::from_secs(60);
+
+    fn content(inode: Inode) -> Invalidation {
+        Invalidation::of_reply(Stale::Content { inode, range: ByteRange::ALL })
+    }
 
     fn quorum(quorate: bool) -> News {
         News::Quorum(quorate)
@@ -255,11 +260,12 @@ mod tests {
     fn a_repeated_change_is_one_until_somebody_heard_of_it() {
         let changes = Changes::new(Clock::start());
         let start = changes.wait(0, LATE, 9);
-        (0..100)
-            .for_each(|_| changes.touched(&[Touched::Data { inode: 5 }, Touched::Attributes { inode: 6 }]));
+        (0..100).for_each(|_| {
+            changes.invalidated(&[content(5), Invalidation::of_reply(Stale::Attributes { inode: 6 })]);
+        });
         let heard = changes.wait(start.cursor, LATE, 9);
         assert_eq!(heard.news, [News::Content(5), News::Attributes(6)]);
-        changes.touched(&[Touched::Data { inode: 5 }]);
+        changes.invalidated(&[content(5)]);
         assert_eq!(changes.wait(heard.cursor, LATE, 9).news, [News::Content(5)]);
     }
 

@@ -1,11 +1,11 @@
 //! Listeners that are notified of each change under the tree's lock.
 
-use crate::memdb::Touched;
+use crate::memdb::Invalidation;
 use std::fmt;
 use std::sync::{PoisonError, RwLock};
 
 /// Called with the effects of each change, under the tree's write lock.
-pub type ChangeListener = Box<dyn Fn(&[Touched]) + Send + Sync>;
+pub type ChangeListener = Box<dyn Fn(&[Invalidation]) + Send + Sync>;
 
 /// All listeners.
 #[derive(Default)]
@@ -18,9 +18,9 @@ impl ChangeListeners {
         self.all.write().unwrap_or_else(PoisonError::into_inner).push(observer);
     }
 
-    pub(super) fn notify(&self, touched: &[Touched]) {
+    pub(super) fn notify(&self, invalidations: &[Invalidation]) {
         for observer in self.all.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            observer(touched);
+            observer(invalidations);
         }
     }
 }

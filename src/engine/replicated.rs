@@ -7,7 +7,7 @@ use super::{ChangeCallback, Engine, EngineError, EngineInner, answer_stored, req
 use crate::dcdb::wire::Request;
 use crate::dcdb::{self, Dcdb, DcdbEffect};
 use crate::dfsm::{App, Dfsm, Effect, Event, Needs, Now, SendError, Submission, Ticket};
-use crate::memdb::{Applied, Change, MemDb, Touched, TreePath};
+use crate::memdb::{Applied, Change, Invalidation, MemDb, TreePath};
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::{Arc, mpsc};
@@ -47,11 +47,11 @@ pub trait Proposer: fmt::Debug + Send + Sync {
     fn request_expiry(&self, path: TreePath, checksum: [u8; 32]);
 }
 
-/// Notifies listeners of what a change touched.
-pub type Notify<'a> = &'a dyn Fn(&[Touched]);
+/// Notifies listeners of the invalidations of a change.
+pub type Notify<'a> = &'a dyn Fn(&[Invalidation]);
 
 /// Invalidates kernel caches after changes that the kernel did not make.
-pub type Invalidate = Box<dyn Fn(&[Touched]) + Send>;
+pub type Invalidate = Box<dyn Fn(&[Invalidation]) + Send>;
 
 impl Engine {
     /// From now on all changes go to the group. Only the first call counts.
@@ -75,7 +75,7 @@ impl Engine {
         }
         let result = {
             let mut tree = self.inner.write()?;
-            act(&mut tree, &|touched| self.inner.listeners.notify(touched))
+            act(&mut tree, &|invalidations| self.inner.listeners.notify(invalidations))
         };
         self.commit_soon();
         Ok(result)
@@ -89,7 +89,7 @@ impl Engine {
         }
         let mut copy = self.read().clone();
         let all = RefCell::new(Vec::new());
-        let result = act(&mut copy, &|touched| all.borrow_mut().extend_from_slice(touched));
+        let result = act(&mut copy, &|invalidations| all.borrow_mut().extend_from_slice(invalidations));
         {
             // Rows that were committed meanwhile are still marked as changed in the copy: they are committed again.
             let mut tree = self.inner.write()?;
@@ -175,8 +175,8 @@ impl Replica {
             let effects = event.run(tree);
             for effect in &effects {
                 match effect {
-                    Effect::App(DcdbEffect::Changed { applied, .. }) => notify(&applied.touched),
-                    Effect::App(DcdbEffect::Replaced { touched, .. }) => notify(touched),
+                    Effect::App(DcdbEffect::Changed { applied, .. }) => notify(&applied.invalidations),
+                    Effect::App(DcdbEffect::Replaced { invalidations, .. }) => notify(invalidations),
                     _ => {}
                 }
             }
@@ -208,14 +208,14 @@ impl Replica {
     /// A change was applied. Invalidations of a change that a local caller waits for follow with its outcome.
     pub fn changed(&self, ticket: Option<Ticket>, applied: &Applied) {
         if ticket.is_none() {
-            (self.invalidate)(&applied.touched);
+            (self.invalidate)(&applied.invalidations);
         }
     }
 
     /// A resync installed the leader's tree: invalidates kernel caches, then blocks until the tree is on disk.
-    pub fn tree_replaced(&mut self, touched: &[Touched]) {
+    pub fn tree_replaced(&mut self, invalidations: &[Invalidation]) {
         // Readers have the new tree already: caches must not hold the old one while it is committed.
-        (self.invalidate)(touched);
+        (self.invalidate)(invalidations);
         if let Err(error) = self.engine.commit_blocking() {
             log::error!(target: "dcdb", "the updates of the leader are not stored: {error}");
             self.is_failed = true;
@@ -233,7 +233,7 @@ impl Replica {
                 self.engine.reply_delivered(applied, pending.requires_commit, pending.callback);
             }
             // It timed out: its request was answered without the change.
-            (Ok(Ok(applied)), None) => (self.invalidate)(&applied.touched),
+            (Ok(Ok(applied)), None) => (self.invalidate)(&applied.invalidations),
             (Ok(Err(dcdb::Refused::Change(error))), Some(pending)) => (pending.callback)(Err(error.into())),
             (Ok(Err(refused)), Some(pending)) => (pending.callback)(Err(refused.into())),
             (Err(error), Some(pending)) => (pending.callback)(Err(error.into())),
@@ -284,7 +284,7 @@ mod tests {
         replica: Replica,
         dfsm: Dfsm<Dcdb>,
         proposals: Receiver<Proposal>,
-        invalidated: Receiver<Vec<Touched>>,
+        invalidated: Receiver<Vec<Invalidation>>,
         _dir: tempfile::TempDir,
     }
 
@@ -296,8 +296,9 @@ mod tests {
             let (sender, proposals) = channel();
             engine.replicate_by(Box::new(Proposals(Mutex::new(sender))));
             let (sender, invalidated) = channel();
-            let invalidate =
-                move |touched: &[Touched]| sender.send(touched.to_vec()).expect("the test receives");
+            let invalidate = move |invalidations: &[Invalidation]| {
+                sender.send(invalidations.to_vec()).expect("the test receives");
+            };
             let mut replica = Replica::new(Arc::clone(&engine), Box::new(invalidate));
             let mut dfsm = Dfsm::new(Dcdb::new());
             dfsm.app_mut().set_quorate(true);
@@ -355,7 +356,7 @@ mod tests {
         fixture.replica.fail(proposal.ticket, EngineError::TimedOut);
         assert_eq!(reply.try_recv(), Ok(Err(EngineError::TimedOut)));
         fixture.deliver(proposal);
-        assert_eq!(fixture.invalidated.try_recv().map(|touched| touched.len()), Ok(1));
+        assert_eq!(fixture.invalidated.try_recv().map(|invalidations| invalidations.len()), Ok(1));
     }
 
     #[test]
@@ -366,9 +367,9 @@ mod tests {
         let change = Change::Create { path: "file".into() };
         let applied = tree.apply(change, Stamp { writer: 2, time: 1 }, Limits::Agreed, Duration::ZERO);
         let applied = applied.expect("applies");
-        let touched = applied.touched.clone();
+        let invalidations = applied.invalidations.clone();
         fixture.carry_out(Effect::App(DcdbEffect::Changed { by: other, count: 1, ticket: None, applied }));
-        assert_eq!(fixture.invalidated.try_recv(), Ok(touched));
+        assert_eq!(fixture.invalidated.try_recv(), Ok(invalidations));
     }
 
     #[test]

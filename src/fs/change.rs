@@ -6,7 +6,7 @@ use super::ino::Target;
 use super::plug::Plug;
 use super::{Attr, Fs, FsError, StalePages, Tail, check_new_name, entry_target, ino};
 use crate::engine::EngineError;
-use crate::memdb::{Applied, Change, Inode, Name, Touched, TreePath, WriteAt};
+use crate::memdb::{Applied, Change, Inode, Invalidation, Name, Stale, TreePath, WriteAt};
 use std::sync::Arc;
 
 /// What became of an operation.
@@ -15,7 +15,7 @@ pub struct Outcome<T> {
     /// What the caller gets.
     pub result: Result<T, FsError>,
     /// What the kernel may hold and cannot know from the answer that it is no longer true.
-    pub unknown: Vec<Touched>,
+    pub unknown: Vec<Invalidation>,
     /// File whose pages must be invalidated before the reply is sent.
     pub stale_pages: Option<StalePages>,
 }
@@ -169,7 +169,9 @@ impl Fs {
                 let moved = result.as_ref().map(|applied| applied.inode).ok();
                 settle(&handles, &result);
                 let mut outcome = outcome(result, unsure, |_| Ok(()));
-                outcome.unknown.extend(moved.map(|inode| Touched::Attributes { inode }));
+                outcome
+                    .unknown
+                    .extend(moved.map(|inode| Invalidation::of_reply(Stale::Attributes { inode })));
                 done(outcome);
             }),
         );
@@ -274,16 +276,17 @@ struct Place {
 
 impl Place {
     /// What to tell the kernel when it is not certain what became of the name.
-    fn unsure(&self) -> Vec<Touched> {
-        vec![Touched::Name { parent: self.parent, name: self.name.clone() }]
+    fn unsure(&self) -> Vec<Invalidation> {
+        let name = self.name.clone();
+        vec![Invalidation::of_reply(Stale::Entry { parent: self.parent, name })]
     }
 }
 
 /// The kernel is about to be answered: what its request removed is only for who has it open.
 fn settle(handles: &Handles, result: &Result<Applied, EngineError>) {
     match result {
-        Ok(applied) => applied.touched.iter().for_each(|touched| {
-            if let Touched::Removed { inode, .. } = touched {
+        Ok(applied) => applied.invalidations.iter().for_each(|invalidation| {
+            if let Stale::Removed { inode, .. } = &invalidation.stale {
                 handles.settle_private(*inode);
             }
         }),
@@ -305,7 +308,7 @@ fn settle(handles: &Handles, result: &Result<Applied, EngineError>) {
 /// change was refused to it but may be in the tree: its commit failed.
 pub(super) fn outcome<T>(
     result: Result<Applied, EngineError>,
-    unsure: Vec<Touched>,
+    unsure: Vec<Invalidation>,
     value: impl FnOnce(Applied) -> Result<T, FsError>,
 ) -> Outcome<T> {
     match result {
@@ -320,7 +323,7 @@ mod tests {
     use super::{Outcome, Write};
     use crate::fs::fixture::Fixture;
     use crate::fs::{FsError, ROOT_INO};
-    use crate::memdb::{Name, Touched};
+    use crate::memdb::{ByteRange, Invalidation, Name, Stale};
     use std::fmt::Debug;
     use std::sync::mpsc;
 
@@ -338,7 +341,10 @@ mod tests {
         let tree = Fixture::new();
         tree.make("f");
         tree.fs.cfs.engine.close().expect("closed");
-        let name = |name: &[u8]| Touched::Name { parent: 0, name: Name::new(name).expect("a name") };
+        let name = |name: &[u8]| {
+            let name = Name::new(name).expect("a name");
+            Invalidation::of_reply(Stale::Entry { parent: 0, name })
+        };
         let removed = outcome(|done| tree.fs.unlink(ROOT_INO, b"f", done));
         assert!(matches!(removed.result, Err(FsError::Engine(_))));
         assert_eq!(removed.unknown, [name(b"f")]);
@@ -376,7 +382,8 @@ mod tests {
         {
             let written = write(offset, append);
             assert_eq!(written.result, Ok(5));
-            let expected = if news { vec![Touched::Data { inode: ino }] } else { Vec::new() };
+            let content = Stale::Content { inode: ino, range: ByteRange::ALL };
+            let expected = if news { vec![Invalidation::of_reply(content)] } else { Vec::new() };
             assert_eq!(written.unknown, expected, "at {offset}, append {append}");
         }
         assert_eq!(tree.fs.getattr(ino).map(|attr| attr.size), Ok(110));

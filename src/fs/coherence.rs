@@ -22,7 +22,7 @@
 //!
 //! On a node by itself the kernel makes all changes and sees them in its own order, so it caches writes as well.
 
-use crate::memdb::{Inode, Touched};
+use crate::memdb::{ByteRange, Inode, Invalidation, Stale};
 
 /// How the kernel treats the contents of an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,10 +83,11 @@ impl CacheRules {
 
     /// What must be invalidated after a write of this mount, whose reply need not wait for it. `expected` is the
     /// offset that the kernel sent, `landed` the one at which the bytes are.
-    pub(super) fn after_write(self, inode: Inode, expected: u64, landed: u64) -> Vec<Touched> {
+    pub(super) fn after_write(self, inode: Inode, expected: u64, landed: u64) -> Vec<Invalidation> {
         // The kernel has the bytes in its page cache where it believed the end to be.
         let misplaced = !self.writers_bypass && expected != landed;
-        if misplaced { vec![Touched::Data { inode }] } else { Vec::new() }
+        let content = || Invalidation::of_reply(Stale::Content { inode, range: ByteRange::ALL });
+        misplaced.then(content).into_iter().collect()
     }
 
     /// The last byte of a write of `length` bytes that landed behind the place where the kernel expected it.

@@ -9,7 +9,7 @@
 use super::listing::Listing;
 use super::mode::Class;
 use crate::clock::UnixTime;
-use crate::memdb::{Inode, Name, Touched};
+use crate::memdb::{Inode, Invalidation, Name, Stale};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -152,14 +152,14 @@ impl Handles {
 
     /// Keeps the contents of what was removed, at least until [`Handles::settle`]. To be called under
     /// the lock of the removal, so that no reader falls between the two.
-    pub(crate) fn keep_removed(&self, touched: &[Touched]) {
+    pub(crate) fn keep_removed(&self, invalidations: &[Invalidation]) {
         let mut place = None;
-        for touched in touched {
-            if let Touched::Name { parent, name } = touched {
+        for invalidation in invalidations {
+            if let Stale::Entry { parent, name } = &invalidation.stale {
                 // That of a removal comes before it.
                 place = Some((*parent, name));
             }
-            let Touched::Removed { inode, content, mtime } = touched else { continue };
+            let Stale::Removed { inode, content, mtime } = &invalidation.stale else { continue };
             let mut files = lock(&self.files);
             let Some(content) = content else {
                 files.directories.extend(place.map(|(parent, name)| (*inode, parent, name.clone())));
@@ -266,11 +266,12 @@ impl Handles {
 mod tests {
     use super::{Handles, RECENT_BYTES_MAX, RECENT_DIRECTORIES_MAX, RECENT_MAX, Removed};
     use crate::fs::mode::Class;
-    use crate::memdb::{Name, Touched};
+    use crate::memdb::{ByteRange, Invalidation, Name, Stale};
     use std::sync::Arc;
 
-    fn removal(inode: u64) -> Touched {
-        Touched::Removed { inode, content: Some(Arc::new(b"last".to_vec())), mtime: 7 }
+    fn removal(inode: u64) -> Invalidation {
+        let content = Some(Arc::new(b"last".to_vec()));
+        Invalidation::of_reply(Stale::Removed { inode, content, mtime: 7 })
     }
 
     fn removed(is_leaving: bool) -> Removed {
@@ -292,7 +293,8 @@ mod tests {
         handles.open(5, class);
         handles.open(5, class);
         assert_eq!(handles.removed(5), None, "still in the tree");
-        handles.keep_removed(&[Touched::Data { inode: 5 }, removal(5)]);
+        let content = Stale::Content { inode: 5, range: ByteRange::ALL };
+        handles.keep_removed(&[Invalidation::of_reply(content), removal(5)]);
         assert_eq!(handles.removed(5), Some((removed(true), class)));
         handles.settle(5);
         handles.close(5);
@@ -348,8 +350,9 @@ mod tests {
         let name = Name::new(b"d").expect("a name");
         let place = |inode| handles.place_of_removed_directory(inode);
         for inode in 0..=RECENT_DIRECTORIES_MAX as u64 {
-            let named = Touched::Name { parent: inode + 1, name: name.clone() };
-            handles.keep_removed(&[named, Touched::Removed { inode, content: None, mtime: 7 }]);
+            let named = Stale::Entry { parent: inode + 1, name: name.clone() };
+            let removed = Stale::Removed { inode, content: None, mtime: 7 };
+            handles.keep_removed(&[named, removed].map(Invalidation::of_reply));
             assert_eq!(place(inode), Some((inode + 1, name.clone())));
         }
         assert_eq!((place(0), place(1)), (None, Some((2, name.clone()))));
@@ -362,7 +365,7 @@ mod tests {
         let large = Arc::new(vec![0; 1 << 20]);
         for inode in 0..200 {
             let content = if inode % 2 == 0 { Some(Arc::clone(&large)) } else { Some(Arc::default()) };
-            handles.keep_removed(&[Touched::Removed { inode, content, mtime: 0 }]);
+            handles.keep_removed(&[Invalidation::of_reply(Stale::Removed { inode, content, mtime: 0 })]);
             handles.settle(inode);
             let files = super::lock(&handles.files);
             let bytes: usize =

@@ -6,7 +6,7 @@
 
 use super::known::Known;
 use super::{CacheRules, ino};
-use crate::memdb::Touched;
+use crate::memdb::{Invalidation, Stale};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -35,12 +35,12 @@ pub struct Covered {
 
 impl PendingPages {
     /// Notes what a change touched. Call this under the lock of the tree: a reader that sees the change finds it noted.
-    pub(super) fn note(&self, touched: &[Touched], known: &Known, rules: CacheRules) {
+    pub(super) fn note(&self, invalidations: &[Invalidation], known: &Known, rules: CacheRules) {
         if !rules.pages_before_reply {
             return;
         }
-        for touched in touched {
-            let Touched::Data { inode } = touched else { continue };
+        for invalidation in invalidations {
+            let Stale::Content { inode, .. } = &invalidation.stale else { continue };
             let ino = ino::of_entry(*inode);
             if known.has_pages(ino) {
                 let mut changes = self.lock();
@@ -79,9 +79,10 @@ impl PendingPages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memdb::ByteRange;
 
-    fn changed(inode: u64) -> [Touched; 1] {
-        [Touched::Data { inode }]
+    fn changed(inode: u64) -> [Invalidation; 1] {
+        [Invalidation::of_reply(Stale::Content { inode, range: ByteRange::ALL })]
     }
 
     #[test]

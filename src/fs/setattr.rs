@@ -5,7 +5,7 @@ use super::change::{Outcome, outcome};
 use super::ino::Target;
 use super::{Attr, Fs, FsError, StalePages, entry_target, ino, mode};
 use crate::clock::UnixTime;
-use crate::memdb::{Change, Inode, Touched, TreePath};
+use crate::memdb::{Change, Inode, Invalidation, TreePath};
 use std::sync::Arc;
 
 /// The permission bits of a mode.
@@ -162,8 +162,8 @@ impl Fs {
             Change::Delete { path },
             Box::new(move |result| {
                 // The kernel believes that it set a time. Told of the removal, it settles it too.
-                let removed: Vec<Touched> =
-                    result.as_ref().map(|applied| applied.touched.clone()).unwrap_or_default();
+                let removed: Vec<Invalidation> =
+                    result.as_ref().map(|applied| applied.invalidations.clone()).unwrap_or_default();
                 let mut outcome = outcome(result, Vec::new(), |_| Err(FsError::NotFound));
                 outcome.unknown.extend(removed);
                 done(outcome);

@@ -2,7 +2,7 @@
 //! the database's terms are turned into the kernel's numbers. Nobody is told from here.
 
 use super::{Fs, ROOT_INO, entry_target, ino};
-use crate::memdb::{Inode, Name, ROOT, Touched};
+use crate::memdb::{self, Inode, Invalidation, Name, ROOT};
 use std::collections::BTreeMap;
 
 /// One thing that the kernel must not rely on any more.
@@ -41,37 +41,37 @@ pub enum Stale {
 
 impl Fs {
     /// What the kernel must forget after changes that it did not make, as far as it may know it.
-    pub fn stale(&self, touched: &[Touched]) -> Vec<Stale> {
+    pub fn stale(&self, invalidations: &[Invalidation]) -> Vec<Stale> {
         let mut named_in = None;
-        let stale = |touched| {
-            let stale = self.stale_by(touched, named_in);
+        let stale = |invalidation: &Invalidation| {
+            let stale = self.stale_by(&invalidation.stale, named_in);
             if let Some(Stale::Name { parent, .. }) = &stale {
                 named_in = Some(*parent);
             }
             stale
         };
-        touched.iter().filter_map(stale).collect()
+        invalidations.iter().filter_map(stale).collect()
     }
 
     /// `named_in` is the directory of the last stale name before, which is that of a removal.
-    fn stale_by(&self, touched: &Touched, named_in: Option<u64>) -> Option<Stale> {
-        Some(match touched {
-            Touched::Name { parent, name } => {
+    fn stale_by(&self, stale: &memdb::Stale, named_in: Option<u64>) -> Option<Stale> {
+        Some(match stale {
+            memdb::Stale::Entry { parent, name } => {
                 let parent = ino::of_entry(*parent);
                 if !self.known.has_name(parent, name) {
                     return None;
                 }
                 Stale::Name { parent, name: name.clone() }
             }
-            Touched::Data { inode } => {
+            memdb::Stale::Content { inode, .. } => {
                 let ino = self.known_node(*inode)?;
                 Stale::Content { parent: self.parent_ino(*inode), ino }
             }
-            Touched::Attributes { inode } => {
+            memdb::Stale::Attributes { inode } => {
                 let ino = self.known_node(*inode)?;
                 Stale::Attributes { parent: self.parent_ino(*inode), ino }
             }
-            Touched::Removed { inode, .. } => {
+            memdb::Stale::Removed { inode, .. } => {
                 let ino = ino::of_entry(*inode);
                 let parent = self.parent_ino(*inode);
                 if parent.is_some() {
@@ -116,10 +116,23 @@ mod tests {
     use super::{ROOT_INO, Stale};
     use crate::fs::fixture::Fixture;
     use crate::fs::ino;
-    use crate::memdb::{Name, Touched};
+    use crate::memdb::{self, ByteRange, Invalidation, Name};
 
-    fn removed(inode: u64) -> Touched {
-        Touched::Removed { inode, content: None, mtime: 0 }
+    fn removed(inode: u64) -> Invalidation {
+        Invalidation::of_reply(memdb::Stale::Removed { inode, content: None, mtime: 0 })
+    }
+
+    fn content(inode: u64) -> Invalidation {
+        Invalidation::of_reply(memdb::Stale::Content { inode, range: ByteRange::ALL })
+    }
+
+    fn attributes(inode: u64) -> Invalidation {
+        Invalidation::of_reply(memdb::Stale::Attributes { inode })
+    }
+
+    fn entry(parent: u64, name: &[u8]) -> Invalidation {
+        let name = Name::new(name).expect("a name");
+        Invalidation::of_reply(memdb::Stale::Entry { parent, name })
     }
 
     #[test]
@@ -130,13 +143,7 @@ mod tests {
         tree.fs.lookup(ROOT_INO, b"d").expect("there");
         tree.fs.lookup(dir, b"f").expect("there");
         tree.fs.known.note_node(999);
-        let touched = [
-            Touched::Name { parent: dir, name: name.clone() },
-            Touched::Data { inode: file },
-            Touched::Attributes { inode: dir },
-            Touched::Data { inode: 999 },
-            removed(999),
-        ];
+        let invalidations = [entry(dir, b"f"), content(file), attributes(dir), content(999), removed(999)];
         let expected = [
             Stale::Name { parent: dir, name },
             Stale::Content { parent: Some(dir), ino: file },
@@ -144,25 +151,24 @@ mod tests {
             Stale::Content { parent: None, ino: 999 },
             Stale::Removed { directory: Some(dir), ino: 999 },
         ];
-        assert_eq!(tree.fs.stale(&touched), expected);
+        assert_eq!(tree.fs.stale(&invalidations), expected);
     }
 
     #[test]
     fn what_the_kernel_was_never_told_it_need_not_forget() {
         let tree = Fixture::new();
         let (dir, file) = (tree.make("d/"), tree.make("d/f"));
-        let named = |name: &[u8]| Touched::Name { parent: dir, name: Name::new(name).expect("a name") };
-        let touched =
-            [named(b"f"), named(b"new"), Touched::Data { inode: file }, Touched::Attributes { inode: file }];
-        assert_eq!(tree.fs.stale(&touched), []);
+        let named = |name: &[u8]| entry(dir, name);
+        let invalidations = [named(b"f"), named(b"new"), content(file), attributes(file)];
+        assert_eq!(tree.fs.stale(&invalidations), []);
         // A name that is not there is something to know, too.
         tree.fs.lookup(dir, b"new").expect_err("not there");
         let name = Name::new(b"new").expect("a name");
-        assert_eq!(tree.fs.stale(&touched), [Stale::Name { parent: dir, name }]);
+        assert_eq!(tree.fs.stale(&invalidations), [Stale::Name { parent: dir, name }]);
         // A listing says what its names mean, and nothing of others.
         let handle = tree.fs.opendir(dir).expect("there");
         tree.fs.readdir(dir, handle, 0, |_| false).expect("listed");
-        assert_eq!(tree.fs.stale(&touched).len(), touched.len());
+        assert_eq!(tree.fs.stale(&invalidations).len(), invalidations.len());
         assert_eq!(tree.fs.stale(&[named(b"other")]), []);
         // What was removed is told always: somebody may wait for it here.
         assert_eq!(tree.fs.stale(&[removed(777)]).len(), 1);

@@ -274,7 +274,7 @@ impl Filesystem for Adapter {
             let (from, to) = ((parent.0, name.as_bytes()), (newparent.0, newname.as_bytes()));
             self.fs.rename(from, to, move |mut outcome| {
                 // Before the answer: whoever was told of the new name must see the mode it gave.
-                outcome.unknown.retain(|touched| !invalidate.attributes_now(touched));
+                outcome.unknown.retain(|stale| !invalidate.attributes_now(stale));
                 finish(outcome);
             });
         });

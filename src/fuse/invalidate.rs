@@ -18,7 +18,7 @@ mod lane;
 
 use crate::cfs::{Event, Watcher};
 use crate::fs::{Fs, Stale, StalePages, Tail};
-use crate::memdb::{Name, Touched};
+use crate::memdb::{self, Invalidation, Name};
 use fuser::{INodeNo, Notifier};
 use lane::Lane;
 use std::collections::{BTreeSet, HashSet};
@@ -135,8 +135,8 @@ impl fmt::Debug for Invalidate {
 impl Invalidate {
     /// The kernel will see what was changed otherwise than by its own requests: by another node, or
     /// as a side effect. To be called after the change, from anywhere but with no lock held.
-    pub fn changed_elsewhere(&self, touched: &[Touched]) {
-        for stale in self.lanes.kernel.fs.stale(touched) {
+    pub fn changed_elsewhere(&self, invalidations: &[Invalidation]) {
+        for stale in self.lanes.kernel.fs.stale(invalidations) {
             self.push(stale);
         }
     }
@@ -175,12 +175,14 @@ impl Invalidate {
         lanes.attributes.wait(timeout) && lanes.contents.wait(timeout) && lanes.names.wait(timeout)
     }
 
-    /// If no more than the attributes of a node are touched, drops them at once, and says so. Unlike
+    /// If no more than the attributes of a node are stale, drops them at once, and says so. Unlike
     /// everything else this waits for no request, so it may be done before a request is answered.
-    pub(super) fn attributes_now(&self, touched: &Touched) -> bool {
-        let stale = match touched {
-            Touched::Attributes { .. } => self.lanes.kernel.fs.stale(std::slice::from_ref(touched)),
-            Touched::Name { .. } | Touched::Data { .. } | Touched::Removed { .. } => return false,
+    pub(super) fn attributes_now(&self, invalidation: &Invalidation) -> bool {
+        let stale = match &invalidation.stale {
+            memdb::Stale::Attributes { .. } => self.lanes.kernel.fs.stale(std::slice::from_ref(invalidation)),
+            memdb::Stale::Entry { .. } | memdb::Stale::Content { .. } | memdb::Stale::Removed { .. } => {
+                return false;
+            }
         };
         for stale in stale {
             if let Stale::Attributes { ino, .. } = stale {

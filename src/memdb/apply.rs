@@ -6,8 +6,8 @@ mod checks;
 mod steps;
 
 use super::{
-    Applied, Change, ChangeError, Entry, Limits, MAX_FILE_SIZE, MemDb, Node, ROOT, Stamp, Touched, TreePath,
-    WriteAt, index,
+    Applied, ByteRange, Change, ChangeError, Entry, Limits, MAX_FILE_SIZE, MemDb, Node, ROOT, Stale, Stamp,
+    TreePath, WriteAt, index,
 };
 use std::time::Duration;
 use steps::put_bytes;
@@ -95,7 +95,8 @@ impl MemDb {
             WriteAt::Offset(offset) => offset,
             WriteAt::End => old_size,
         };
-        let end = offset.saturating_add(data.len() as u64);
+        let written = data.len() as u64;
+        let end = offset.saturating_add(written);
         if end > MAX_FILE_SIZE {
             return Err(ChangeError::TooLarge { path: path.clone(), end });
         }
@@ -113,7 +114,8 @@ impl MemDb {
         if let Some(config) = guest {
             self.guests.register(&config, inode);
         }
-        Ok(Applied { inode, offset, touched: vec![Touched::Data { inode }] })
+        let range = ByteRange::of_write(offset, written, old_size, new_size);
+        Ok(self.applied(inode, offset, vec![Stale::Content { inode, range }]))
     }
 
     fn delete(&mut self, path: &TreePath, context: Context) -> Result<Applied, ChangeError> {
@@ -129,7 +131,7 @@ impl MemDb {
         self.begin(context.stamp.writer, context.stamp.time);
         let removed = self.remove(inode, path.guest_config());
         self.versions.count(path);
-        Ok(Applied { inode, offset: 0, touched: vec![Touched::Name { parent, name }, removed] })
+        Ok(self.applied(inode, 0, vec![Stale::Entry { parent, name }, removed]))
     }
 
     fn rename(&mut self, from: &TreePath, to: &TreePath, context: Context) -> Result<Applied, ChangeError> {
@@ -148,24 +150,24 @@ impl MemDb {
         }
         let replaced = self.check_target(inode, from, to)?;
         if replaced == Some(inode) {
-            return Ok(Applied { inode, offset: 0, touched: Vec::new() });
+            return Ok(Applied::nothing(inode));
         }
         let (to_parent, to_name) = self.parent_and_name(to)?;
         if entry.is_filled_dir() {
             return Err(ChangeError::NotEmpty { path: from.clone() });
         }
 
-        let from_place = Touched::Name { parent: entry.parent, name: entry.name.clone() };
-        let to_place = Touched::Name { parent: to_parent, name: to_name.clone() };
-        let mut touched = vec![from_place, to_place, Touched::Attributes { inode }];
+        let from_place = Stale::Entry { parent: entry.parent, name: entry.name.clone() };
+        let to_place = Stale::Entry { parent: to_parent, name: to_name.clone() };
+        let mut stale = vec![from_place, to_place, Stale::Attributes { inode }];
         if let Some(replaced) = replaced {
-            touched.push(self.remove(replaced, None));
+            stale.push(self.remove(replaced, None));
         }
         self.relink(inode, to_parent, to_name, context.stamp);
         self.versions.count(from);
         self.versions.count(to);
         self.move_guest(inode, is_dir, source, target);
-        Ok(Applied { inode, offset: 0, touched })
+        Ok(self.applied(inode, 0, stale))
     }
 
     fn set_mtime(&mut self, path: &TreePath, mtime: u32, context: Context) -> Result<Applied, ChangeError> {
@@ -185,7 +187,7 @@ impl MemDb {
         if is_lock {
             self.restart_lock(inode, context.now);
         }
-        Ok(Applied { inode, offset: 0, touched: vec![Touched::Attributes { inode }] })
+        Ok(self.applied(inode, 0, vec![Stale::Attributes { inode }]))
     }
 
     fn unlock(

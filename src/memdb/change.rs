@@ -1,8 +1,7 @@
 //! What can be asked of the tree and what comes of it: plain values, no rules (those are in
 //! `apply.rs`) and no wire form.
 
-use super::{Inode, Name, TreePath};
-use std::sync::Arc;
+use super::{Cause, Inode, Invalidation, OperationId, Stale, TreePath};
 
 /// One change of the tree. Every variant but `Unlock` is also a message of the database group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,23 +54,29 @@ pub enum Limits {
 /// What an applied change did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// The entry that was made, written, moved, touched or removed.
+    /// The entry that was made, written, moved or removed, or whose time was set.
     pub inode: Inode,
     /// Byte offset at which a write landed; 0 for all else.
     pub offset: u64,
     /// Everything that a cache above may hold and that is no longer true.
-    pub touched: Vec<Touched>,
+    pub invalidations: Vec<Invalidation>,
 }
 
-/// One thing that is no longer as it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Touched {
-    /// In directory `parent`, `name` appeared, vanished, or now means another inode.
-    Name { parent: Inode, name: Name },
-    /// The contents, and with them the attributes, of a file.
-    Data { inode: Inode },
-    /// Attributes only (mtime, mode).
-    Attributes { inode: Inode },
-    /// An inode left the tree. Its last contents (None for a directory), for who has it open.
-    Removed { inode: Inode, content: Option<Arc<Vec<u8>>>, mtime: u32 },
+impl Applied {
+    /// The outcome of a change that made this version of the tree.
+    pub(super) fn new(inode: Inode, offset: u64, version: u64, stale: Vec<Stale>) -> Self {
+        let invalidation = |stale| Invalidation { stale, cause: Cause::Remote, version };
+        Self { inode, offset, invalidations: stale.into_iter().map(invalidation).collect() }
+    }
+
+    /// The outcome of a request that changed nothing.
+    pub fn nothing(inode: Inode) -> Self {
+        Self { inode, offset: 0, invalidations: Vec::new() }
+    }
+
+    /// The same outcome of a local operation that is under way.
+    pub fn of_operation(mut self, operation: OperationId) -> Self {
+        self.invalidations.iter_mut().for_each(|invalidation| invalidation.cause = Cause::Local(operation));
+        self
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::batch::VERSION_ROW_NAME;
 use super::load::{check_version_row, entry_of};
-use super::{Entry, Index, Inode, LoadError, MemDb, ROOT, Row, Touched};
+use super::{ByteRange, Cause, Entry, Index, Inode, Invalidation, LoadError, MemDb, ROOT, Row, Stale};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl MemDb {
         leader: &Index,
         rows: impl IntoIterator<Item = Row>,
         now: Duration,
-    ) -> Result<Vec<Touched>, UpdateError> {
+    ) -> Result<Vec<Invalidation>, UpdateError> {
         let mut root = Entry::root(self.root.version, self.root.writer, self.root.mtime);
         let mut fresh: BTreeMap<Inode, Entry> = BTreeMap::new();
         for row in rows {
@@ -60,7 +60,7 @@ impl MemDb {
             }
         }
         fresh.keys().for_each(|&inode| dirty.change(inode));
-        let touched = self.touched_by(&entries, &fresh);
+        let stale = self.stale_after(&entries, &fresh);
         entries.append(&mut fresh);
 
         let mut versions = self.versions.clone();
@@ -74,41 +74,43 @@ impl MemDb {
             return Err(UpdateError::Different { version, entries });
         }
         *self = updated;
-        Ok(touched)
+        let version = self.version();
+        let invalidation = |stale| Invalidation { stale, cause: Cause::Resync, version };
+        Ok(stale.into_iter().map(invalidation).collect())
     }
 
     /// What changes for caches when of all entries these are kept and these come anew.
-    fn touched_by(&self, kept: &BTreeMap<Inode, Entry>, fresh: &BTreeMap<Inode, Entry>) -> Vec<Touched> {
-        let place = |entry: &Entry| Touched::Name { parent: entry.parent, name: entry.name.clone() };
-        let mut touched = Vec::new();
+    fn stale_after(&self, kept: &BTreeMap<Inode, Entry>, fresh: &BTreeMap<Inode, Entry>) -> Vec<Stale> {
+        let place = |entry: &Entry| Stale::Entry { parent: entry.parent, name: entry.name.clone() };
+        let mut stale = Vec::new();
         for (inode, old) in self.entries.iter().filter(|(inode, _)| !kept.contains_key(inode)) {
-            touched.push(place(old));
+            stale.push(place(old));
             let content = old.content().cloned();
-            touched.push(Touched::Removed { inode: *inode, content, mtime: old.mtime });
+            stale.push(Stale::Removed { inode: *inode, content, mtime: old.mtime });
         }
         for (&inode, new) in fresh {
             match self.entries.get(&inode) {
                 Some(old) if old.is_dir() == new.is_dir() => {
                     if (old.parent, &old.name) != (new.parent, &new.name) {
-                        touched.extend([place(old), place(new)]);
+                        stale.extend([place(old), place(new)]);
                     }
                     let is_dir = new.is_dir();
-                    touched.push(if is_dir {
-                        Touched::Attributes { inode }
+                    stale.push(if is_dir {
+                        Stale::Attributes { inode }
                     } else {
-                        Touched::Data { inode }
+                        Stale::Content { inode, range: ByteRange::ALL }
                     });
                 }
                 // Another kind of thing under the same number.
                 Some(old) => {
                     let content = old.content().cloned();
-                    touched.extend([place(old), place(new)]);
-                    touched.push(Touched::Removed { inode, content, mtime: old.mtime });
+                    stale.extend([place(old), place(new)]);
+                    stale.push(Stale::Removed { inode, content, mtime: old.mtime });
                 }
-                None => touched.push(place(new)),
+                None => stale.push(place(new)),
             }
         }
-        touched
+        stale
     }
 }
 

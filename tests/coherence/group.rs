@@ -6,7 +6,7 @@ use crate::operations::Call;
 use pmxcfs::dcdb::Refused;
 use pmxcfs::dfsm::Ticket;
 use pmxcfs::engine::{GroupClosed, Proposal, Proposer, Replica};
-use pmxcfs::memdb::{Applied, Change, ChangeError, Limits, MemDb, Stamp, Touched, TreePath};
+use pmxcfs::memdb::{Applied, Change, ChangeError, Invalidation, Limits, MemDb, Stale, Stamp, TreePath};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -65,12 +65,12 @@ pub enum Lost {
 }
 
 impl Lost {
-    fn includes(self, touched: &Touched) -> bool {
-        match touched {
-            Touched::Name { .. } => self == Self::Names,
-            Touched::Data { .. } => self == Self::Contents,
-            Touched::Attributes { .. } => self == Self::Attributes,
-            Touched::Removed { .. } => false,
+    fn includes(self, invalidation: &Invalidation) -> bool {
+        match &invalidation.stale {
+            Stale::Entry { .. } => self == Self::Names,
+            Stale::Content { .. } => self == Self::Contents,
+            Stale::Attributes { .. } => self == Self::Attributes,
+            Stale::Removed { .. } => false,
         }
     }
 }
@@ -143,8 +143,11 @@ impl<'a> Group<'a> {
     /// Delivers a change of the other member. Returns false if the rules of the tree refuse it.
     pub fn deliver_remote(&self, change: Change) -> bool {
         let Ok(applied) = self.apply(change, ELSEWHERE) else { return false };
-        let told: Vec<Touched> =
-            applied.touched.into_iter().filter(|touched| !self.lost.includes(touched)).collect();
+        let told: Vec<Invalidation> = applied
+            .invalidations
+            .into_iter()
+            .filter(|invalidation| !self.lost.includes(invalidation))
+            .collect();
         self.tree.mounted().invalidate().changed_elsewhere(&told);
         true
     }
@@ -170,7 +173,7 @@ impl<'a> Group<'a> {
     fn apply(&self, change: Change, writer: u32) -> Result<Applied, ChangeError> {
         let act = |tree: &mut MemDb, tell: pmxcfs::engine::Notify<'_>| {
             let applied = tree.apply(change, Stamp { writer, time: TIME }, Limits::Agreed, Duration::ZERO);
-            applied.inspect(|applied| tell(&applied.touched))
+            applied.inspect(|applied| tell(&applied.invalidations))
         };
         self.tree.cfs.engine.apply_batch(act).expect("the database is open")
     }

@@ -103,7 +103,7 @@ impl Tree {
     /// node.
     pub fn change(&self, change: Change) {
         let applied = self.cfs.engine.submit_wait(change).expect("applied");
-        self.mounted().invalidate().changed_elsewhere(&applied.touched);
+        self.mounted().invalidate().changed_elsewhere(&applied.invalidations);
     }
 
     /// As [`Tree::change`]; returns when the kernel was notified.

@@ -1,7 +1,7 @@
 //! Requests that wait hold locks of the kernel. Invalidations that need such a lock wait, too, and no others.
 
 use crate::fixture::{PATIENCE, Tree};
-use pmxcfs::memdb::{Change, Name, Touched, TreePath};
+use pmxcfs::memdb::{Change, Invalidation, Name, Stale, TreePath};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::{Receiver, channel};
@@ -41,7 +41,7 @@ fn appears_elsewhere(tree: &Tree, dir: &str, name: &str) -> Receiver<()> {
     );
     let parent = tree.cfs.engine.read().resolve(dir.as_bytes()).expect("a directory").inode;
     let name = Name::new(name.as_bytes()).expect("a name");
-    tree.mounted().invalidate().changed_elsewhere(&[Touched::Name { parent, name }]);
+    tree.mounted().invalidate().changed_elsewhere(&[Invalidation::of_reply(Stale::Entry { parent, name })]);
     stored
 }
 

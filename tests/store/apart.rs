@@ -17,14 +17,14 @@ fn readers_and_commits_go_on_and_the_change_comes_as_one() {
     let db = home.db();
     let told = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&told);
-    db.observe(Box::new(move |touched| {
-        count.fetch_add(touched.len(), Ordering::SeqCst);
+    db.observe(Box::new(move |invalidations| {
+        count.fetch_add(invalidations.len(), Ordering::SeqCst);
     }));
     let has = |path: &str| db.read().resolve(path.as_bytes()).is_some();
     db.apply_batch(|tree, _| make(tree, "before")).unwrap();
     db.apply_on_copy(|tree, tell| {
         for path in ["one", "two"] {
-            tell(&make(tree, path).touched);
+            tell(&make(tree, path).invalidations);
         }
         // Neither of these waits; and what is stored now the copy still takes for new.
         assert!(has("before") && !has("one"));

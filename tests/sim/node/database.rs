@@ -79,7 +79,7 @@ impl Node {
                 Effect::Log(level, text) => seen.push(Seen::Log(Group::Dcdb, level, text)),
                 Effect::Answer { ticket, result } => {
                     // What changes nothing is nobody's change: the one before may be of who does not wait any more.
-                    let is_change = matches!(&result, Ok(Ok(applied)) if !applied.touched.is_empty());
+                    let is_change = matches!(&result, Ok(Ok(applied)) if !applied.invalidations.is_empty());
                     let change = applied.take().filter(|_| is_change);
                     let pending = &mut self.running().pending;
                     if matches!(result, Err(SendError::SendFailed)) {
@@ -170,7 +170,7 @@ impl Node {
             };
             if fine {
                 answer.change = Some((self.running().id, u64::MAX - answer.ticket.0));
-                answer.result = Ok(Ok(pmxcfs::memdb::Applied { inode: 0, offset: 0, touched: Vec::new() }));
+                answer.result = Ok(Ok(pmxcfs::memdb::Applied::nothing(0)));
             }
         }
         let process = self.running();

@@ -1,0 +1,104 @@
+//! Invalidations: what a cache above the tree must not rely on any more after a change. The only type for that, from
+//! the tree to the kernel. Plain values; which caches have what is not known here.
+
+use super::{Inode, Name};
+use std::sync::Arc;
+
+/// One thing that a cache must not rely on any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalidation {
+    /// The part of the tree that changed.
+    pub stale: Stale,
+    /// The change that caused it.
+    pub cause: Cause,
+    /// Version of the tree with the change. State that was read from a tree of an earlier version is stale.
+    pub version: u64,
+}
+
+/// A part of the tree that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stale {
+    /// In directory `parent`, `name` appeared, vanished, or now means another inode. So did the listing.
+    Entry { parent: Inode, name: Name },
+    /// Bytes of a file, and its attributes.
+    Content { inode: Inode, range: ByteRange },
+    /// Attributes only (mtime, mode).
+    Attributes { inode: Inode },
+    /// An inode left the tree. With its last contents (`None` for a directory), for open descriptors.
+    Removed { inode: Inode, content: Option<Arc<Vec<u8>>>, mtime: u32 },
+}
+
+/// Range of bytes in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteRange {
+    /// First byte.
+    pub start: u64,
+    /// Byte after the last one; `None`: all bytes from `start` on, wherever the file ends or ended.
+    pub end: Option<u64>,
+}
+
+/// The origin of a change, as seen from the kernel of this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A local operation that is still under way. Its caller gets the invalidations with its outcome.
+    Local(OperationId),
+    /// Any other change: of another member, or of a local caller that timed out.
+    Remote,
+    /// A resync installed the leader's tree.
+    Resync,
+    /// A local operation that has its outcome. The kernel does not learn this from the reply.
+    Reply,
+}
+
+/// Names a local operation for as long as it is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperationId(pub u64);
+
+impl ByteRange {
+    /// All bytes of a file.
+    pub const ALL: Self = Self { start: 0, end: None };
+
+    /// Whether a byte is in the range.
+    pub fn contains(&self, byte: u64) -> bool {
+        self.start <= byte && self.end.is_none_or(|end| byte < end)
+    }
+
+    /// Bytes that change when `written` bytes are put at `offset` into a file that has `old_size` bytes before and
+    /// `new_size` bytes after: also the zeroes of a gap, and what is truncated.
+    pub(super) fn of_write(offset: u64, written: u64, old_size: u64, new_size: u64) -> Self {
+        if new_size < old_size {
+            // A truncate puts nothing. What is behind the end may come back with other bytes later.
+            return Self { start: new_size.min(offset), end: None };
+        }
+        Self { start: offset.min(old_size), end: Some((offset + written).max(new_size.min(offset))) }
+    }
+}
+
+impl Invalidation {
+    /// An invalidation that the reply to a local operation lacks, of all that was read so far.
+    pub fn of_reply(stale: Stale) -> Self {
+        Self { stale, cause: Cause::Reply, version: u64::MAX }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn range_of_a_write_covers_gap_and_truncation() {
+        let range = |start, end| ByteRange { start, end };
+        for (offset, written, old_size, new_size, expected) in [
+            (2, 3, 10, 10, range(2, Some(5))),
+            (2, 3, 4, 5, range(2, Some(5))),
+            (8, 2, 5, 10, range(5, Some(10))),
+            (10, 0, 10, 10, range(10, Some(10))),
+            (3, 0, 10, 3, range(3, None)),
+            (10, 0, 3, 10, range(3, Some(10))),
+        ] {
+            assert_eq!(ByteRange::of_write(offset, written, old_size, new_size), expected);
+        }
+        assert!(range(5, Some(7)).contains(5) && !range(5, Some(7)).contains(7));
+        assert!(ByteRange::ALL.contains(u64::MAX));
+    }
+}

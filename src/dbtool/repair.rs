@@ -2,6 +2,7 @@
 //! all of it in one transaction, which is committed only if nothing is wrong then.
 
 mod fixes;
+mod latest;
 mod lost;
 mod plan;
 

@@ -5,6 +5,7 @@ use crate::shapes::Shape;
 use pmxcfs::dbtool::{self, Exit, Output};
 use pmxcfs::memdb::Batch;
 use pmxcfs::store::Store;
+use rusqlite::Connection;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,6 +33,13 @@ impl Home {
 
     fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
+    }
+
+    fn sql(&self, sql: &str) {
+        let connection = Connection::open(self.db()).expect("opens");
+        connection.execute_batch(sql).expect(sql);
+        let moved = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        moved.expect("no other user");
     }
 }
 
@@ -75,8 +83,7 @@ fn reading_verbs_are_near_linear() {
 
 #[test]
 fn export_and_import_are_near_linear() {
-    // Files cost much more than rows: only the shapes that differ in directories.
-    for shape in [Shape::Deep, Shape::Bushy] {
+    for shape in Shape::ALL {
         assert_near_linear_from(SMALL, &format!("export and import {shape:?}"), |entries| {
             let home = Home::new(shape, entries);
             let (db, tree, again) = (home.db(), home.at("tree"), home.at("again.db"));
@@ -86,5 +93,34 @@ fn export_and_import_are_near_linear() {
             });
             took
         });
+    }
+}
+
+#[test]
+fn repair_is_near_linear() {
+    let damages = [
+        ("names", "UPDATE tree SET name = '' WHERE inode % 7 = 5"),
+        ("parents", "DELETE FROM tree WHERE inode % 7 = 5"),
+        (
+            "twins",
+            "INSERT INTO tree SELECT inode + 1000000, parent, version, writer, mtime, type, name, data FROM tree
+             WHERE inode != 0; UPDATE tree SET version = 2000000 WHERE inode = 0",
+        ),
+    ];
+    for shape in Shape::ALL {
+        for (what, sql) in damages {
+            assert_near_linear_from(SMALL, &format!("repair {shape:?} {what}"), |entries| {
+                let home = Home::new(shape, entries);
+                home.sql(sql);
+                let db = home.db();
+                let (took, ()) = cost(|| {
+                    // Without parents in the shape there is no damage.
+                    run(&["check"], &[&db]);
+                    tool(&["repair", "--apply"], &[&db], Exit::Good);
+                });
+                tool(&["check"], &[&db], Exit::Good);
+                took
+            });
+        }
     }
 }

@@ -93,23 +93,6 @@ impl Plan {
         })
     }
 
-    /// When anything in an entry was changed last. What this plan has made counts as later than all else,
-    /// and not for what it is in.
-    pub(super) fn last_change(&self, inode: Inode) -> u64 {
-        if self.made.contains(&inode) {
-            return u64::MAX;
-        }
-        let (mut latest, mut seen, mut todo) = (0, BTreeSet::new(), vec![inode]);
-        while let Some(at) = todo.pop() {
-            let Some(row) = self.rows.get(&at).filter(|_| !self.made.contains(&at)) else { continue };
-            if seen.insert(at) {
-                latest = latest.max(row.version);
-                todo.extend(self.children.get(&at).into_iter().flatten());
-            }
-        }
-        latest
-    }
-
     /// `name`, or with a number behind it when that is taken. From now on it is.
     fn free_name(&mut self, dir: Inode, name: Vec<u8>) -> Vec<u8> {
         // Nothing ever goes to the root by this, so its number is that of no directory yet.

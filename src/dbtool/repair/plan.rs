@@ -4,10 +4,12 @@
 
 use super::super::table::{Table, path_in, show_path};
 use super::super::text::escape;
+use super::latest::LastChanges;
 use crate::memdb::{
     Finding, Inode, KIND_DIRECTORY, KIND_FILE, MemDb, NUMBER_MAX, ROOT, Row, VERSION_ROW_NAME,
 };
 use crate::store::RowFault;
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One step of a repair.
@@ -41,6 +43,8 @@ pub(in super::super) struct Plan {
     pub(super) lost: Option<Inode>,
     /// The names in a directory, so that they are gathered once and not for each that comes there.
     pub(super) taken: (Inode, BTreeSet<Vec<u8>>),
+    /// Last changes as of the begin of a round of fixes, computed at the first use.
+    pub(super) latest: OnceCell<LastChanges>,
 }
 
 /// What to store.
@@ -68,6 +72,7 @@ impl Plan {
             deleted: BTreeSet::new(),
             lost: None,
             taken: (ROOT, BTreeSet::new()),
+            latest: OnceCell::new(),
         };
         for row in table.entries() {
             plan.children.entry(row.parent).or_default().insert(row.inode);
@@ -219,6 +224,7 @@ impl Plan {
             let findings = MemDb::audit(self.rows.values().cloned()).findings;
             let Some(first) = findings.iter().map(|finding| self.order(finding)).min() else { return Ok(()) };
             let steps = self.steps.len();
+            self.latest = OnceCell::new();
             for finding in &findings {
                 if self.order(finding) == first {
                     self.fix(finding);

@@ -123,3 +123,14 @@ pub fn with_files(path: &Path, conf: CorosyncConf, count: usize, bytes: usize) -
         Ok(())
     })
 }
+
+/// One directory, `wide`, with `count` small files, named by six digits.
+pub fn with_wide_directory(path: &Path, count: usize) -> Outcome<()> {
+    build(path, |builder| {
+        let wide = builder.directory(0, "wide")?;
+        for index in 0..count {
+            builder.add(wide, &format!("{index:06}"), FILE, Some(b"small"))?;
+        }
+        Ok(())
+    })
+}

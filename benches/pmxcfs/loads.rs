@@ -4,5 +4,6 @@ pub mod cluster;
 pub mod disk;
 pub mod guests;
 pub mod ipc;
+pub mod scale;
 pub mod start;
 pub mod tree;

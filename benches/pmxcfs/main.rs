@@ -18,6 +18,9 @@ mod loads;
 #[path = "../../tests/common/namespace.rs"]
 mod namespace;
 mod process;
+#[path = "../../tests/scale/shapes.rs"]
+#[allow(dead_code, reason = "the tests use all of it")]
+mod shapes;
 #[path = "../../tests/stock/daemons.rs"]
 mod stock_daemons;
 mod table;
@@ -151,6 +154,7 @@ fn run() -> Outcome<bool> {
     loads::ipc::run(&mut bench)?;
     loads::guests::run(&mut bench)?;
     loads::start::run(&mut bench)?;
+    loads::scale::run(&mut bench)?;
     loads::cluster::run(&mut bench)?;
     print!("{}", bench.table);
     Ok(bench.table.is_complete())

@@ -32,7 +32,7 @@ pub fn run(bench: &mut Bench) -> Outcome<()> {
 }
 
 /// Microseconds of one of `count` repeats of `action`.
-fn each_us(count: usize, mut action: impl FnMut(usize) -> Outcome<()>) -> Outcome<f64> {
+pub fn each_us(count: usize, mut action: impl FnMut(usize) -> Outcome<()>) -> Outcome<f64> {
     let started = Instant::now();
     (0..count).try_for_each(&mut action)?;
     Ok(started.elapsed().as_secs_f64() * 1e6 / count as f64)

@@ -1,15 +1,16 @@
 //! Every parser that sees bytes from outside, as a function that must not panic, with inputs to start
 //! from. The coverage-guided programs in `fuzz_targets/` and `tests/fuzz_smoke.rs` both run these.
 
+mod trees;
+
 use pmxcfs::dcdb::wire::{Request as GroupRequest, decode_update, decode_updates};
 use pmxcfs::dfsm::wire::Message;
 use pmxcfs::guest_props::scan::Scanner;
 use pmxcfs::ipc::qb;
 use pmxcfs::ipc::requests::parse::Request;
-use pmxcfs::memdb::{Change, Index, Inode, Limits, MAX_FILE_SIZE, MemDb, Row, Stamp, TreePath, WriteAt};
+use pmxcfs::memdb::{Change, Index, Limits, MAX_FILE_SIZE, MemDb, Row, Stamp, TreePath, WriteAt};
 use pmxcfs::status::clusterlog::{ClusterLog, Entry, NewEntry, Ring};
 use pmxcfs::status::map_rrd;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// One parser.
@@ -30,7 +31,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "log_entry", run: log_entry, seeds: log_entry_seeds },
     Target { name: "log_ring", run: log_ring, seeds: log_ring_seeds },
     Target { name: "index", run: index, seeds: index_seeds },
-    Target { name: "rows", run: rows, seeds: rows_seeds },
+    Target { name: "rows", run: trees::rows, seeds: trees::rows_seeds },
+    Target { name: "updates", run: trees::updates, seeds: trees::updates_seeds },
     Target { name: "changes", run: changes, seeds: changes_seeds },
     Target { name: "auth_request", run: qb::fuzz::auth_request, seeds: auth_request_seeds },
     Target { name: "auth_response", run: qb::fuzz::auth_response, seeds: auth_response_seeds },
@@ -183,43 +185,6 @@ fn sample_tree() -> MemDb {
         tree.apply(change, STAMP, Limits::Enforced, Duration::ZERO).expect("a good change");
     }
     tree
-}
-
-/// Rows of a database: each is inode, parent, version (a byte each), kind, name length, name, data
-/// length, data. Whatever they are, loading them is refused or gives a sound tree.
-fn rows(data: &[u8]) {
-    let mut input = data.iter().copied();
-    let mut rows = Vec::new();
-    while let Some(row) = read_row(&mut input) {
-        rows.push(row);
-    }
-    if let Ok(mut tree) = MemDb::load(rows, Duration::ZERO) {
-        Index::decode(&tree.index().encode()).expect("a sound index");
-    }
-}
-
-fn read_row(input: &mut impl Iterator<Item = u8>) -> Option<Row> {
-    let mut number = || input.next().map(Inode::from);
-    let (inode, parent, version) = (number()?, number()?, number()?);
-    let kind = input.next()?;
-    let name_length = usize::from(input.next()?) % 16;
-    let name: Vec<u8> = input.by_ref().take(name_length).collect();
-    let data_length = usize::from(input.next()?);
-    let data: Vec<u8> = input.by_ref().take(data_length).collect();
-    let data = (!data.is_empty()).then(|| Arc::new(data));
-    Some(Row { inode, parent, version, writer: 0, mtime: 0, kind, name: name.into(), data })
-}
-
-fn rows_seeds() -> Vec<Vec<u8>> {
-    let mut seed = Vec::new();
-    for row in sample_tree().snapshot_rows() {
-        seed.extend([row.inode as u8, row.parent as u8, row.version as u8, row.kind, row.name.len() as u8]);
-        seed.extend_from_slice(&row.name);
-        let data = row.data.map(|data| data.to_vec()).unwrap_or_default();
-        seed.push(data.len() as u8);
-        seed.extend(data);
-    }
-    vec![seed]
 }
 
 /// Changes with hostile paths and offsets: refused or applied, the tree stays sound.

@@ -178,3 +178,15 @@ fn directory_of_another_user_is_worked_in_with_a_warning() {
     assert!(text.contains("is a symbolic link that another user can have made"), "{text}");
     assert_eq!(fs::read(&canary).unwrap(), b"");
 }
+
+/// Sparse files need no space on the disk, but memory once they are read.
+#[test]
+fn too_many_bytes_are_refused_before_all_are_read() {
+    let home = Home::new();
+    for number in 0..200 {
+        fs::File::create(home.files().join(format!("z{number:03}"))).unwrap().set_len(1 << 20).unwrap();
+    }
+    let error = failure(&[&home.files(), &home.database()]);
+    assert!(error.contains("z127': the database would be full (128 MiB)"), "{error}");
+    assert!(!home.database().exists());
+}

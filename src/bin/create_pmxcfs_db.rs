@@ -5,7 +5,7 @@
 
 use pmxcfs::clock::Clock;
 use pmxcfs::dir::{Access, Dir, Kind};
-use pmxcfs::memdb::{Change, Limits, MAX_FILE_SIZE, MemDb, Stamp, TreePath, WriteAt};
+use pmxcfs::memdb::{BLOCK_SIZE, BLOCKS, Change, Limits, MAX_FILE_SIZE, MemDb, Stamp, TreePath, WriteAt};
 use pmxcfs::store;
 use std::error::Error;
 use std::ffi::OsString;
@@ -85,6 +85,7 @@ fn read_files(directory: &Path) -> Result<Vec<(TreePath, Vec<u8>)>, String> {
     let unable = |error| format!("unable to open dir: {error}: '{}'", directory.display());
     let dir = Dir::open(directory).map_err(unable)?;
     let mut files = Vec::new();
+    let mut bytes = 0;
     for name in dir.names().map_err(unable)? {
         let read = || -> io::Result<Option<Vec<u8>>> {
             if dir.entry(&name)?.is_none_or(|entry| entry.kind != Kind::File) {
@@ -97,6 +98,16 @@ fn read_files(directory: &Path) -> Result<Vec<(TreePath, Vec<u8>)>, String> {
         };
         let data = read()
             .map_err(|error| format!("unable to read '{}': {error}", directory.join(&name).display()))?;
+        bytes += data.as_ref().map_or(0, |data| data.len() as u64);
+        if bytes > BLOCKS * BLOCK_SIZE {
+            // Before more is read: sparse files of another user would exhaust the memory.
+            let (path, limit) = (directory.join(&name), (BLOCKS * BLOCK_SIZE) >> 20);
+            let text = "the database would be full";
+            return Err(format!(
+                "unable to read '{}': {text} ({limit} MiB); remove files that are not needed",
+                path.display()
+            ));
+        }
         files.extend(data.map(|data| (TreePath::new(name.as_bytes()), data)));
     }
     Ok(files)

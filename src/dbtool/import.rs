@@ -9,7 +9,8 @@ use crate::clock::{self, Clock};
 use crate::dir::{Access, Belongs, Dir, Entry as Found, Kind};
 use crate::fs::plug::Plugs;
 use crate::memdb::{
-    BLOCKS, Batch, FILES, Inode, KIND_DIRECTORY, KIND_FILE, MAX_FILE_SIZE, ROOT, Row, VERSION_ROW_NAME,
+    BLOCK_SIZE, BLOCKS, Batch, FILES, Inode, KIND_DIRECTORY, KIND_FILE, MAX_FILE_SIZE, ROOT, Row,
+    VERSION_ROW_NAME,
 };
 use crate::store::{Exclusive, Room, Site, Store};
 use serde_json::json;
@@ -29,7 +30,7 @@ pub(super) fn run(directory: &Path, file: &Path, output: &mut Output<'_>) -> Ver
     let _lock = keep_daemon_out(&site)?;
     let replaces = may_be_replaced(&site)?;
     let now = Clock::start().unix();
-    let mut import = Import { rows: Vec::new(), skipped: Vec::new() };
+    let mut import = Import { rows: Vec::new(), skipped: Vec::new(), bytes: 0 };
     let opened = Dir::open(directory);
     import.all(&mut opened.map_err(|error| refused("read directory", directory, &error))?, output)?;
     let entries = import.rows.len();
@@ -103,17 +104,14 @@ fn check(table: &Table, directory: &Path) -> Result<(), ToolError> {
     if let Some(fault) = table.faults(&audit).first() {
         return refuse(fault.line(&table.places()));
     }
-    let usage = audit.tree.usage();
-    if usage.blocks > BLOCKS || usage.entries > FILES {
-        let (blocks, entries) = (usage.blocks, usage.entries);
-        return refuse(format!("{blocks} blocks and {entries} entries are more than {BLOCKS} and {FILES}"));
-    }
     Ok(())
 }
 
 struct Import {
     rows: Vec<Row>,
     skipped: Vec<OsString>,
+    /// Sum of all file sizes.
+    bytes: u64,
 }
 
 /// A directory that is being read.
@@ -169,6 +167,7 @@ impl Import {
             }
             Kind::File => {
                 let (modified, data) = contents(dir, &name)?;
+                self.bytes += data.as_ref().map_or(0, |data| data.len() as u64);
                 (KIND_FILE, modified, data)
             }
             _ => {
@@ -182,7 +181,24 @@ impl Import {
         let (version, writer, mtime) = (inode, 0, clock::from_system(modified));
         let name = name.as_bytes().into();
         self.rows.push(Row { inode, parent, version, writer, mtime, kind, name, data });
+        self.check_space(dir)?;
         Ok(kind == KIND_DIRECTORY)
+    }
+
+    /// Checks the limits of the daemon while files are read: sparse files of another user would exhaust the memory.
+    fn check_space(&self, dir: &Dir) -> Result<(), ToolError> {
+        // The root is an entry, too.
+        let (blocks, entries) = (self.bytes.div_ceil(BLOCK_SIZE), self.rows.len() as u64 + 1);
+        if blocks <= BLOCKS && entries <= FILES {
+            return Ok(());
+        }
+        let limits =
+            format!("a database holds at most {BLOCKS} blocks of {BLOCK_SIZE} bytes and {FILES} entries");
+        Err(ToolError::Refused(format!(
+            "'{}': the files read so far have {blocks} blocks and {entries} entries; {limits}, remove what is not \
+             needed",
+            dir.path().display()
+        )))
     }
 }
 

@@ -159,6 +159,21 @@ fn import_refuses_what_cannot_be_in_a_database() {
     }
 }
 
+/// Sparse files need no space on the disk, but memory once they are read.
+#[test]
+fn import_of_too_many_bytes_stops_at_the_limit() {
+    let home = Home::empty();
+    std::fs::create_dir(home.at("tree")).unwrap();
+    for number in 0..200 {
+        let file = std::fs::File::create(home.at("tree").join(number.to_string())).unwrap();
+        file.set_len(1 << 20).unwrap();
+    }
+    let ran = verb2("import", &home.at("tree"), &home.db());
+    let words =
+        "the files read so far have 33024 blocks and 130 entries; a database holds at most 32768 blocks";
+    assert!(ran.complaint().contains(words), "{ran:?}");
+}
+
 #[test]
 fn import_never_replaces_a_database() {
     let home = Home::golden();

@@ -88,7 +88,8 @@ impl CtlError {
 
     fn of_client(error: ClientError, options: &Options) -> Self {
         let service = || options.service.clone();
-        // A process that accepts no connections, or none at all, shows as a daemon that hangs or is not there.
+        // A process that does not accept connections, or has only bound the name, looks like a daemon that
+        // hangs or is missing.
         let taken = || {
             let holder = Holder::find(&options.service, &Namespace::Machine)?;
             (!holder.is_trusted()).then(|| Self::NameTaken { service: service(), holder })

@@ -133,8 +133,8 @@ fn allow_open_files() {
     }
 }
 
-/// Keeps keys and tokens, which lie in memory, out of core dumps and away from debuggers without the right to trace
-/// any process. A limit for core files above 0 turns dumps on: the admin has asked for them.
+/// Keeps the memory, which contains keys and tokens, out of core dumps, and away from debuggers without the
+/// right to trace any process. A limit for core files above 0 enables dumps: the admin has requested them.
 fn forbid_core_dumps() {
     let forbid = || match getrlimit(Resource::RLIMIT_CORE)? {
         (0, _) => prctl::set_dumpable(false).map(|()| false),
@@ -242,8 +242,8 @@ fn serve(
     reason
 }
 
-/// Notifies the service manager that the tree is served, and from then on that the daemon is alive, if the
-/// manager has a watchdog. The service may still wait for its name: the status line says so.
+/// Notifies the service manager that the tree is served, and then feeds its watchdog, if there is one. The
+/// service may still wait for its name: the status line says so.
 fn watch_over(config: &Config, parts: &Parts, manager: &Arc<Manager>) -> io::Result<Option<Watchdog>> {
     manager.ready(&parts.availability.status());
     let start = |interval| {
@@ -293,8 +293,8 @@ fn start(
     Ok(Parts { cfs, rrd, mounted, guard, cluster, availability, server, _pid_file: pid_file })
 }
 
-/// Starts the service. A process of another user that holds its name does not keep the tree away: the
-/// service then waits for the name. A process of root is refused, since it may be another daemon.
+/// Starts the service. If a process of another user holds the service's name, the tree is served all the same
+/// and the service waits for the name. If a process of root holds it, this fails: it may be another daemon.
 fn start_service(
     config: &Config,
     cfs: &Arc<Cfs>,

@@ -82,7 +82,8 @@ pub enum Refused {
 /// What has to happen outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DcdbEffect {
-    /// The tree changed, by this message of this member. If it has a ticket, the answer to the ticket follows.
+    /// The tree changed, by this message of this member. If it has a ticket, the result for the ticket
+    /// follows.
     Changed { by: MemberId, count: u64, ticket: Option<Ticket>, applied: Applied },
     /// The tree was replaced by that of `leader`: it is to be stored before anything else of the group
     /// is handled. With what caches above may hold and that is no longer true. Whoever still waits for

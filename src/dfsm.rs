@@ -61,7 +61,7 @@ pub enum Mode {
     StartSync = 1,
     /// This node has what the group has: messages are applied.
     Synced = 2,
-    /// PendingSends for what this node lacks.
+    /// Waiting for the updates that this node lacks.
     Update = 3,
     /// To leave the group, and to join again after a while.
     Leave = 253,
@@ -92,7 +92,7 @@ pub struct Now {
     pub uptime: Duration,
 }
 
-/// Input of the machine, beside requests of local callers (see [`Dfsm::submit`]).
+/// Input of the state machine, besides requests of local callers (see [`Dfsm::submit`]).
 #[derive(Debug)]
 pub enum Event<'a> {
     /// The group is about to be joined, as this member; also after it was left.
@@ -203,7 +203,7 @@ impl<A: App> Dfsm<A> {
         }
     }
 
-    /// Decodes an event, for a driver that must know what it needs before it runs it.
+    /// Decodes an event and returns it with its [`Needs`], for the driver to prepare the store.
     pub fn prepare<'a>(&'a mut self, event: Event<'a>, now: Now) -> PreparedEvent<'a, A> {
         let event = match event {
             Event::Join(local) => Decoded::Join(local),
@@ -224,7 +224,8 @@ impl<A: App> Dfsm<A> {
         self.prepare(event, now).run(store)
     }
 
-    /// Takes a request of a local caller. A ticket gets exactly one answer, unless its submission expires unsent.
+    /// Accepts a request of a local caller. A ticket gets exactly one result, unless its submission expires
+    /// unsent.
     ///
     /// If this node is synced, `check` runs immediately; it calls [`App::check`] and locks the store for no
     /// longer than that. Otherwise the request is kept until this node is synced, and checked then.
@@ -250,7 +251,7 @@ impl<A: App> Dfsm<A> {
         out
     }
 
-    /// Encodes and sends a request that passed its checks; otherwise answers it.
+    /// Encodes and sends a request that passed its checks; otherwise completes it with the error.
     fn send_checked(
         &mut self,
         checked: Result<A::Request, A::Outcome>,

@@ -1,9 +1,9 @@
 //! Directory handles: files in directories that other users can write to.
 //!
-//! A path is resolved anew by each system call. Another user who can rename entries on the way leads a program
-//! of root elsewhere between two of them. So [`Dir`] resolves the path of a directory once, and each operation
-//! names one entry below that descriptor, never follows a symbolic link, and never waits for a FIFO. A file
-//! gets owner and mode by its descriptor before anything is in it ([`Draft`]).
+//! Each system call resolves a path again. If another user can rename entries on the way, two calls of a root
+//! program can reach different files. So [`Dir`] resolves the path of a directory once. Each operation names
+//! one entry relative to that descriptor, does not follow symbolic links, and does not block on a FIFO. A new
+//! file gets owner and mode by its descriptor before it has contents ([`Draft`]).
 
 mod draft;
 mod walk;
@@ -30,10 +30,10 @@ pub struct Dir {
     exposure: Exposure,
 }
 
-/// Write access of users other than root and the one that runs this process.
+/// Write access of users other than root and the user of this process.
 #[derive(Debug, Clone, Default)]
 struct Exposure {
-    /// The first directory on the way in which they can rename or remove entries.
+    /// The first directory on the path in which they can rename or remove entries.
     renamed_in: Option<PathBuf>,
     /// They can at least add entries to the directory itself.
     added_to: bool,
@@ -70,7 +70,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// An entry that is refused; the payload of an [`io::Error`].
+/// Reason why an entry is refused; the payload of an [`io::Error`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("it is {found}, not {wanted}; remove it or name another")]
@@ -80,7 +80,7 @@ pub enum Refusal {
         link.display()
     )]
     ForeignLink {
-        /// The link.
+        /// Path of the link.
         link: PathBuf,
     },
     #[error("another process exchanged it meanwhile; use a directory that only you can write to")]
@@ -100,11 +100,11 @@ impl From<Refusal> for io::Error {
     }
 }
 
-/// Facts about an entry, of the link itself if it is one.
+/// Facts about an entry; a symbolic link is not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     pub kind: Kind,
-    /// Device and inode number.
+    /// Device and inode number, which identify the file.
     pub id: (u64, u64),
     pub bytes: u64,
     pub uid: u32,
@@ -152,14 +152,15 @@ pub fn open_file(path: &Path) -> io::Result<File> {
     dir.open_file(&name, Access::Read)
 }
 
-/// Contents of the regular file that `path` leads to.
+/// Reads the regular file that `path` leads to.
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut contents = Vec::new();
     open_file(path)?.read_to_end(&mut contents)?;
     Ok(contents)
 }
 
-/// Replaces the file `path` by one with these contents, whole and on the disk, for the user of this process.
+/// Atomically replaces the file `path` by one with these contents, owned by the user of this process, and
+/// syncs it.
 pub fn replace_file(path: &Path, mode: u32, contents: &[u8]) -> io::Result<()> {
     let (dir, name) = Dir::holding(path)?;
     dir.replace_file(&name, Belongs::to_me(mode), contents)
@@ -177,12 +178,13 @@ impl Dir {
         walk::to_entry(path, false)
     }
 
-    /// [`Dir::holding`], and follows the last component if it is a symbolic link, by the rule of [`Dir::open`].
+    /// As [`Dir::holding`], but follows the last component if it is a symbolic link, by the rule of
+    /// [`Dir::open`].
     pub fn holding_target(path: &Path) -> io::Result<(Self, OsString)> {
         walk::to_entry(path, true)
     }
 
-    /// [`Dir::open`]. If the directory is missing it is made with mode `last`, and its parents with mode `parents`.
+    /// As [`Dir::open`]. Makes a missing directory with mode `last`, and missing parents with mode `parents`.
     pub fn open_or_make(path: &Path, parents: u32, last: u32) -> io::Result<Self> {
         match (Self::open(path), path.parent(), path.file_name()) {
             (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
@@ -197,13 +199,13 @@ impl Dir {
         &self.path
     }
 
-    /// True if only root and the user of this process can change entries here or on the way here: then a path
-    /// leads to the same entry each time.
+    /// Whether only root and the user of this process can change entries here or on the way here. Then a path
+    /// always leads to the same entry.
     pub fn is_private(&self) -> bool {
         self.exposure.renamed_in.is_none() && !self.exposure.added_to
     }
 
-    /// The first directory on the way here in which other users can rename or remove entries.
+    /// The first directory on the path here in which other users can rename or remove entries.
     pub fn exposed(&self) -> Option<&Path> {
         self.exposure.renamed_in.as_deref()
     }
@@ -258,7 +260,7 @@ impl Dir {
             other => return other,
         }
         match self.make_file(name, mode) {
-            // Another process was faster.
+            // Another process created it first.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.open_file(name, Access::ReadWrite)
             }
@@ -266,7 +268,7 @@ impl Dir {
         }
     }
 
-    /// Makes a file with exactly this mode; the name must be free.
+    /// Creates a file with exactly this mode; fails if the name exists.
     pub fn make_file(&self, name: &OsStr, mode: u32) -> io::Result<File> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
         let file = File::from(self.open_entry(name_of_entry(name)?, flags, 0o600 & mode)?);
@@ -274,32 +276,32 @@ impl Dir {
         Ok(file)
     }
 
-    /// Makes a directory; the name must be free.
+    /// Creates a directory; fails if the name exists.
     pub fn make_dir(&self, name: &OsStr, mode: u32) -> io::Result<Self> {
         let mut made = self.try_clone()?;
         made.make_and_enter(name, mode)?;
         Ok(made)
     }
 
-    /// Makes a directory and goes down into it; the name must be free.
+    /// Creates a directory and enters it; fails if the name exists.
     pub fn make_and_enter(&mut self, name: &OsStr, mode: u32) -> io::Result<()> {
         mkdirat(&self.fd, name_of_entry(name)?, Mode::from_bits_truncate(mode))?;
         self.enter(name)?;
-        // Between the two calls another user may have moved in a directory that exists.
+        // Between the two calls another user may have put an existing directory in its place.
         if Entry::of_open(&self)?.uid != Uid::effective().as_raw() || !self.names()?.is_empty() {
             return Err(Refusal::Exchanged.into());
         }
         Ok(())
     }
 
-    /// Goes down into a directory in this one.
+    /// Enters a directory in this one.
     pub fn enter(&mut self, name: &OsStr) -> io::Result<()> {
         self.fd = self.open_kind(name, OFlag::O_PATH | OFlag::O_DIRECTORY, Kind::Directory)?;
         self.path.push(name);
         Ok(())
     }
 
-    /// Goes up into the parent of this directory, which must still be the one with this `id`.
+    /// Returns to the parent of this directory, which must still have this `id`.
     pub fn leave(&mut self, id: (u64, u64)) -> io::Result<()> {
         let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC);
         self.fd = openat2(&self.fd, "..", how)?;
@@ -310,7 +312,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Opens a directory in this one, and makes it if it is missing.
+    /// Opens a directory in this one, and creates it if it is missing.
     pub fn open_or_make_dir(&self, name: &OsStr, mode: u32) -> io::Result<Self> {
         match mkdirat(&self.fd, name_of_entry(name)?, Mode::from_bits_truncate(mode)).map_err(io::Error::from)
         {
@@ -319,7 +321,7 @@ impl Dir {
         }
     }
 
-    /// Removes an entry that is not a directory. False if it is missing.
+    /// Removes an entry that is not a directory. Returns false if it is missing.
     pub fn remove(&self, name: &OsStr) -> io::Result<bool> {
         match unlinkat(&self.fd, name_of_entry(name)?, UnlinkatFlags::NoRemoveDir).map_err(io::Error::from) {
             Ok(()) => Ok(true),
@@ -328,19 +330,19 @@ impl Dir {
         }
     }
 
-    /// Gives the directory itself to a group.
+    /// Changes the group of the directory itself.
     pub fn set_group(&self, group: Gid) -> io::Result<()> {
         Ok(fchown(self.readable()?, None, Some(group))?)
     }
 
-    /// The directory opened for reading, to sync it or to set its times.
+    /// Opens the directory for reading, to sync it or to set its times.
     pub fn readable(&self) -> io::Result<File> {
         Ok(self.open_entry(OsStr::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0)?.into())
     }
 
     fn open_kind(&self, name: &OsStr, flags: OFlag, wanted: Kind) -> io::Result<OwnedFd> {
         let refuse = |found| Err(Refusal::WrongKind { found, wanted }.into());
-        // Before it is opened: that alone can have effects on a device.
+        // Checked before opening: opening a device can have side effects.
         match self.entry(name)? {
             Some(entry) if entry.kind != wanted => return refuse(entry.kind),
             None => return Err(io::ErrorKind::NotFound.into()),
@@ -349,7 +351,7 @@ impl Dir {
         let opened = self.open_entry(name, flags, 0);
         let facts = match &opened {
             Ok(fd) => Some(Entry::of_open(fd)?),
-            // For the better words: it may have been exchanged.
+            // Checked again for a precise error: the entry may have been replaced.
             Err(_) => self.entry(name)?,
         };
         match facts {
@@ -359,9 +361,9 @@ impl Dir {
     }
 
     fn open_entry(&self, name: &OsStr, flags: OFlag, mode: u32) -> io::Result<OwnedFd> {
-        // Without waiting for the other end of a FIFO, and never as the terminal of this process.
+        // Does not block on a FIFO, and a terminal does not become that of this process.
         let flags = flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        // With `O_PATH` the kernel takes no flags that are about reading and writing.
+        // With `O_PATH` the kernel rejects flags for reading and writing.
         let flags =
             if flags.contains(OFlag::O_PATH) { flags - OFlag::O_NONBLOCK - OFlag::O_NOCTTY } else { flags };
         let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;

@@ -194,11 +194,11 @@ impl Engine {
         self.inner.listeners.add(observer);
     }
 
-    /// Makes a change: through the group if there is one (see [`Engine::replicate_by`]), else locally.
-    /// `done` is called exactly once, from any thread, also from this one before this returns.
+    /// Makes a change: through the group if there is one (see [`Engine::replicate_by`]), else locally. `done`
+    /// is called exactly once, from any thread, possibly from this one before this returns.
     ///
-    /// A local change is always made or refused before this returns. At most one thread at a time waits for the disk
-    /// in here.
+    /// A local change is applied or refused before this returns. At most one thread at a time blocks on the
+    /// disk in here.
     pub fn submit(&self, change: Change, done: ChangeCallback) {
         match self.inner.proposer.get() {
             None => self.inner.submit_local(change, done),
@@ -206,7 +206,7 @@ impl Engine {
         }
     }
 
-    /// Changes that wait for their delivery.
+    /// Pending changes of the group.
     pub fn pending(&self) -> &PendingChanges {
         &self.inner.pending
     }
@@ -241,7 +241,8 @@ impl Engine {
         }
     }
 
-    /// [`Engine::submit`] for who can wait. Not to be called from a [`ChangeCallback`] or [`CommitCallback`].
+    /// Blocking form of [`Engine::submit`]. Must not be called from a [`ChangeCallback`] or
+    /// [`CommitCallback`].
     pub fn submit_wait(&self, change: Change) -> Result<Applied, EngineError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         // Nobody else holds the receiver, and it lives until there is an answer.
@@ -249,7 +250,7 @@ impl Engine {
         receiver.recv().unwrap_or(Err(EngineError::Closed))
     }
 
-    /// [`Engine::sync`] for who can wait. Not to be called from a [`ChangeCallback`] or [`CommitCallback`].
+    /// Blocking form of [`Engine::sync`]. Must not be called from a [`ChangeCallback`] or [`CommitCallback`].
     pub fn sync_wait(&self) -> Result<(), EngineError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         self.sync(Box::new(move |result| drop(sender.send(result))));
@@ -332,8 +333,8 @@ fn answer_stored(applied: Applied, done: ChangeCallback) -> CommitCallback {
     Box::new(move |stored| done(stored.map(|()| applied)))
 }
 
-/// Whether the reply to this change waits for its commit. The other kinds become durable with the next commit: at
-/// the latest with the flush that closes the file, or after 50 ms.
+/// Whether the reply to this change waits for its commit. Other changes become durable with the next commit:
+/// on the flush when the file is closed, or after 50 ms.
 pub fn requires_commit(change: &Change) -> bool {
     match change {
         Change::Mkdir { .. } | Change::Rename { .. } | Change::Delete { .. } | Change::Unlock { .. } => true,
@@ -360,7 +361,7 @@ impl EngineInner {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, MemDb> {
-        // After a panic during a change, readers continue; nothing is changed or committed any more.
+        // After a panic during a change, readers continue; changes and commits fail.
         self.tree.read().unwrap_or_else(PoisonError::into_inner)
     }
 

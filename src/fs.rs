@@ -50,8 +50,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What `statfs` says is the longest name.
 const NAME_LENGTH: u32 = 256;
-/// The longest name that all kernels take, in bytes. A longer one could not be reached from members whose kernel
-/// is older than Linux 6.14, and the directory that contains it could not be listed there: none is made here.
+/// Longest name that this node creates, in bytes. Kernels older than Linux 6.14 can neither open longer names
+/// nor list directories that contain them.
 const NEW_NAME_BYTES_MAX: usize = 1024;
 
 /// The tree of one mount.
@@ -63,11 +63,11 @@ pub struct Fs {
     handles: Arc<Handles>,
     incarnations: Incarnations,
     rules: CacheRules,
-    /// Shared with the listener of changes.
+    /// Shared with the change listener.
     known: Arc<Known>,
-    /// Shared with the listener of changes.
+    /// Shared with the change listener.
     pending_pages: Arc<PendingPages>,
-    /// The longest name that the kernel takes, in bytes.
+    /// Longest name that the kernel accepts, in bytes.
     name_bytes_max: AtomicUsize,
 }
 
@@ -120,7 +120,7 @@ impl Deref for Chunk {
 }
 
 impl Fs {
-    /// The tree over `cfs`, cached by the kernel after these rules.
+    /// The tree over `cfs`, with these rules for the kernel's caches.
     pub fn new(cfs: Arc<Cfs>, rules: CacheRules) -> Arc<Self> {
         let handles = Arc::<Handles>::default();
         let (known, pending_pages) = (Arc::<Known>::default(), Arc::<PendingPages>::default());
@@ -147,8 +147,9 @@ impl Fs {
         })
     }
 
-    /// Sets the longest name that the kernel takes, in bytes. Other members may have made longer ones than this node
-    /// makes; the kernel would fail the whole listing of a directory with a name that it does not take.
+    /// Sets the longest name that the kernel accepts, in bytes. Other members may have created longer names
+    /// than this node does. A kernel fails the whole listing of a directory if it contains a name that it
+    /// does not accept.
     pub fn set_name_bytes_max(&self, bytes: usize) {
         self.name_bytes_max.store(bytes, Ordering::Relaxed);
     }
@@ -189,14 +190,14 @@ impl Fs {
             return Ok(attr);
         }
         let Some((removed, class)) = self.handles.removed(inode) else {
-            // The path may lead to another node by now, so the kernel walks it again.
+            // The path may lead to another node now: with ESTALE the kernel resolves it again.
             return Err(if self.was_directory(ino) { FsError::NotFound } else { FsError::Stale });
         };
         Ok(self.removed_attr(inode, &removed, class))
     }
 
-    /// Whether this was a directory, and nothing is at its place now. If something is, the kernel finds it by
-    /// walking the path again.
+    /// Whether this was a directory, and its place is free now. If the place is taken, the kernel finds the
+    /// new entry by resolving the path again.
     fn was_directory(&self, ino: u64) -> bool {
         let place = entry_target(ino).and_then(|inode| self.handles.place_of_removed_directory(inode));
         place.is_some_and(|(parent, name)| self.cfs.engine.read().lookup(parent, &name).is_none())
@@ -229,12 +230,12 @@ impl Fs {
         }
     }
 
-    /// How the kernel treats the contents of a file that it opens or makes.
+    /// How the kernel caches the contents of a file that it opens or creates.
     pub fn caching(&self, writing: bool) -> Caching {
         self.rules.caching(writing)
     }
 
-    /// Whether the kernel may rely on the attributes in a reply to SETATTR.
+    /// Whether the kernel may cache the attributes in a reply to SETATTR.
     pub fn trusts_setattr(&self) -> bool {
         !self.rules.setattr_expires
     }
@@ -244,12 +245,12 @@ impl Fs {
         self.pending_pages.contains(ino)
     }
 
-    /// To be called before the pages of a file are invalidated.
+    /// Must be called before the pages of a file are invalidated.
     pub fn begin_page_invalidation(&self, ino: u64) -> Covered {
         self.pending_pages.begin(ino)
     }
 
-    /// To be called after the pages of a file were invalidated.
+    /// Must be called after the pages of a file were invalidated.
     pub fn end_page_invalidation(&self, covered: Covered) {
         self.pending_pages.end(covered);
     }
@@ -277,7 +278,7 @@ impl Fs {
         }
     }
 
-    /// Reads from an opened file; `writing` says whether it was opened for writing, too.
+    /// Reads from an opened file; `writing` is true if it was opened for writing, too.
     ///
     /// # Errors
     /// It is not there any more.
@@ -379,7 +380,7 @@ impl Fs {
     }
 }
 
-/// Fails with `NameTooLong` for a name that no entry is given here.
+/// Fails with `NameTooLong` for a name that this node does not create.
 fn check_new_name(name: &[u8]) -> Result<(), FsError> {
     if name.len() > NEW_NAME_BYTES_MAX { Err(FsError::NameTooLong) } else { Ok(()) }
 }

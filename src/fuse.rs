@@ -9,7 +9,7 @@
 //! | pages of database files | as long as it likes | [`Invalidate`] |
 //! | targets of links | as long as it likes | they never change |
 //! | attributes and texts of generated files | not at all | each open takes one text |
-//! | listings | not at all | each begins with the names of its moment |
+//! | listings | not at all | each has the names from its start |
 //!
 //! A file opened for reading causes no request but its open (and a release that nobody waits for); what
 //! was opened for writing is flushed at close, which waits for the commit. Changes by the kernel's own

@@ -23,7 +23,7 @@ pub fn start(debug: bool) {
     if log::set_logger(&LOGGER).is_ok() {
         let flags = LogFlags::LOG_PID | LogFlags::LOG_NDELAY;
         if let Err(error) = openlog(Some(c"pmxcfs"), flags, Facility::LOG_DAEMON) {
-            // The backend of the log itself has failed.
+            // Called when the log itself fails.
             let _ = writeln!(std::io::stderr(), "no system log: {error}");
         }
     }

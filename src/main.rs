@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match Options::parse(std::env::args_os()) {
         Ok(options) => run(&options).into(),
         Err(OptionsError::Help(text)) => {
-            // Fails if the reader of a pipe has closed it, and has then seen enough.
+            // Fails if the reader of a pipe has closed it, and then needs no more output.
             let _ = std::io::stdout().write_all(text.as_bytes());
             Exit::Stopped.into()
         }

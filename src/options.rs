@@ -28,7 +28,7 @@ pub struct Options {
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
-    /// The command line asks for help or the version: the text.
+    /// The command line requests help or the version; contains the text.
     #[error("{0}")]
     Help(String),
     /// The command line is wrong: what is wrong with it.

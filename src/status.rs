@@ -31,7 +31,7 @@ use values::KeyValues;
 pub const NAME_FIELD: usize = 256;
 /// Bytes a value may have.
 pub const VALUE_MAX: usize = 32768;
-/// Values of other nodes that are kept before there is a node list.
+/// Most values of other nodes that are kept before the first node list.
 const EARLY_MAX: usize = 1024;
 
 /// The status of this node and what it knows of the others.
@@ -44,9 +44,9 @@ pub struct Status {
     cluster_info_version: u32,
     own: KeyValues,
     members: Option<Members>,
-    /// Node ids of the status group, also of nodes that are not in the node list.
+    /// Node ids of the status group, including nodes that are not in the node list.
     online: Vec<u32>,
-    /// Values and addresses of other nodes, by node id and key, that came before the first node list.
+    /// Values and addresses of other nodes, by node id and key, received before the first node list.
     early: BTreeMap<(u32, Vec<u8>), Vec<u8>>,
     /// Node name to its address. A name stays when its node leaves the list, as in stock.
     addresses: BTreeMap<String, Vec<u8>>,
@@ -128,8 +128,8 @@ impl Status {
         }
     }
 
-    /// Sets a value of another node of the node list. Before there is a list, a value or an address is kept
-    /// for it: other nodes send theirs once, when this node joins the group.
+    /// Sets a value of another node of the node list. Before the first list, a value or an address is kept
+    /// for it, because other nodes send theirs only once, when this node joins the group.
     ///
     /// # Errors
     /// [`PeerSetError::UnknownNode`] for a node that is not in the list, or if there is no list yet.
@@ -158,7 +158,7 @@ impl Status {
         }
     }
 
-    /// Keeps a value for the first node list. Measurements are left out: new ones come within seconds.
+    /// Keeps a value for the first node list. Measurements are dropped: new ones arrive within seconds.
     fn keep_early(&mut self, node_id: u32, key: &[u8], value: &[u8]) -> Result<(), SetError> {
         let is_kept = matches!(Kind::of(key, value)?, Kind::Address(_) | Kind::Value);
         let place = (node_id, key.to_vec());
@@ -204,8 +204,8 @@ impl Status {
         true
     }
 
-    /// Takes a new node list. Nodes that were in the last one keep their values; the nodes of the status group
-    /// are online, whichever of group and list was first.
+    /// Installs a new node list. Nodes of the previous list keep their values. Nodes of the status group are
+    /// online, whether they joined before or after the list.
     pub fn set_cluster(&mut self, info: ClusterInfo) {
         let mut members = Members::new(info, self.members.take());
         members.set_online(&self.online);
@@ -377,7 +377,7 @@ mod tests {
             (status.address("n3"), value(&status, "n3", "k")),
             (Some(&b"10.0.0.3"[..]), Some(&b"v"[..]))
         );
-        // A node that is in the group already when the list gets it.
+        // A node that is in the group before the list contains it.
         status.set_online(&[1, 3, 4]);
         status.set_cluster(info(&[1, 3, 4, 9]));
         assert!(status.members_text().contains("\"id\": 4, \"online\": 1"));

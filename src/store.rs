@@ -3,7 +3,7 @@
 //! It opens or makes the file, reads its rows, stores batches of changed rows each in one
 //! transaction, and moves SQLite's write-ahead log back into the file. It knows nothing of what
 //! rows mean beyond their types (that is [`crate::memdb`]) and starts no thread (that is
-//! [`crate::engine`]). The file stays as the stock daemon wants it: nothing but its table is in it.
+//! [`crate::engine`]). For the stock daemon the file contains nothing but its table.
 
 mod checkpoint;
 mod connection;

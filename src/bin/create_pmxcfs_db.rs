@@ -41,9 +41,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints a line that the user asked for.
+/// Prints a line that the command line requested.
 fn print(line: &str) -> ExitCode {
-    // Fails if the reader of a pipe has closed it, and has then seen enough.
+    // Fails if the reader of a pipe has closed it, and then needs no more output.
     let _ = writeln!(io::stdout(), "{line}");
     ExitCode::SUCCESS
 }
@@ -70,7 +70,7 @@ fn create(directory: &Path, file: &Path) -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// What other users can exchange afterwards is worth a word.
+/// Warns if other users can replace the new database afterwards.
 fn warn_if_exposed(file: &Path) {
     if let Ok((dir, _)) = Dir::holding_target(file) {
         if let Some(exposed) = dir.exposed() {
@@ -92,7 +92,7 @@ fn read_files(directory: &Path) -> Result<Vec<(TreePath, Vec<u8>)>, String> {
                 return Ok(None);
             }
             let mut data = Vec::new();
-            // A longer one is refused with all others that are.
+            // One byte over the limit is enough: the tree then refuses the file.
             dir.open_file(&name, Access::Read)?.take(MAX_FILE_SIZE + 1).read_to_end(&mut data)?;
             Ok(Some(data))
         };

@@ -167,8 +167,7 @@ impl Changes {
         self.wait_unless(&AtomicBool::new(false), cursor, timeout, max)
     }
 
-    /// As [`Changes::wait`], but ends the wait once `gone` is set. Setting it must be followed by
-    /// [`Changes::wake`].
+    /// As [`Changes::wait`], but stops waiting once `gone` is set. To set it, also call [`Changes::wake`].
     pub fn wait_unless(&self, gone: &AtomicBool, cursor: u64, timeout: Duration, max: usize) -> Heard {
         let mut kept = self.lock();
         if !self.is_wanted() {
@@ -208,9 +207,9 @@ impl Changes {
         Heard { cursor, lost, news }
     }
 
-    /// Makes all waiters look again whether they still wait.
+    /// Wakes all waiters to check their `gone` flags.
     pub fn wake(&self) {
-        // With the lock, so that no waiter is between its look and its sleep.
+        // Under the lock, so that no waiter is between its check and its sleep.
         drop(self.lock());
         self.happened.notify_all();
     }

@@ -20,7 +20,7 @@ pub(super) enum Command {
     Propose(Proposal),
     /// Ask the group to remove a lock if it has expired.
     ExpireLock { path: crate::memdb::TreePath, checksum: [u8; 32] },
-    /// Notify the others a value or a log entry.
+    /// Send a value or a log entry to the other nodes.
     Status(StatusRequest),
     /// Leave the groups and end.
     Stop,

@@ -25,13 +25,13 @@ pub(super) const REPORTS_AT_ONCE: usize = 64;
 pub(super) trait GroupDriver<A: App> {
     /// Has the machine handle an event, with the store in hand.
     fn handle(&mut self, dfsm: &mut Dfsm<A>, event: Event<'_>, now: Now) -> Vec<Effect<A>>;
-    /// Has the machine take a request of a local caller, checked against the store.
+    /// Submits a request of a local caller to the machine, which checks it against the store.
     fn submit(&mut self, dfsm: &mut Dfsm<A>, submission: Submission<A::Request>, now: Now) -> Vec<Effect<A>>;
     /// Carries out an effect of the application.
     fn effect(&mut self, effect: A::Effect);
     /// Completes the local caller with this ticket.
     fn complete(&mut self, ticket: Ticket, result: Result<A::Outcome, SendError>);
-    /// Something was received from the group.
+    /// Called for each message or membership change from the group.
     fn on_group_active(&mut self) {}
     /// Where others look up what became of the group.
     fn report(&self) -> &GroupReport;
@@ -106,7 +106,7 @@ impl<A: App> CpgGroup<A> {
         self.connection.as_ref().map(Connection::fd)
     }
 
-    /// When [`CpgGroup::poll`] is to be called at the latest; as an uptime.
+    /// Uptime at which [`CpgGroup::poll`] must be called at the latest.
     pub(super) fn due(&self) -> Duration {
         let join = match self.membership {
             Membership::Out if self.dfsm.mode().is_restartable() => self.retry.due().unwrap_or_default(),
@@ -116,7 +116,7 @@ impl<A: App> CpgGroup<A> {
         join.min(send).min(self.dfsm.next_tick())
     }
 
-    /// How long to wait at most when [`CpgGroup::due`] is over already.
+    /// Longest wait after [`CpgGroup::due`] has passed.
     pub(super) fn pause(&self) -> Duration {
         if self.refused_since.is_some() { SEND_INTERVAL } else { Duration::ZERO }
     }
@@ -303,9 +303,9 @@ impl<A: App> CpgGroup<A> {
         }
     }
 
-    /// Has the machine take a request, and sends as much as corosync takes. Any thread may call this: a broken
-    /// connection is left to [`CpgGroup::poll`], as are messages that could not be sent. Returns whether there are
-    /// any.
+    /// Submits a request to the machine, and sends as much as corosync accepts. Any thread may call this:
+    /// [`CpgGroup::poll`] handles a broken connection and messages that could not be sent. Returns true if
+    /// such messages exist.
     pub(super) fn submit(
         &mut self,
         driver: &mut impl GroupDriver<A>,

@@ -1,6 +1,6 @@
 //! Database group member of this node: the CPG group and its driver behind one mutex. If the mutex is free, the
 //! calling thread sends a change itself and avoids a hand-over to the cluster thread. Only the cluster thread blocks
-//! on the mutex, joins, leaves, and handles reports of the group.
+//! on the mutex, joins and leaves the group, and handles its reports.
 
 use super::command_queue::{Command, CommandQueue};
 use super::cpg_group::CpgGroup;
@@ -24,7 +24,7 @@ pub(super) struct SharedMember {
     member: Mutex<DatabaseMember>,
 }
 
-/// The mutex was taken: the cluster thread sends this change.
+/// The mutex was locked: the cluster thread sends this change.
 struct LockBusy(Proposal);
 
 impl SharedMember {
@@ -32,7 +32,7 @@ impl SharedMember {
         Self { member: Mutex::new(DatabaseMember { group: CpgGroup::new(Dcdb::new()), driver }) }
     }
 
-    /// For the cluster thread.
+    /// Locks the member. Only the cluster thread calls this.
     ///
     /// # Panics
     /// If a caller panicked while it sent a change: a half-sent change must not take part in the group.
@@ -40,7 +40,7 @@ impl SharedMember {
         self.member.lock().expect("no change was left half sent")
     }
 
-    /// Leaves the group, whatever became of the member.
+    /// Leaves the group, even if a caller panicked with the member.
     pub(super) fn close(&self) {
         self.member.lock().unwrap_or_else(PoisonError::into_inner).group.close();
     }
@@ -55,13 +55,14 @@ impl SharedMember {
 }
 
 impl DatabaseMember {
-    /// Submits a change to the group. Returns whether something is left to be sent.
+    /// Submits a change to the group. Returns true if messages remain to be sent.
     pub(super) fn submit(&mut self, proposal: Proposal, now: Now) -> bool {
         self.group.submit(&mut self.driver, proposal.into(), now)
     }
 }
 
-/// Proposes the engine's changes to the group. The member is held weakly: it holds the engine, which holds this.
+/// Proposes the engine's changes to the group. The reference to the member is weak, since the member holds
+/// the engine and the engine holds this proposer.
 pub(super) struct CpgProposer {
     clock: Clock,
     member: Weak<SharedMember>,
@@ -89,7 +90,7 @@ impl Proposer for CpgProposer {
     }
 
     fn request_expiry(&self, path: TreePath, checksum: [u8; 32]) {
-        // Refused only at the end of the daemon; then the other nodes expire locks.
+        // Fails only when the daemon stops; then the other nodes expire locks.
         let _ = self.commands.push(Command::ExpireLock { path, checksum });
     }
 }
@@ -136,7 +137,7 @@ mod tests {
             Now { unix: 0, uptime: self.node.cfs.clock.uptime() }
         }
 
-        /// Makes this node the only member. There is no connection, so messages stay where they are.
+        /// Makes this node the only member. Without a connection messages stay in the queue.
         fn become_member(&self) {
             let mut member = self.member.lock();
             member.group.dfsm_mut().app_mut().set_quorate(true);

@@ -43,7 +43,7 @@ const BACKLOG_MAX: usize = 4096;
 pub struct Options {
     /// The node.
     pub cfs: Arc<Cfs>,
-    /// Invalidates kernel caches after changes that the kernel did not make.
+    /// Invalidates kernel caches after changes that did not come from this node's kernel.
     pub invalidate: Invalidate,
     /// The host's corosync configuration.
     pub corosync_conf: PathBuf,

@@ -6,9 +6,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::time::Duration;
 
-/// Waits until the wakeup rings, one of the descriptors can be read (or is broken), or time is up. Says
-/// of the wakeup and of each descriptor whether it did. They are looked at one after the other: what could
-/// be read of a later one before an earlier one could be read is told with that.
+/// Blocks until the wakeup fires, a descriptor is readable or broken, or the timeout passes. Returns the
+/// readiness of the wakeup and of each descriptor. They are checked in order, so a descriptor that became
+/// readable before an earlier one is reported in the same call.
 pub(super) fn poll_for_reading<const N: usize>(
     wakeup: BorrowedFd<'_>,
     fds: [Option<RawFd>; N],

@@ -1,5 +1,5 @@
 //! The status as metrics in Prometheus' text format: printed, put into a file for a node exporter's
-//! textfile collector, or served to scrapes on a socket of systemd.
+//! textfile collector, or served to scrapers on a socket of systemd.
 
 mod exposition;
 mod http;
@@ -25,7 +25,7 @@ pub(super) fn run(options: &Options, target: &MetricsTarget, out: &mut dyn Write
     }
 }
 
-/// Serves standard input: the clients of a socket that listens, or one client.
+/// Serves HTTP on standard input: a listening socket, or the connection of one client.
 fn serve(options: &Options, hosts: &Hosts, out: &mut dyn Write) -> Result<(), CtlError> {
     let metrics = || scrape(options).0;
     let failed = |error: io::Error| CtlError::Failed(format!("cannot serve the socket: {error}"));
@@ -53,13 +53,13 @@ fn scrape(options: &Options) -> (String, Result<(), CtlError>) {
     }
 }
 
-/// Puts the metrics into a file, which always is a whole one; a draft of it does not end in `.prom`, as collectors
-/// want it. The directory is often the collector's: that is no reason to warn at each turn. A daemon that does not answer is a metric too,
-/// and an error.
+/// Writes the metrics to a file by atomic replacement. The draft's name does not end in `.prom`, so
+/// collectors ignore it. The directory often belongs to the collector, so an exposed directory causes no
+/// warning. If the daemon does not respond, the file says so and this returns an error.
 fn write(options: &Options, path: &Path) -> Result<(), CtlError> {
     let (text, outcome) = scrape(options);
     let failed = |error: io::Error| CtlError::Failed(format!("cannot write '{}': {error}", path.display()));
-    // The collector is another user.
+    // The collector runs as another user, so the file is readable for all.
     dir::replace_file(path, 0o644, text.as_bytes()).map_err(failed)?;
     outcome
 }

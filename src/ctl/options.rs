@@ -57,9 +57,9 @@ pub(super) struct WatchFilter {
 pub(super) enum MetricsTarget {
     Print,
     File(PathBuf),
-    /// To clients that ask by HTTP on standard input.
+    /// Serve clients that send HTTP requests on standard input.
     Http {
-        /// Host names that requests may name.
+        /// Host names that requests may use.
         hosts: Vec<String>,
     },
 }

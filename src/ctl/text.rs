@@ -33,7 +33,7 @@ pub(super) fn plain(text: &str) -> String {
 pub(super) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
-        // Memory takes what is written.
+        // Writing to memory cannot fail.
         let _ = write!(text, "{byte:02x}");
     }
     text

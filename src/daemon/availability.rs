@@ -1,6 +1,6 @@
-//! Availability of the daemon for the service manager's status line: entries, quorum, and whether the
-//! service has its name. The tree is served also while another process holds that name, so the daemon is
-//! ready and alive without it; the status line says so.
+//! Availability of the daemon for the service manager's status line: entries, quorum, and whether the service
+//! has its name. While another process holds that name, the tree is served, and the daemon is ready and
+//! alive; only the status line differs.
 
 use super::notify::Manager;
 use crate::cfs::Cfs;
@@ -16,17 +16,17 @@ pub struct Availability {
 }
 
 impl Availability {
-    /// A service that has its name until [`Availability::set_reach`] says otherwise.
+    /// A service that has its name. [`Availability::set_reach`] changes that.
     pub fn new(manager: Arc<Manager>, cfs: Arc<Cfs>) -> Self {
         Self { manager, cfs, reach: Mutex::new(Reach::Served) }
     }
 
-    /// Whether clients can reach the service, as far as its name goes.
+    /// Whether the service has its name.
     pub fn has_name(&self) -> bool {
         *self.reach.lock().unwrap_or_else(PoisonError::into_inner) == Reach::Served
     }
 
-    /// Notes and reports a change.
+    /// Stores and reports a change.
     pub fn set_reach(&self, reach: &Reach) {
         self.reach.lock().unwrap_or_else(PoisonError::into_inner).clone_from(reach);
         self.manager.status(&self.status());

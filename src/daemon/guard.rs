@@ -6,10 +6,10 @@
 //! ends, nor does the service manager learn of the death. So when the daemon's main thread dies
 //! without having stopped the guard, the guard aborts the mount, which answers all who wait.
 //!
-//! It never touches a mount that is not the daemon's, and does nothing at an orderly stop. The number of the
-//! mounted device does not identify the mount for long: the next daemon's tree often gets the same number. So the
-//! guard aborts the mount only while the killed daemon still exists, and unmounts a dead tree only with the
-//! daemon's lock, which keeps the next daemon from starting meanwhile.
+//! The guard never touches another process's mount, and does nothing at an orderly stop. A device number does
+//! not identify a mount for long: the next daemon's tree often gets the same number. So the guard aborts the
+//! mount only while the killed daemon still exists. It unmounts a dead tree only with the daemon's lock,
+//! which keeps the next daemon from starting meanwhile.
 
 use super::notify;
 use crate::clock::Clock;
@@ -36,7 +36,7 @@ const GUARD_NAME: &str = "cfs-guard";
 /// Sent by the kernel when the daemon's main thread is gone.
 const DEATH_SIGNAL: Signal = Signal::SIGUSR1;
 
-/// Time for the threads of a killed daemon to end, and the pause between two looks.
+/// Time for the threads of a killed daemon to end, and the pause between two checks.
 const DYING_MAX: Duration = Duration::from_millis(200);
 const DYING_PAUSE: Duration = Duration::from_millis(2);
 
@@ -112,7 +112,7 @@ fn guard(daemon: Pid, mount_point: &Path, lock_file: &Path) -> nix::Result<()> {
     Ok(())
 }
 
-/// Whether threads of a killed daemon cannot end. Waits for their end for a moment.
+/// Waits briefly for the threads of a killed daemon to end. Returns true if some cannot end.
 fn is_stuck(daemon: Pid) -> bool {
     let tasks = PathBuf::from(format!("/proc/{daemon}/task"));
     let has_threads = || fs::read_dir(&tasks).is_ok_and(|tasks| tasks.count() > 1);
@@ -127,7 +127,8 @@ fn is_stuck(daemon: Pid) -> bool {
     false
 }
 
-/// The lock of the killed daemon; `None` if another process has it, which then looks after the mount.
+/// Takes the lock of the killed daemon; `None` if another process has it. That process then handles the
+/// mount.
 fn lock(path: &Path) -> Option<Flock<File>> {
     let file = dir::open_file(path).ok()?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()

@@ -42,7 +42,7 @@ fn create_error(path: &Path) -> impl FnOnce(io::Error) -> RunFileError + '_ {
     |source| RunFileError::Create { path: path.to_owned(), source }
 }
 
-/// Makes the directories that the daemon keeps files in. Warns if other users can exchange files there.
+/// Creates the daemon's directories. Warns if other users can replace files there.
 pub fn make_directories(config: &Config) -> Result<(), RunFileError> {
     let paths = &config.paths;
     let make = |path| make_directory(path).map_err(create_error(path));
@@ -50,7 +50,7 @@ pub fn make_directories(config: &Config) -> Result<(), RunFileError> {
     // Clients that are not root look for the restart flag.
     let group = Gid::from_raw(config.www_data_gid);
     run_dir.set_group(group).map_err(create_error(&paths.run_dir))?;
-    // Their directories may be missing until a file is written.
+    // The directories of these files may be missing until a file is written.
     let parents = [&paths.pid_file, &paths.corosync_conf].map(|path| Dir::holding(path).ok());
     let all = [state_dir, run_dir].into_iter().chain(parents.into_iter().flatten().map(|(dir, _)| dir));
     let exposed: BTreeSet<PathBuf> = all.filter_map(|dir| Some(dir.exposed()?.to_owned())).collect();
@@ -173,7 +173,7 @@ mod tests {
         assert!(!path.exists());
     }
 
-    /// What another user has put there is neither followed, written, nor waited for.
+    /// An entry made by another user is not followed or written, and cannot block.
     #[test]
     fn links_and_fifos_as_run_files_are_refused() {
         let dir = tempfile::tempdir().expect("temp dir");

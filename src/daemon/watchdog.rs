@@ -213,11 +213,11 @@ fn probe(daemon: Pid, service: &OsStr, mount_point: &Path, microseconds: u64) ->
     Ok(())
 }
 
-/// Asks both; `None` if there is nothing good to report.
+/// Queries service and tree; `None` if the tree did not respond.
 fn report(service: &str, mount_point: &Path, limit: Duration) -> Option<u8> {
     let asked = ask_service(service, limit);
     match &asked {
-        // Another process has the name, which the daemon logs.
+        // Another process has the name; the daemon logs that.
         Ok(()) | Err(Unanswered::Service { source: ClientError::Untrusted(_), .. }) => {}
         Err(error) => log::warn!(target: "main", "the watchdog's probe fails: {error}"),
     }

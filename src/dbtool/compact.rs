@@ -45,7 +45,7 @@ pub(super) fn run(file: &Path, output: &mut Output<'_>) -> Verdict {
     Ok(Exit::Good)
 }
 
-/// Makes the new file and reads it back.
+/// Writes the new file and reads it back.
 fn write(database: &Exclusive, path: &Path, output: &mut Output<'_>) -> Result<FileFacts, ToolError> {
     database.write_compact(path, PAGE_BYTES)?;
     // Opens it as the daemon does, which leaves it with a write-ahead log.

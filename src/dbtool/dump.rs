@@ -59,7 +59,7 @@ fn find<'a>(table: &'a Table, places: &Places<'_>, path: &[u8]) -> Option<&'a Ro
             return table.version_row();
         }
         let found = walk(table, &wanted).into_iter().max_by_key(|row| row.version);
-        // Entries that no path from the root leads to are found as they are shown.
+        // Entries that no path from the root leads to are found by the path shown for them.
         found.or_else(|| {
             let shown = table.entries().filter(|row| places.path(row.inode) == wanted.as_bytes());
             shown.max_by_key(|row| row.version)
@@ -68,7 +68,7 @@ fn find<'a>(table: &'a Table, places: &Places<'_>, path: &[u8]) -> Option<&'a Ro
     at(path).or_else(|| at(&unescape(path)?))
 }
 
-/// The entries at a path from the root. Damaged tables may have several.
+/// Entries at a path from the root. Damaged tables may have several.
 fn walk<'a>(table: &'a Table, path: &TreePath) -> Vec<&'a Row> {
     let mut named = BTreeMap::<(Inode, &[u8]), Vec<&Row>>::new();
     for row in table.entries() {

@@ -86,7 +86,7 @@ struct Export<'a> {
 const MODE_AT_FIRST: u32 = 0o700;
 
 impl Export<'_> {
-    /// Fills `dir`, without recursion and with one open directory: the tree may be deep.
+    /// Fills `dir`. The tree may be deep, so there is no recursion, and only one directory is open at a time.
     fn all(&mut self, dir: &mut Dir, output: &mut Output<'_>) -> Result<(), ToolError> {
         let tree = self.tree;
         let level = |entry, dir: &Dir| {
@@ -135,7 +135,8 @@ impl Export<'_> {
         write().map_err(|error| refused("write", &dir.path().join(name), &error))
     }
 
-    /// After everything was made in it, which sets its time. That of the root is no entry's.
+    /// Sets group, mode and time of a directory. Call this after its entries were made, which changes the
+    /// time. The root has no entry for its time.
     fn finish_directory(&self, entry: &Entry, dir: &Dir) -> Result<(), ToolError> {
         let set = || -> io::Result<()> {
             let handle = dir.readable()?;

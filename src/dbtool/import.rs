@@ -114,7 +114,7 @@ struct Import {
     bytes: u64,
 }
 
-/// A directory that is being read.
+/// A directory while it is read.
 struct Level {
     inode: Inode,
     id: (u64, u64),
@@ -129,8 +129,8 @@ impl Level {
 }
 
 impl Import {
-    /// Everything in a directory, in the order of names, directories before what is in them. Without recursion
-    /// and with one open directory: the tree may be deep.
+    /// Reads everything in a directory, by name, each directory before its contents. The tree may be deep, so
+    /// there is no recursion, and only one directory is open at a time.
     fn all(&mut self, dir: &mut Dir, output: &mut Output<'_>) -> Result<(), ToolError> {
         let mut levels = vec![Level::of(dir, ROOT)?];
         while let Some(level) = levels.last_mut() {
@@ -151,7 +151,7 @@ impl Import {
         Ok(())
     }
 
-    /// Reads an entry. If it is a directory, `dir` is that then, and the result is true.
+    /// Reads an entry. Returns true if it is a directory; `dir` is then that directory.
     fn entry(&mut self, dir: &mut Dir, name: OsString, parent: Inode) -> Result<bool, ToolError> {
         let found = dir.entry(&name).and_then(|found| found.ok_or_else(|| io::ErrorKind::NotFound.into()));
         let found = found.map_err(|error| refused("look at", &dir.path().join(&name), &error))?;
@@ -214,7 +214,7 @@ fn is_generated(name: &OsString, kind: Kind) -> bool {
 
 type Contents = Option<Arc<Vec<u8>>>;
 
-/// Time and contents of a file.
+/// Reads time and contents of a file.
 fn contents(dir: &Dir, name: &OsStr) -> Result<(SystemTime, Contents), ToolError> {
     let fail = |action, error: io::Error| refused(action, &dir.path().join(name), &error);
     let check = |size: u64| match size <= MAX_FILE_SIZE {
@@ -230,7 +230,7 @@ fn contents(dir: &Dir, name: &OsStr) -> Result<(SystemTime, Contents), ToolError
     // Before it is read: it may be very large.
     check(metadata.len())?;
     let mut data = Vec::with_capacity(metadata.len() as usize);
-    // It may grow meanwhile.
+    // The file may grow meanwhile.
     file.take(MAX_FILE_SIZE + 1).read_to_end(&mut data).map_err(|error| fail("read", error))?;
     check(data.len() as u64)?;
     Ok((modified, (!data.is_empty()).then(|| Arc::new(data))))

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-/// A name in an open directory; there may be an entry of this name or none.
+/// A name in an open directory. An entry of this name may exist.
 #[derive(Debug)]
 pub(super) struct Place {
     pub dir: Dir,
@@ -30,18 +30,18 @@ impl Place {
         Ok(Self { dir, name })
     }
 
-    /// Warns if other users can exchange what is made here.
+    /// Warns if other users can replace the new entry.
     pub fn warn_if_exposed(&self, output: &mut Output<'_>) {
         warn_if_exposed(&self.dir, output);
     }
 }
 
-/// The database that `path` leads to.
+/// The database at `path`.
 pub(super) fn find_database(path: &Path) -> Result<Site, ToolError> {
     Site::of(path).map_err(|error| refused("find", path, &error))
 }
 
-/// Warns if other users can rename entries of this directory, or of one on the way to it.
+/// Warns if other users can rename entries of this directory or of one of its parents.
 pub(super) fn warn_if_exposed(dir: &Dir, output: &mut Output<'_>) {
     if let Some(exposed) = dir.exposed() {
         let exposed = exposed.display();

@@ -83,7 +83,7 @@ pub(super) fn apply(file: &Path, backup: Option<&Path>, output: &mut Output<'_>)
     Ok(Exit::Good)
 }
 
-/// Copies the file and its log to `backup`, or else beside the file. With the path of the copy.
+/// Copies the file and its log to `backup`, or else to a name beside the file. Returns the copy and its path.
 fn copy(
     handles: &Handles,
     site: &Site,

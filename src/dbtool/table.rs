@@ -97,12 +97,12 @@ impl Table {
 /// The rows by inode, to say where an entry is in a tree that may have holes and circles.
 pub(super) struct Places<'a>(BTreeMap<Inode, &'a Row>);
 
-/// Longest path that is worked out whole, in bytes. Without a limit the paths of a chain of directories would be as
-/// long together as the square of their number.
+/// Longest path that is shown whole, in bytes. Without a limit the total length of the paths of a directory
+/// chain would be quadratic.
 const PATH_BYTES_MAX: usize = 1024;
 
-/// The path of an entry in rows that may have holes and circles. A path that does not lead to the root, or is too
-/// long, begins with `?` and the inode at which it ends.
+/// The path of an entry in rows that may have gaps and loops. A path that does not lead to the root, or is
+/// too long, begins with `?` and the inode at which it ends.
 pub(super) fn path_in<'a>(inode: Inode, row: impl Fn(Inode) -> Option<&'a Row>) -> Vec<u8> {
     let mut names = Vec::new();
     let mut climbed = BTreeSet::new();
@@ -130,7 +130,7 @@ pub(super) fn show_path(path: &[u8]) -> String {
     if path.is_empty() { "/".to_owned() } else { escape(path) }
 }
 
-/// The inode of a number that is out of range, which its row says already if SQLite's number is negative.
+/// Inode of a finding about a number out of range. A negative number is also a finding about its row.
 fn out_of_range(finding: &Finding) -> Option<Inode> {
     let Finding::Refused(LoadError::Entry(error)) = finding else { return None };
     matches!(error, EntryError::InodeRange { .. } | EntryError::VersionRange { .. }).then(|| error.inode())

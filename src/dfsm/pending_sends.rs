@@ -1,21 +1,23 @@
-//! Pending sends: submissions that are not sent yet, and the tickets of messages that are not delivered back yet. A
-//! ticket leaves it once. Deadlines of callers are not kept here, except that an expired submission is not sent.
+//! Pending sends: submissions that are not sent yet, and tickets of messages that are not delivered back yet.
+//! A ticket leaves the table once. Only expiry of unsent submissions is handled here; callers keep their own
+//! deadlines.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// Names a submission whose outcome a caller waits for. The caller chooses it, and must not use it twice at a time.
+/// Identifies a submission whose outcome a caller waits for. The caller chooses a ticket that it is not using
+/// at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
 /// A request of this node for the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission<R> {
-    /// What is asked for.
+    /// The request.
     pub request: R,
     /// `None` if no caller waits for the outcome.
     pub ticket: Option<Ticket>,
-    /// Uptime from which on the request must not be sent any more. It is then dropped, and its ticket gets no answer.
+    /// Uptime from which the request must not be sent. It is then dropped, and its ticket gets no result.
     pub expires: Duration,
 }
 
@@ -42,7 +44,7 @@ pub(super) struct PendingSends<R> {
 }
 
 impl<R> Submission<R> {
-    /// A request whose outcome no caller waits for.
+    /// A request without a waiting caller.
     pub fn unawaited(request: R) -> Self {
         Self { request, ticket: None, expires: Duration::MAX }
     }
@@ -67,12 +69,12 @@ impl<R> PendingSends<R> {
         self.unsent.pop_front()
     }
 
-    /// The message with this count was sent.
+    /// Notes that the message with this count was sent.
     pub(super) fn sent(&mut self, count: u64, ticket: Ticket) {
         self.sent.insert(count, ticket);
     }
 
-    /// Takes out the ticket of the message with this count.
+    /// Removes and returns the ticket of the message with this count.
     pub(super) fn take(&mut self, count: u64) -> Option<Ticket> {
         self.sent.remove(&count)
     }
@@ -82,7 +84,7 @@ impl<R> PendingSends<R> {
         self.unsent.retain(|submission| submission.expires > uptime);
     }
 
-    /// Takes out all tickets; unsent submissions are dropped.
+    /// Removes and returns all tickets; unsent submissions are dropped.
     pub(super) fn release(&mut self) -> Vec<Ticket> {
         let sent = std::mem::take(&mut self.sent).into_values();
         let unsent = std::mem::take(&mut self.unsent).into_iter().filter_map(|submission| submission.ticket);

@@ -31,7 +31,8 @@ impl<'a, A: App> Step<'a, A> {
         Self { dfsm, store, now, out: Vec::new() }
     }
 
-    /// After every event: releases callers if the group is left, and sends what is unsent if this node is synced.
+    /// Runs after every event: completes callers if the group is left, and sends unsent requests if this node
+    /// is synced.
     pub(super) fn finish(mut self) -> Vec<Effect<A>> {
         self.dfsm.pending_sends.drop_expired(self.now.uptime);
         if self.dfsm.mode.is_error() {

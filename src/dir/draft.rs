@@ -1,5 +1,5 @@
-//! A new file or directory beside its final name, so that a part of it is never seen there. Without a final
-//! name it is removed again.
+//! A new file or directory under a temporary name beside its final one, so that incomplete contents are never
+//! visible there. It is removed unless it is moved to the final name.
 
 use super::{Dir, Entry, Kind, Refusal, set_mode};
 use nix::fcntl::{AtFlags, renameat};
@@ -12,10 +12,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Names that are tried for a draft.
+/// Number of names to try for a draft.
 const TRIES: u32 = 100;
 
-/// Numbers the drafts of this process.
+/// Counter for the names of drafts of this process.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// Owner and mode of a new file.
@@ -23,17 +23,17 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 pub struct Belongs {
     /// `None` for user and group of this process.
     pub owner: Option<(u32, u32)>,
-    /// Bits for reading, writing and execution.
+    /// Permission bits.
     pub mode: u32,
 }
 
 impl Belongs {
-    /// To the user of this process.
+    /// Owned by the user of this process.
     pub fn to_me(mode: u32) -> Self {
         Self { owner: None, mode }
     }
 
-    /// Owner and mode of another file.
+    /// Owner and mode of an existing file.
     pub fn as_file(other: &Metadata) -> Self {
         Self { owner: Some((other.uid(), other.gid())), mode: other.mode() & 0o777 }
     }
@@ -57,14 +57,14 @@ pub struct Draft<Made: AsFd> {
 }
 
 impl Dir {
-    /// A draft of the file `target` in this directory. It has its owner and mode, and nothing in it.
+    /// A draft of the file `target` in this directory: empty, with owner and mode set.
     pub fn draft_file(&self, target: &OsStr, belongs: Belongs) -> io::Result<Draft<File>> {
         let draft = self.draft(target, |name| self.make_file(name, 0o600))?;
         belongs.apply(&draft.made)?;
         Ok(draft)
     }
 
-    /// A draft of the directory `target` in this directory, for which only its owner has permissions.
+    /// A draft of the directory `target` in this directory. Only its owner has permissions.
     pub fn draft_dir(&self, target: &OsStr) -> io::Result<Draft<Dir>> {
         self.draft(target, |name| self.make_dir(name, 0o700))
     }
@@ -90,8 +90,8 @@ impl Dir {
         }
     }
 
-    /// Replaces a file by one with these contents: a reader sees the old or the new one, after a power failure
-    /// too.
+    /// Replaces a file by one with these contents. A reader sees the old or the new file, also after a power
+    /// failure.
     pub fn replace_file(&self, name: &OsStr, belongs: Belongs, contents: &[u8]) -> io::Result<()> {
         let draft = self.draft_file(name, belongs)?;
         io::Write::write_all(&mut draft.made(), contents)?;
@@ -106,16 +106,16 @@ impl<Made: AsFd> Draft<Made> {
         &self.made
     }
 
-    /// Moves it to its final name, in place of the entry that has it. The caller has synced the contents.
+    /// Moves the draft to its final name and replaces an existing entry. The caller has synced the contents.
     pub fn replace(self) -> io::Result<()> {
         renameat(&self.dir.fd, &*self.name, &self.dir.fd, &*self.target)?;
         self.check_and_sync()
     }
 
-    /// Gives a file its final name if that is free.
+    /// Moves a file to its final name; fails if that exists.
     pub fn place_if_free(self) -> io::Result<()> {
         linkat(&self.dir.fd, &*self.name, &self.dir.fd, &*self.target, AtFlags::empty())?;
-        // Dropping the draft removes its first name.
+        // Dropping the draft removes its temporary name.
         self.check_and_sync()
     }
 
@@ -123,7 +123,7 @@ impl<Made: AsFd> Draft<Made> {
         if !self.is_at(&self.target)? {
             return Err(Refusal::Exchanged.into());
         }
-        // The contents are on the disk; a power failure can only lose the name.
+        // The contents are synced; a power failure can only lose the name.
         let _ = self.dir.readable().and_then(|dir| dir.sync_all());
         Ok(())
     }
@@ -134,7 +134,7 @@ impl<Made: AsFd> Draft<Made> {
     }
 
     fn discard(&self) -> io::Result<()> {
-        // Another process may have exchanged it. Then the entry there is not this draft, and stays.
+        // Another process may have replaced it. Then the entry is not this draft, and is kept.
         if !self.is_at(&self.name)? {
             return Ok(());
         }
@@ -151,12 +151,12 @@ impl<Made: AsFd> Draft<Made> {
 
 impl<Made: AsFd> Drop for Draft<Made> {
     fn drop(&mut self) {
-        // A part that cannot be removed does no harm under its name.
+        // Leftovers under a temporary name are harmless.
         let _ = self.discard();
     }
 }
 
-/// Removes everything in a directory. Through the descriptor: its path may lead elsewhere by now.
+/// Removes everything in a directory, by descriptor: its path may lead elsewhere by now.
 fn empty(directory: impl AsFd) -> io::Result<()> {
     let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd()));
     for entry in std::fs::read_dir(&path)? {

@@ -1,4 +1,4 @@
-//! What a handle refuses, what it judges, and drafts that another user exchanges. Needs root.
+//! Refusals of a handle, its judgement of directories, and drafts that another user replaces. Needs root.
 
 use super::*;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -55,7 +55,7 @@ fn only_regular_files_are_opened() {
     assert!(dir.open_dir(OsStr::new("link")).is_err() && dir.open_dir(OsStr::new("directory")).is_ok());
 }
 
-/// The check of the kind and the open are two calls, between which an entry can be exchanged for a link.
+/// The check of the type and the open are two calls, between which an entry can be replaced by a link.
 #[test]
 fn open_alone_never_follows_or_leaves() {
     let home = home();
@@ -200,7 +200,7 @@ fn draft_has_owner_and_mode_before_contents() {
     assert_eq!((left(home.path()), std::fs::read(&path).unwrap()), (vec!["file".into()], b"two".to_vec()));
 }
 
-/// Another user has put a link to a file of root in the place of the draft.
+/// Another user has replaced the draft by a link to a file of root.
 #[test]
 fn exchanged_draft_is_an_error_and_stays() {
     let home = home();

@@ -1,4 +1,4 @@
-//! Resolution of a path, one component after the other, and of its exposure to other users.
+//! Resolution of a path, component by component, with its exposure to other users.
 
 use super::{Dir, Entry, Exposure, Kind, Refusal};
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, openat2, readlinkat};
@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-/// Symbolic links followed in one path, as in the kernel.
+/// Most symbolic links followed in one path, as in the kernel.
 const LINKS_MAX: u32 = 40;
 
 /// Opens the directory at `path`.
@@ -41,7 +41,7 @@ pub(super) fn to_entry(path: &Path, follow: bool) -> io::Result<(Dir, OsString)>
     }
 }
 
-/// Opens the directory `name` in `parent` and judges it, too.
+/// Opens the directory `name` in `parent`, and adds its exposure.
 pub(super) fn down(parent: &Dir, name: &OsStr) -> io::Result<Dir> {
     let below = parent.open_dir(name)?;
     let mut exposure = parent.exposure.clone();
@@ -50,7 +50,7 @@ pub(super) fn down(parent: &Dir, name: &OsStr) -> io::Result<Dir> {
 }
 
 impl Exposure {
-    /// Takes one more directory on the way into account.
+    /// Adds the exposure of one more directory on the path.
     fn pass(&mut self, stat: &FileStat, path: &Path, trusted: &[Uid]) {
         let write = Write::of_others(stat, trusted);
         self.added_to = write != Write::Nothing;
@@ -60,7 +60,7 @@ impl Exposure {
     }
 }
 
-/// What users who are not trusted can do in a directory.
+/// Permissions of untrusted users in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Write {
     Nothing,
@@ -75,8 +75,8 @@ impl Write {
         if !trusted.contains(&Uid::from_raw(stat.st_uid)) {
             return Self::Everything;
         }
-        // A group of a user's own is of no others. For root none is: with an access control list these bits
-        // speak for all users in it.
+        // A user's private group has no other members. For root no group counts as private: with an access
+        // control list these bits are the mask of all its users.
         let is_own_group = !Uid::effective().is_root() && Gid::from_raw(stat.st_gid) == Gid::effective();
         let by_group = mode.contains(Mode::S_IWGRP) && !is_own_group;
         match by_group || mode.contains(Mode::S_IWOTH) {
@@ -87,8 +87,8 @@ impl Write {
     }
 }
 
-/// Root, the user of this process, and the owner of `/`: where root is not mapped into a user namespace, that is
-/// how it appears.
+/// Trusted users: root, the user of this process, and the owner of `/`. The last one is root as it appears in
+/// a user namespace that does not map root.
 fn trusted_users() -> io::Result<[Uid; 3]> {
     let root = fstat(open(AT_FDCWD, OsStr::new("/"))?)?;
     Ok([Uid::from_raw(0), Uid::effective(), Uid::from_raw(root.st_uid)])
@@ -101,7 +101,7 @@ fn open(dir: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
 
 struct Walk {
     dir: Dir,
-    /// Components to go, the next one last.
+    /// Remaining components, the next one last.
     rest: Vec<OsString>,
     links: u32,
     trusted: [Uid; 3],
@@ -166,7 +166,7 @@ impl Walk {
                 path.display()
             )));
         }
-        // Of the very link that was judged.
+        // Reads the link that was judged, by its descriptor.
         let target = PathBuf::from(readlinkat(link, "")?);
         self.push(&target);
         if target.is_absolute() { self.restart() } else { Ok(()) }

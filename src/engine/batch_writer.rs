@@ -63,8 +63,8 @@ impl BatchWriter {
         }
     }
 
-    /// Commits unless another program has the file locked, or the commit fails. [`BatchWriter::commit`] then waits,
-    /// and reports the error.
+    /// Commits, but returns immediately if another program has locked the file or the commit fails.
+    /// [`BatchWriter::commit`] then waits, and reports the error.
     pub(super) fn try_commit(&mut self, inner: &EngineInner) -> Result<(), WouldBlock> {
         if self.is_failing() {
             return Err(WouldBlock);
@@ -74,7 +74,8 @@ impl BatchWriter {
         self.finish(inner, batch, stored).map_err(|_| WouldBlock)
     }
 
-    /// Has the log moved if it is time; true when it is so long that [`BatchWriter::checkpoint`] must.
+    /// Checkpoints the WAL if that is due. Returns true if it is so long that [`BatchWriter::checkpoint`]
+    /// must run.
     pub(super) fn after_commit(&mut self) -> bool {
         self.checkpoints.after_commit(&self.store)
     }

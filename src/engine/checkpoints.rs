@@ -30,7 +30,7 @@ const ROUNDS_MAX: usize = 10;
 /// Decides from the length of the log.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
-    /// EngineInner with the thread.
+    /// Engine whose log the thread checkpoints.
     log_bytes: Arc<AtomicU64>,
     next_at: u64,
     thread: Option<(SyncSender<()>, JoinHandle<()>)>,

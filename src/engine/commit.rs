@@ -20,7 +20,7 @@ impl Committer {
         Self { inner }
     }
 
-    /// Works until the queue is stopped; an error when the last commit failed.
+    /// Runs until the queue is stopped. Returns an error if the last commit failed.
     pub(super) fn run(self) -> Result<(), EngineError> {
         loop {
             let (work, permit) = self.inner.queue.next(self.inner.clock);
@@ -33,7 +33,7 @@ impl Committer {
                 has_to_move_log = writer.after_commit();
                 outcome
             });
-            // Who is answered may at once ask again, and then store by itself.
+            // A completed caller may submit its next change immediately, and then commits it itself.
             let permit = Some(permit).filter(|_| has_to_move_log);
             for waiter in work.waiters {
                 answer(waiter, outcome.clone());
@@ -52,7 +52,7 @@ impl Committer {
 }
 
 impl Drop for Committer {
-    /// Whatever ended the thread, nobody waits for ever.
+    /// Completes all waiters, for whatever reason the thread ended.
     fn drop(&mut self) {
         for waiter in self.inner.queue.finish() {
             answer(waiter, Err(EngineError::Closed));
@@ -64,7 +64,7 @@ impl Drop for Committer {
 }
 
 impl EngineInner {
-    /// Answers when all that is applied by now is stored; leaves the storing to the commit thread.
+    /// Completes the caller when all changes applied so far are committed by the commit thread.
     pub(super) fn when_stored(&self, done: CommitCallback) {
         if self.failed.load(Ordering::Acquire) {
             done(Err(EngineError::Storage));
@@ -73,8 +73,8 @@ impl EngineInner {
         }
     }
 
-    /// The same, but stores in this thread if nobody else is storing and nothing is in the way: to wake
-    /// the other thread takes longer than a small commit does.
+    /// As [`EngineInner::when_stored`], but this thread commits if the permit is free and nothing blocks the
+    /// commit: waking the commit thread takes longer than a small commit.
     pub(super) fn store_now(&self, done: CommitCallback) {
         let stored = self.queue.try_acquire().is_some_and(|_permit| self.store_at_once());
         if stored { answer(done, Ok(())) } else { self.when_stored(done) }
@@ -84,7 +84,7 @@ impl EngineInner {
         let stored = self.with_writer(|writer| {
             let stored = writer.try_commit(self).map_err(|_| EngineError::Storage);
             if writer.after_commit() {
-                // The thread finds nothing to store, and moves the log.
+                // The commit thread finds no changes, and checkpoints the WAL.
                 self.queue.commit_at(self.clock.uptime());
             }
             stored
@@ -92,15 +92,15 @@ impl EngineInner {
         stored.is_ok()
     }
 
-    /// To be called with the commit permit; so this lock is always free.
+    /// Requires the commit permit, so the lock of the writer is always free.
     fn with_writer<T>(
         &self,
         act: impl FnOnce(&mut BatchWriter) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         match self.writer.lock() {
             Ok(mut writer) => act(writer.as_mut().ok_or(EngineError::Closed)?),
-            // A commit panicked, and what it took is neither stored nor put back. What changed since must
-            // not be stored without it.
+            // A commit panicked: its batch is neither stored nor put back. Later changes must not be stored
+            // without it.
             Err(_) => {
                 if !self.failed.swap(true, Ordering::AcqRel) {
                     log::error!(
@@ -138,7 +138,7 @@ impl EngineInner {
     }
 }
 
-/// A fault of who waits must not stop the commits.
+/// A panic in a caller's callback must not stop the commits.
 fn answer(waiter: CommitCallback, outcome: Result<(), EngineError>) {
     if catch_unwind(AssertUnwindSafe(|| waiter(outcome))).is_err() {
         log::error!(target: "database", "a request failed while it was answered after its commit");

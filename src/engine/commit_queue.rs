@@ -77,7 +77,7 @@ impl CommitQueue {
         }
         state.waiters.push(done);
         let is_taken = state.is_taken;
-        // A commit thread woken while the lock or the permit is taken would only block again.
+        // Woken while the lock or the permit is taken, a commit thread would only block again.
         drop(state);
         if !is_taken {
             self.wake.notify_one();

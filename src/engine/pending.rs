@@ -35,7 +35,7 @@ struct Stall {
     next_probe: Duration,
 }
 
-/// Reason why a change is not taken into the table.
+/// Reason why the table does not accept a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
     /// The group does not respond, and no probe is due.
@@ -74,12 +74,13 @@ impl<P> PendingTable<P> {
         Ok((ticket, deadline))
     }
 
-    /// Takes a change out; `None` if it left the table before.
+    /// Removes and returns a change; `None` if it left the table before.
     pub fn complete(&mut self, ticket: Ticket) -> Option<P> {
         self.pending.remove(&ticket).map(|(pending, _)| pending)
     }
 
-    /// Takes out all changes whose deadline passed. If there are any, call [`PendingTable::on_timeout`].
+    /// Removes and returns all changes whose deadline passed. If there are any, call
+    /// [`PendingTable::on_timeout`].
     pub fn take_expired(&mut self, now: Duration) -> Vec<P> {
         let is_expired = |(_, (_, deadline)): &(&Ticket, &(P, Duration))| *deadline <= now;
         let tickets: Vec<Ticket> =
@@ -99,12 +100,12 @@ impl<P> PendingTable<P> {
         is_first
     }
 
-    /// Something was received from the group. Returns the length of the stall that this ends.
+    /// Called for each message from the group. Returns the length of the stall that it ends.
     pub fn on_group_active(&mut self, now: Duration) -> Option<Duration> {
         self.stall.take().map(|stall| now.saturating_sub(stall.since))
     }
 
-    /// Takes all changes out. From now on none is taken in.
+    /// Removes and returns all changes. From now on the table accepts none.
     pub fn close(&mut self) -> Vec<P> {
         self.is_closed = true;
         std::mem::take(&mut self.pending).into_values().map(|(pending, _)| pending).collect()
@@ -160,12 +161,12 @@ impl PendingChanges {
         }
     }
 
-    /// Takes a change out, to call its callback; `None` if it timed out.
+    /// Removes and returns a change, for its callback; `None` if it timed out.
     pub(super) fn complete(&self, ticket: Ticket) -> Option<PendingChange> {
         self.lock().table.complete(ticket)
     }
 
-    /// Something was received from the group.
+    /// Called for each message from the group.
     pub(super) fn on_group_active(&self) {
         let ended = self.lock().table.on_group_active(self.clock.uptime());
         if let Some(stalled) = ended {
@@ -214,7 +215,7 @@ impl PendingChanges {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that runs under this lock can leave the state half-changed.
+        // The code under this lock leaves no half-changed state, even on a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,12 +13,12 @@ use std::fmt;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-/// A local change on its way to the group.
+/// A local change to be sent to the group.
 #[derive(Debug)]
 pub struct Proposal {
     /// The change.
     pub change: Change,
-    /// Names the pending change; see [`Replica::complete`].
+    /// Identifies the pending change; see [`Replica::complete`].
     pub ticket: Ticket,
     /// Uptime at which the change times out. It must not be sent afterwards.
     pub deadline: Duration,
@@ -50,7 +50,7 @@ pub trait Proposer: fmt::Debug + Send + Sync {
 /// Notifies listeners of the invalidations of a change.
 pub type Notify<'a> = &'a dyn Fn(&[Invalidation]);
 
-/// Invalidates kernel caches after changes that the kernel did not make.
+/// Invalidates kernel caches after changes that did not come from this node's kernel.
 pub type Invalidate = Box<dyn Fn(&[Invalidation]) + Send>;
 
 impl Engine {
@@ -66,9 +66,9 @@ impl Engine {
         self.inner.proposer.get().is_some()
     }
 
-    /// Runs `act` on the tree under its write lock. `act` must not block or use this engine, and must notify of
-    /// each change. What it changed is committed soon. If the file cannot be written, changes are still applied in
-    /// memory; the caller must then leave the group (see [`Engine::is_failed`]).
+    /// Runs `act` on the tree under its write lock. `act` must not block or use this engine, and must notify
+    /// of each change. The changes are committed soon. If the file cannot be written, changes are still
+    /// applied in memory; the caller must then leave the group (see [`Engine::is_failed`]).
     pub fn apply_batch<R>(&self, act: impl FnOnce(&mut MemDb, Notify<'_>) -> R) -> Result<R, EngineError> {
         if self.inner.queue.is_stopping() {
             return Err(EngineError::Closed);
@@ -81,8 +81,8 @@ impl Engine {
         Ok(result)
     }
 
-    /// Runs `act` on a copy of the tree, for as long as it takes, and then swaps the copy in. Readers have the old
-    /// tree meanwhile; no other thread may change it. A panic leaves the tree as it was.
+    /// Runs `act` on a copy of the tree, however long it takes, and then swaps the copy in. Meanwhile readers
+    /// use the old tree, and no other thread may change it. If `act` panics, the tree is unchanged.
     pub fn apply_on_copy<R>(&self, act: impl FnOnce(&mut MemDb, Notify<'_>) -> R) -> Result<R, EngineError> {
         if self.inner.queue.is_stopping() {
             return Err(EngineError::Closed);
@@ -91,7 +91,7 @@ impl Engine {
         let all = RefCell::new(Vec::new());
         let result = act(&mut copy, &|invalidations| all.borrow_mut().extend_from_slice(invalidations));
         {
-            // Rows that were committed meanwhile are still marked as changed in the copy: they are committed again.
+            // Rows committed meanwhile are still marked as changed in the copy: they are committed again.
             let mut tree = self.inner.write()?;
             tree.swap_in(&mut copy);
             self.inner.listeners.notify(&all.into_inner());
@@ -128,7 +128,7 @@ impl Engine {
 }
 
 impl EngineInner {
-    /// Checks what can be refused here, registers the change as pending, and proposes it to the group.
+    /// Checks the change, registers it as pending, and proposes it to the group.
     pub(super) fn submit_replicated(&self, proposer: &dyn Proposer, change: Change, done: ChangeCallback) {
         let checked = self.check_open().and_then(|()| Ok(self.read().check_limits(&change)?));
         if let Err(error) = checked {
@@ -156,7 +156,7 @@ impl Replica {
         Self { engine, invalidate, is_failed: false }
     }
 
-    /// Whether the tree could not follow the group. The group must be left for good.
+    /// Whether the tree can no longer follow the group. The caller must then leave it for good.
     pub fn is_failed(&self) -> bool {
         self.is_failed
     }
@@ -205,7 +205,7 @@ impl Replica {
         dfsm.submit(submission, now, |app, request| app.check(&self.engine.read(), request))
     }
 
-    /// A change was applied. Invalidations of a change that a local caller waits for follow with its outcome.
+    /// A change was applied. If a local caller waits for it, its invalidations are sent with its result.
     pub fn changed(&self, ticket: Option<Ticket>, applied: &Applied) {
         if ticket.is_none() {
             (self.invalidate)(&applied.invalidations);
@@ -232,7 +232,7 @@ impl Replica {
             (Ok(Ok(applied)), Some(pending)) => {
                 self.engine.reply_delivered(applied, pending.requires_commit, pending.callback);
             }
-            // It timed out: its request was answered without the change.
+            // The change timed out: its request failed already.
             (Ok(Ok(applied)), None) => (self.invalidate)(&applied.invalidations),
             (Ok(Err(dcdb::Refused::Change(error))), Some(pending)) => (pending.callback)(Err(error.into())),
             (Ok(Err(refused)), Some(pending)) => (pending.callback)(Err(refused.into())),
@@ -241,7 +241,7 @@ impl Replica {
         }
     }
 
-    /// Something was received from the group.
+    /// Called for each message from the group.
     pub fn on_group_active(&self) {
         self.engine.inner.pending.on_group_active();
     }
@@ -266,7 +266,7 @@ mod tests {
     const LOCAL: MemberId = MemberId { node: 1, pid: 2 };
     const NOW: Now = Now { unix: 10, uptime: Duration::ZERO };
 
-    /// Gives proposals to the test.
+    /// Passes proposals to the test.
     #[derive(Debug)]
     struct Proposals(Mutex<Sender<Proposal>>);
 

@@ -248,7 +248,7 @@ impl Fs {
         self.cfs.engine.read().path_of(inode).ok_or(FsError::NotFound)
     }
 
-    /// The place of a name that is to be made.
+    /// The place of a new name.
     fn new_place(&self, parent: u64, name: &[u8]) -> Result<Place, FsError> {
         let place = self.place(parent, name)?;
         check_new_name(name).map(|()| place)

@@ -1,35 +1,36 @@
-//! Coherence of the kernel's caches with the tree: the one place that decides what the kernel may cache, and what
-//! must be invalidated after a change.
+//! Coherence of the kernel's caches with the tree: decides which caches the kernel may use, and which
+//! invalidations follow a change.
 //!
-//! **Invariant.** When a change has been applied, every page, attribute and name that the kernel holds is
-//! either of the tree at that moment or later, or an invalidation of it is queued before any reply that reports the
-//! change is sent. The reply to a local change of contents is sent after its own invalidation was carried out, so
-//! its caller reads what it wrote.
+//! **Invariant.** When a change has been applied, every page, attribute and name in the kernel is either from
+//! the tree at that moment or later, or its invalidation is queued before any reply that reports the change.
+//! A local change of contents is replied to after its own invalidation was sent, so its caller reads its own
+//! write.
 //!
-//! These facts about the kernel, 6.1 and later, are the ground for the rules:
+//! The rules follow from these facts about the kernel, 6.1 and later:
 //!
 //! | fact | rule |
 //! | --- | --- |
-//! | A page is locked from the READ request to its reply, and an invalidation waits for that lock. | Invalidating after the change was applied leaves no older page, whenever its READ was answered. |
-//! | A cached write changes its page before the WRITE request travels. A page that was complete is unlocked meanwhile: it can be dropped and filled with the state before the write. A page that was not is locked until the reply, and ends the request. | [`CacheRules::writers_bypass`]: in a group, descriptors opened for writing bypass the page cache. Their bytes travel in one request, and no page is locked or newer than the tree. |
-//! | A reply with another size than the kernel's truncates and zeroes pages outside of the inode's lock. | The same rule: no page holds bytes that are still to be sent. |
-//! | The kernel extends its own size by an append at the place where it expected it. It drops the answer to GETATTR if anything else of the file was invalidated meanwhile, and reads to the size of before then. | Before the reply to an append that landed behind that place, its last byte is stored in the kernel, which sets the size ([`Tail`]). |
-//! | The kernel takes a larger size over before it drops the last page of before, whose rest is zero. | A reply with attributes of a file waits until the file's pages were invalidated ([`pending_pages`](super::pending_pages)). |
+//! | A page is locked from the READ request to its reply, and an invalidation waits for that lock. | An invalidation after the change was applied leaves no older page, whenever its READ was replied to. |
+//! | A cached write changes its page before the WRITE request is sent. A complete page is unlocked meanwhile: it can be dropped and filled with the state before the write. An incomplete page stays locked until the reply, and ends the request. | [`CacheRules::writers_bypass`]: in a group, descriptors opened for writing bypass the page cache. Their bytes are sent in one request, and no page is locked or newer than the tree. |
+//! | A reply with a size other than the kernel's truncates and zeroes pages without the inode's lock. | [`CacheRules::writers_bypass`]: no page contains bytes that are not sent yet. |
+//! | After an append the kernel extends its size from the expected offset. It drops a reply to GETATTR if anything of the file was invalidated meanwhile, and then reads up to the old size. | Before the reply to an append that landed after the expected offset, the last byte is stored in the kernel, which sets the size ([`Tail`]). |
+//! | The kernel adopts a larger size before it drops the old last page, whose rest is zero. | A reply with attributes of a file waits until the file's pages were invalidated ([`pending_pages`](super::pending_pages)). |
 //! | Attributes of GETATTR, LOOKUP and READDIRPLUS are dropped when an invalidation came after their request; attributes of SETATTR are not. | [`CacheRules::setattr_expires`]: in a group, attributes in a reply to SETATTR expire immediately. |
-//! | A write that bypasses the page cache leaves older pages of other descriptors there, and an append lands elsewhere than the kernel believes. | [`CacheRules::pages_before_reply`]: all pages of the file are invalidated before the reply. |
-//! | Names, and attributes of inodes that are new to the kernel, are changed under the lock of their directory, which the invalidation of a name takes, too. | Names are invalidated under that lock, and attributes once more after it; see `fuse/invalidate.rs`. |
-//! | The kernel fills one cached listing from several handles, and gives a handle names of before it was opened. | Listings are not cached; see `fs/listing.rs`. |
+//! | A write that bypasses the page cache leaves older pages of other descriptors there, and an append may land at another offset than the kernel expects. | [`CacheRules::pages_before_reply`]: all pages of the file are invalidated before the reply. |
+//! | Names, and attributes of inodes new to the kernel, are changed under the lock of their directory. An invalidation of a name takes this lock, too. | Names are invalidated under that lock, and attributes once more after it; see `fuse/invalidate.rs`. |
+//! | The kernel fills one cached listing from several handles, and returns names from before a handle was opened. | Listings are not cached; see `fs/listing.rs`. |
 //!
-//! On a node by itself the kernel makes all changes and sees them in its own order, so it caches writes as well.
+//! On a node by itself all changes come through the kernel, which orders them itself. So it caches writes,
+//! too.
 
 use crate::memdb::{ByteRange, Inode, Invalidation, Stale};
 
 /// How the kernel treats the contents of an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caching {
-    /// In the page cache, kept from one open to the next.
+    /// In the page cache, which is kept from one open to the next.
     Pages,
-    /// Not at all: reads and writes of this descriptor are requests.
+    /// Uncached: each read and write of this descriptor is a request.
     Bypass,
 }
 
@@ -41,7 +42,7 @@ pub struct CacheRules {
     pub writers_bypass: bool,
     /// The reply to a change of contents waits until the pages of the file are invalidated.
     pub pages_before_reply: bool,
-    /// The kernel may not rely on the attributes in a reply to SETATTR.
+    /// The kernel may not cache the attributes in a reply to SETATTR.
     pub setattr_expires: bool,
 }
 
@@ -50,7 +51,7 @@ pub struct CacheRules {
 pub struct StalePages {
     /// The file, by the kernel's number.
     pub ino: u64,
-    /// Last byte of an append that landed behind the place where the kernel expected it.
+    /// Last byte of an append that landed after the offset that the kernel expected.
     pub tail: Option<Tail>,
 }
 
@@ -69,28 +70,28 @@ impl StalePages {
 }
 
 impl CacheRules {
-    /// This mount makes all changes, so the kernel knows of all of them.
+    /// For a tree that only this mount changes: the kernel knows of all changes.
     pub const THIS_MOUNT: Self =
         Self { writers_bypass: false, pages_before_reply: false, setattr_expires: false };
 
-    /// Other members of a group make changes, too.
+    /// For a tree that other members of a group change, too.
     pub const GROUP: Self = Self { writers_bypass: true, pages_before_reply: true, setattr_expires: true };
 
-    /// How the kernel treats a file of the database that is opened.
+    /// Caching of a file of the database that is opened.
     pub(super) fn caching(self, writing: bool) -> Caching {
         if writing && self.writers_bypass { Caching::Bypass } else { Caching::Pages }
     }
 
-    /// What must be invalidated after a write of this mount, whose reply need not wait for it. `expected` is the
-    /// offset that the kernel sent, `landed` the one at which the bytes are.
+    /// Invalidations after a write of this mount that need not precede its reply. `expected` is the offset
+    /// that the kernel sent, `landed` the offset of the bytes in the tree.
     pub(super) fn after_write(self, inode: Inode, expected: u64, landed: u64) -> Vec<Invalidation> {
-        // The kernel has the bytes in its page cache where it believed the end to be.
+        // The kernel put the bytes into its page cache at the offset that it expected.
         let misplaced = !self.writers_bypass && expected != landed;
         let content = || Invalidation::of_reply(Stale::Content { inode, range: ByteRange::ALL });
         misplaced.then(content).into_iter().collect()
     }
 
-    /// The last byte of a write of `length` bytes that landed behind the place where the kernel expected it.
+    /// The last byte of a write of `length` bytes that landed after the offset that the kernel expected.
     pub(super) fn tail(self, expected: u64, landed: u64, length: usize, last: Option<u8>) -> Option<Tail> {
         let byte = last.filter(|_| self.pages_before_reply && landed > expected)?;
         Some(Tail { offset: landed + length as u64 - 1, byte })

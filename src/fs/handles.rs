@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// How many removed files that nobody has open are kept, and how many bytes of them.
 const RECENT_MAX: usize = 64;
 const RECENT_BYTES_MAX: usize = 4 << 20;
-/// How many removed directories are remembered.
+/// Number of removed directories to remember.
 const RECENT_DIRECTORIES_MAX: usize = 1024;
 
 /// A file that is open, or was removed a short while ago.
@@ -54,7 +54,7 @@ struct Files {
     recent: VecDeque<(Inode, usize)>,
     /// Sum of the lengths in `recent`.
     recent_bytes: usize,
-    /// The last directories that were removed, oldest first, each with the directory and name of its place.
+    /// The last removed directories, oldest first, each with its former parent and name.
     directories: VecDeque<(Inode, Inode, Name)>,
 }
 
@@ -156,7 +156,7 @@ impl Handles {
         let mut place = None;
         for invalidation in invalidations {
             if let Stale::Entry { parent, name } = &invalidation.stale {
-                // That of a removal comes before it.
+                // The invalidation of a removed name comes before that of its inode.
                 place = Some((*parent, name));
             }
             let Stale::Removed { inode, content, mtime } = &invalidation.stale else { continue };
@@ -222,7 +222,7 @@ impl Handles {
         file.removed.clone().map(|removed| (removed, file.class))
     }
 
-    /// The place that a directory had which left the tree not long ago: directory and name.
+    /// Former parent and name of a directory that was removed recently.
     pub(crate) fn place_of_removed_directory(&self, inode: Inode) -> Option<(Inode, Name)> {
         let files = lock(&self.files);
         let (_, parent, name) = files.directories.iter().rev().find(|(removed, ..)| *removed == inode)?;

@@ -1,10 +1,10 @@
-//! What the kernel was told of: names, nodes and pages. What it was never told of, it need not be told to
-//! forget; on a node where nothing of a directory is in use the changes of others then cost nothing.
+//! Filter of names, nodes and pages that the kernel may have cached. Only these need invalidation, so changes
+//! of other nodes in unused directories cost nothing. The filter has no false negatives. A false positive
+//! costs one unneeded invalidation; they get more frequent as entries are added, and none is removed, because
+//! the kernel does not report when it drops a name that does not exist.
 //!
-//! It is a filter: it never denies what the kernel knows, but may take for known what it does not, more often
-//! the more there is, as nothing is ever taken out (the kernel does not tell when it drops a name that is not
-//! there). Whoever answers the kernel notes what it says under the lock of the tree by which it read it: a
-//! change comes after that, and finds it noted, or before it, and is in what was read.
+//! Each reply is noted under the lock of the tree by which it was read: a change is either later and finds it
+//! noted, or earlier and contained in the reply.
 
 use super::ROOT_INO;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -43,7 +43,7 @@ impl Known {
         self.note(&Item::Node(ino));
     }
 
-    /// The kernel gets contents of a file for its page cache.
+    /// The kernel gets contents of a file, which it may cache.
     pub(super) fn note_pages(&self, ino: u64) {
         self.note(&Item::Pages(ino));
     }

@@ -1,14 +1,13 @@
 //! Directory listings with stable positions.
 //!
-//! The position behind an entry is a function of its name, so it means the same in every handle, for as
-//! long as there are such names, also after a restart. A listing goes on with the first entry behind the
-//! position that the kernel sends. Entries are listed in the order of their positions: changes of other
-//! entries, before or after it, neither skip nor repeat an entry, and a file that is replaced by a rename
-//! keeps its place.
+//! The position after an entry is a function of its name. So it is valid in every handle, also after a
+//! restart. A listing continues with the first entry after the position that the kernel sends. Entries are
+//! sorted by position: changes of other entries neither skip nor repeat an entry, and a file that is replaced
+//! by a rename keeps its place.
 //!
-//! A handle keeps the sorted names from the start of its listing, so that a large directory is sorted once
-//! and not for each reply. Names that were removed since are left out of the reply; names that came since
-//! are in the next listing.
+//! A handle keeps the sorted names from the start of its listing, so a large directory is sorted once and not
+//! for each reply. Names removed since then are left out of the reply; names added since then appear in the
+//! next listing.
 
 use super::{Attr, Fs, FsError, entry_target, ino, mode};
 use crate::memdb::{Inode, MemDb, Name, ROOT};
@@ -22,23 +21,22 @@ pub struct DirEntry<'a> {
     pub name: &'a [u8],
     /// Attributes of the named node at the moment of the reply.
     pub attr: Attr,
-    /// Position at which the listing goes on after this line. Positive as a signed number, since programs
-    /// read it with `telldir`.
+    /// Position at which the listing continues after this line. Positive as a signed number, since `telldir`
+    /// returns it to programs.
     pub next: u64,
 }
 
-/// Position behind `.`.
+/// Position after `.`.
 const BEHIND_DOT: u64 = 1;
-/// Position behind `..`; each name is behind it.
+/// Position after `..`; all names have higher ones.
 const BEHIND_DOTS: u64 = 2;
-/// Bits of a position that come from the name. Leaves room for [`BEHIND_DOTS`] and for collisions.
+/// Number of bits of a position that come from the name. The rest is for [`BEHIND_DOTS`] and collisions.
 const POSITION_BITS: u32 = 62;
 
-/// Position behind an entry of this name. Two names of a directory that have the same one are told apart by
-/// [`Listing::new`].
+/// Position after an entry of this name. [`Listing::new`] resolves collisions within a directory.
 ///
-/// FNV-1a, with its halves mixed once more: fast for short names, and part of the interface, unlike the hash
-/// functions of the standard library.
+/// FNV-1a, with its halves mixed once more: fast for short names, and stable, unlike the hash functions of
+/// the standard library. Programs may store positions.
 fn position(name: &[u8]) -> u64 {
     let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3);
     let hash = name.iter().fold(0xCBF2_9CE4_8422_2325, fnv);
@@ -49,10 +47,10 @@ fn position(name: &[u8]) -> u64 {
 /// A name as a handle lists it.
 #[derive(Debug, PartialEq, Eq)]
 struct Line {
-    /// Position behind it. Rises from line to line.
+    /// Position after the name; strictly increasing from line to line.
     next: u64,
     name: Name,
-    /// The generated node of this name; None for an entry of the database, whose number may change.
+    /// Generated node of this name; `None` for an entry of the database, whose inode may change.
     generated: Option<usize>,
 }
 
@@ -68,8 +66,8 @@ impl Listing {
         Self::sorted(names.map(line).collect())
     }
 
-    /// Sorts the lines. Of two names with the same position, which are one in 2^62, the second takes the next
-    /// position. Only there a position depends on which other names exist.
+    /// Sorts the lines. If two names have the same position (probability 2^-62 for a pair), the second one
+    /// takes the next position. Only such a position depends on the other names.
     fn sorted(mut lines: Vec<Line>) -> Self {
         lines.sort_unstable_by(|one, other| (one.next, &one.name).cmp(&(other.next, &other.name)));
         let mut last = BEHIND_DOTS;
@@ -80,7 +78,7 @@ impl Listing {
         Self { lines }
     }
 
-    /// The lines behind a position.
+    /// The lines after a position.
     fn behind(&self, position: u64) -> &[Line] {
         let start = self.lines.partition_point(|line| line.next <= position);
         self.lines.get(start..).unwrap_or_default()
@@ -105,8 +103,8 @@ impl Fs {
         self.handles.remove_listing(handle);
     }
 
-    /// Lists a directory behind the position `offset` (0, or a [`DirEntry::next`] of any handle), until
-    /// `add` returns true: there was no room, and that line was not taken.
+    /// Lists a directory from the position `offset` (0, or a [`DirEntry::next`] of any handle) until `add`
+    /// returns true: there was no room, and the line was not used.
     ///
     /// # Errors
     /// It is not there any more.
@@ -136,7 +134,7 @@ impl Fs {
                     self.listed_attr(tree, inode, name)
                 }
                 Some(index) => {
-                    // Its text is made from the tree, under a lock of its own.
+                    // Its size comes from its text, which is made from the tree under a separate lock.
                     tree = None;
                     self.plugs.get(*index).map(|plug| plug.attr(ino::of_generated(*index), &self.cfs))
                 }
@@ -146,13 +144,13 @@ impl Fs {
             if is_full && !is_empty {
                 break;
             }
-            // A line that does not fit into an empty reply is left out: an empty reply would end the listing.
+            // A line that does not fit into an empty reply is left out: an empty reply would mean the end.
             is_empty &= is_full;
         }
         Ok(())
     }
 
-    /// The names as they were when this handle was last at the start, or are now if it never was there.
+    /// Names as of the last read of this handle from the start, or as of now if there was none.
     fn listing(&self, inode: Inode, handle: u64, offset: u64) -> Result<Arc<Listing>, FsError> {
         if offset > 0 {
             if let Some(listing) = self.handles.listing(handle) {
@@ -180,7 +178,7 @@ impl Fs {
         numbered.filter_map(|(index, name)| Some((Name::new(name.as_bytes())?, Some(index))))
     }
 
-    /// The attributes of the entry that has this name now, if there is one.
+    /// Attributes of the entry that has this name now, if any.
     fn listed_attr(&self, tree: &MemDb, dir: Inode, name: &Name) -> Option<Attr> {
         let entry = tree.lookup(dir, name)?;
         self.known.note_name(ino::of_entry(dir), name);
@@ -200,7 +198,7 @@ mod tests {
     use crate::fs::{Fs, ROOT_INO};
     use crate::memdb::{Change, Name};
 
-    /// What one reply of at most `room` lines has: names and the positions behind them.
+    /// One reply of at most `room` lines: names and the positions after them.
     fn reply(fs: &Fs, ino: u64, handle: u64, offset: u64, room: usize) -> Vec<(String, u64)> {
         let mut lines = Vec::new();
         let read = fs.readdir(ino, handle, offset, |entry| {
@@ -327,10 +325,10 @@ mod tests {
         assert_eq!(sorted_names(&lines), [".", "..", "a", &"c".repeat(1024)]);
     }
 
-    /// Programs may keep positions while the daemon is replaced by a later one.
+    /// Programs may store positions while the daemon is upgraded.
     #[test]
     fn position_of_a_name_is_the_same_for_ever() {
-        // FNV-1a of `a` is 0xAF63_DC4C_8601_EC8C, as its authors publish.
+        // FNV-1a of `a` is 0xAF63_DC4C_8601_EC8C, as published by its authors.
         assert_eq!(position(b"a"), 3 + ((0xAF63_DC4C_8601_EC8C ^ 0xAF63_DC4C) & (u64::MAX >> 2)));
         assert_eq!(position(b"foobar"), 3 + ((0x8594_4171_F739_67E8 ^ 0x8594_4171) & (u64::MAX >> 2)));
     }

@@ -47,7 +47,7 @@ pub(crate) fn accepted_by_chmod(private: bool) -> u32 {
     if private { 0o600 } else { 0o640 }
 }
 
-/// What decides the bits of an entry.
+/// Inputs of the mode bits of an entry.
 pub(crate) fn class_of(entry: &Entry) -> Class {
     Class { private: entry.is_private(), script: !entry.is_dir() && is_openvz_script(&entry.name) }
 }

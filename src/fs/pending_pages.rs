@@ -1,7 +1,7 @@
 //! Files whose pages the kernel must drop before it learns of their new size.
 //!
-//! The kernel takes a new size over first and drops the pages of before afterwards. A reader in between finds the
-//! new size and the old last page, whose rest is zero bytes. So a reply that shows the attributes of such a file is
+//! The kernel adopts a new size first and drops the old pages afterwards. A reader in between finds the new
+//! size with the old last page, whose rest is zero bytes. So a reply with the attributes of such a file is
 //! sent after its pages were invalidated.
 
 use super::known::Known;
@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Files that changed and whose pages are not invalidated yet.
 #[derive(Debug, Default)]
 pub(super) struct PendingPages {
-    /// By the kernel's numbers: number of the last change.
+    /// Number of the last change, by the kernel's inode number.
     changes: Mutex<Changes>,
     /// Length of the map, so that the common case takes no lock.
     count: AtomicUsize,
@@ -34,7 +34,8 @@ pub struct Covered {
 }
 
 impl PendingPages {
-    /// Notes what a change touched. Call this under the lock of the tree: a reader that sees the change finds it noted.
+    /// Notes the files of a change. Call this under the lock of the tree: a reader that sees the change then
+    /// finds it noted.
     pub(super) fn note(&self, invalidations: &[Invalidation], known: &Known, rules: CacheRules) {
         if !rules.pages_before_reply {
             return;
@@ -57,12 +58,12 @@ impl PendingPages {
         self.count.load(Ordering::Acquire) > 0 && self.lock().last.contains_key(&ino)
     }
 
-    /// To be called before the invalidation of a file's pages.
+    /// Must be called before the pages of a file are invalidated.
     pub(super) fn begin(&self, ino: u64) -> Covered {
         Covered { ino, change: self.lock().last.get(&ino).copied() }
     }
 
-    /// To be called after the invalidation. A change that came meanwhile stays noted.
+    /// Must be called after the invalidation. A change made meanwhile stays noted.
     pub(super) fn end(&self, covered: Covered) {
         let mut changes = self.lock();
         if covered.change.is_some() && changes.last.get(&covered.ino).copied() == covered.change {

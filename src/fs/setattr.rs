@@ -48,7 +48,7 @@ impl Fs {
                 Ok(attr) if fs.has_pending_pages(attr.ino) => {
                     outcome.stale_pages = Some(StalePages::of(attr.ino));
                 }
-                // There may be another node at the path by now, but for a directory.
+                // The path may lead to another node now, but not for a directory.
                 Err(FsError::NotFound) if !set.is_opened && !fs.was_directory(ino) => {
                     outcome.result = Err(FsError::Stale);
                 }

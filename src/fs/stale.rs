@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// One thing that the kernel must not rely on any more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Stale {
-    /// What a name means.
+    /// The meaning of a name in a directory.
     Name {
         /// The directory.
         parent: u64,
@@ -29,8 +29,8 @@ pub enum Stale {
         /// The node.
         ino: u64,
     },
-    /// That there is this node, other than for who has it open. `directory` is the one of the name that meant
-    /// it, or of the entry that took its number: what is stale there comes first.
+    /// A node was removed, except for open descriptors. `directory` is the parent of the name that led to it,
+    /// or of the entry that reuses its number. That name is invalidated first.
     Removed {
         /// The directory.
         directory: Option<u64>,
@@ -53,7 +53,7 @@ impl Fs {
         invalidations.iter().filter_map(stale).collect()
     }
 
-    /// `named_in` is the directory of the last stale name before, which is that of a removal.
+    /// `named_in` is the directory of the last stale name before this one. A removal always follows its name.
     fn stale_by(&self, stale: &memdb::Stale, named_in: Option<u64>) -> Option<Stale> {
         Some(match stale {
             memdb::Stale::Entry { parent, name } => {
@@ -165,7 +165,7 @@ mod tests {
         tree.fs.lookup(dir, b"new").expect_err("not there");
         let name = Name::new(b"new").expect("a name");
         assert_eq!(tree.fs.stale(&invalidations), [Stale::Name { parent: dir, name }]);
-        // A listing says what its names mean, and nothing of others.
+        // A listing caches the nodes of its names, and no others.
         let handle = tree.fs.opendir(dir).expect("there");
         tree.fs.readdir(dir, handle, 0, |_| false).expect("listed");
         assert_eq!(tree.fs.stale(&invalidations).len(), invalidations.len());

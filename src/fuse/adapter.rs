@@ -75,8 +75,8 @@ impl Adapter {
         }
     }
 
-    /// Sends a reply that shows the attributes of these nodes: immediately, or after their pages were invalidated,
-    /// where that is still to be done.
+    /// Sends a reply with the attributes of these nodes: immediately, or after their pages were invalidated
+    /// if that is pending.
     fn after_pages(&self, mut nodes: Vec<u64>, reply: impl FnOnce() + Send + 'static) {
         nodes.retain(|ino| self.fs.has_pending_pages(*ino));
         let Some(last) = nodes.pop() else { return reply() };
@@ -126,7 +126,7 @@ fn opened_for_writing(flags: OpenFlags) -> bool {
 fn open_flags(writing: bool, caching: Caching) -> FopenFlags {
     let cached = match caching {
         Caching::Pages => FopenFlags::FOPEN_KEEP_CACHE,
-        // Of other descriptors of the file the kernel keeps what it has.
+        // The kernel keeps the pages of other descriptors of the file.
         Caching::Bypass => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_DIRECT_IO,
     };
     if writing { cached } else { cached | FopenFlags::FOPEN_NOFLUSH }
@@ -406,8 +406,8 @@ impl Filesystem for Adapter {
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         self.serve(KernelRequest::Opendir, || {
             answer("opendir", self.fs.opendir(ino.0), reply, |reply, handle| {
-                // Not FOPEN_CACHE_DIR: the kernel fills one cached listing from several handles, so a
-                // handle that is opened after a change could get the names of before the change.
+                // Not FOPEN_CACHE_DIR: the kernel fills one cached listing from several handles, so a handle
+                // opened after a change could get names from before the change.
                 reply.opened(FileHandle(handle), FopenFlags::empty());
             });
         });

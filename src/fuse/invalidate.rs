@@ -1,18 +1,18 @@
-//! Notifies the kernel of what its caches must drop. Handlers of requests only queue; the notifications are
-//! sent by threads that hold no lock, because the kernel can block them until requests in flight are answered.
+//! Invalidations of the kernel's caches. Request handlers only queue them. Threads that hold no lock send
+//! them, because the kernel can block a sender until requests in flight are replied to.
 //!
-//! There are three lanes, by what a notification can wait for in the kernel:
+//! There are three lanes, separated by the events for which the kernel blocks the sender:
 //!
-//! | lane | by | drops | can wait for |
+//! | lane | by | drops | waits for |
 //! | --- | --- | --- | --- |
 //! | attributes | inode | attributes | nothing |
 //! | contents | inode | pages and attributes of a file | requests for pages of this file |
-//! | names | directory | names, and what late lookups brought | requests that hold this directory's lock: create, mkdir, unlink, rename, lookup |
+//! | names | directory | names, and results of late lookups | requests that hold this directory's lock: create, mkdir, unlink, rename, lookup |
 //!
-//! So a request that takes long holds up only what concerns its own file or directory. Pages and attributes
-//! are dropped immediately, whatever happens to their directory. A lookup that read the tree before a change
-//! and is answered after that notification could bring old attributes back: so attributes are dropped once
-//! more, by the lane of names, after it had the directory's lock.
+//! So a slow request delays only invalidations of its own file or directory. Pages and attributes are dropped
+//! immediately, even if their directory is locked. A lookup that read the tree before a change and is replied
+//! to after that invalidation could restore old attributes. So the lane of names drops attributes once more,
+//! after it had the directory's lock.
 
 mod lane;
 
@@ -34,7 +34,7 @@ use std::time::Duration;
 /// answer would be cached after the invalidation.
 const NO_NAME: &[u8] = b"/";
 
-/// Directories, and files, that can stall at the same time without stalling others. Each holds a thread.
+/// Number of directories, and of files, that can stall without delaying others. Each stall blocks one thread.
 const STALLED_DIRECTORIES_MAX: usize = 32;
 const STALLED_FILES_MAX: usize = 16;
 
@@ -54,13 +54,13 @@ struct Lanes {
 /// Sends the reply to a request.
 pub(super) type Reply = Box<dyn FnOnce() + Send>;
 
-/// The kernel's side: sends notifications, from the calling thread.
+/// Sends invalidations to the kernel, from the calling thread.
 struct Kernel {
     fs: Arc<Fs>,
     notifier: OnceLock<Notifier>,
 }
 
-/// What the lane of attributes has work for.
+/// Key of the lane of attributes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Node {
     /// One inode.
@@ -69,30 +69,30 @@ enum Node {
     All,
 }
 
-/// Whether an inode left the tree, without a name of it being queued.
+/// Whether an inode was removed while no name of it is queued.
 type Removal = bool;
 
-/// What is queued for the contents of a file.
+/// Queue of the contents of a file.
 #[derive(Default)]
 struct Content {
-    /// Last bytes of appends that landed behind the place where the kernel expected them.
+    /// Last bytes of appends that landed after the offset that the kernel expected.
     tails: Vec<Tail>,
-    /// Sent afterwards.
+    /// Replies to send afterwards.
     replies: Vec<Reply>,
 }
 
-/// What is queued for a directory.
+/// Queue of a directory.
 #[derive(Debug, Default)]
 struct Directory {
     names: HashSet<Name>,
-    /// Inodes whose attributes a late lookup may have brought back.
+    /// Inodes whose attributes a late lookup may have restored.
     looked_up: BTreeSet<u64>,
-    /// Inodes that left the tree, some with these names.
+    /// Inodes that were removed, some of them with these names.
     removed: BTreeSet<u64>,
 }
 
-/// Lanes for the tree `fs`; notifications before [`Invalidate::start`] are dropped, as the kernel then has
-/// nothing cached.
+/// Lanes for the tree `fs`. Invalidations before [`Invalidate::start`] are dropped: the kernel has no caches
+/// then.
 pub(super) fn queue(fs: Arc<Fs>) -> Invalidate {
     let kernel = Arc::new(Kernel { fs, notifier: OnceLock::new() });
     let names = {
@@ -117,7 +117,7 @@ pub(super) fn queue(fs: Arc<Fs>) -> Invalidate {
     Invalidate { lanes: Arc::new(Lanes { kernel, attributes, contents, names }) }
 }
 
-/// Replies that are sent whatever happens to the notification before them.
+/// Replies that must be sent even if the invalidation before them fails.
 struct SendAtEnd(Vec<Reply>);
 
 impl Drop for SendAtEnd {
@@ -155,7 +155,7 @@ impl Invalidate {
         })
     }
 
-    /// Invalidates the pages of a file, then sends a reply. Until the mount ends it is sent in any case.
+    /// Invalidates the pages of a file, then sends a reply. The reply is sent even if the mount ends first.
     pub(super) fn before_reply(&self, stale: StalePages, reply: Reply) {
         let mut unsent = Some(reply);
         self.lanes.contents.push(stale.ino, |content| {
@@ -167,10 +167,10 @@ impl Invalidate {
         }
     }
 
-    /// Waits until the kernel was told of everything so far. Only for tests, and never in the handler of a
-    /// request. Returns whether each lane was done within `timeout`.
+    /// Blocks until all invalidations queued so far were sent. Only for tests; never call it in a request
+    /// handler. Returns false on timeout.
     pub fn wait(&self, timeout: Duration) -> bool {
-        // The first queues for the last.
+        // The lane of attributes queues for that of names, so it comes first.
         let lanes = &self.lanes;
         lanes.attributes.wait(timeout) && lanes.contents.wait(timeout) && lanes.names.wait(timeout)
     }
@@ -194,7 +194,7 @@ impl Invalidate {
 
     /// Begins to tell the kernel, by `notifier`.
     pub(super) fn start(&self, notifier: Notifier) -> io::Result<()> {
-        // Set once: each mount has its own lanes.
+        // Set once, since each mount has its own lanes.
         let _ = self.lanes.kernel.notifier.set(notifier);
         self.lanes.attributes.start()?;
         self.lanes.contents.start()?;
@@ -246,7 +246,7 @@ impl Invalidate {
 }
 
 impl Kernel {
-    /// Drops names, then what lookups brought that were in flight in the directory.
+    /// Drops names, and then the results of lookups that were in flight in the directory.
     fn directory(&self, ino: u64, jobs: Directory) {
         for name in &jobs.names {
             self.entry(ino, name);
@@ -258,7 +258,7 @@ impl Kernel {
         for ino in jobs.looked_up.into_iter().chain(jobs.removed.iter().copied()) {
             self.attributes(ino);
         }
-        // Only now no name leads there any more.
+        // Only after its names were dropped, so that none leads to the inode.
         jobs.removed.into_iter().for_each(|ino| self.fs.settle(ino));
     }
 
@@ -286,10 +286,10 @@ impl Kernel {
         self.with_notifier(|kernel| kernel.inval_inode(INodeNo(ino), 0, 0));
         self.fs.end_page_invalidation(covered);
         for tail in tails {
-            // Only now, or readers find the new size and the old last page. The byte may make a page of its own that
-            // counts as complete: that page goes, too.
+            // After the invalidation, so that no reader finds the new size and the old last page. The byte
+            // may create a page that counts as complete: that page is dropped, too.
             self.with_notifier(|kernel| kernel.store(INodeNo(ino), tail.offset, &[tail.byte]));
-            // No file is too long for the conversion.
+            // The length of a file always fits.
             let offset = i64::try_from(tail.offset).unwrap_or(0);
             self.with_notifier(|kernel| kernel.inval_inode(INodeNo(ino), offset, 1));
         }

@@ -1,8 +1,8 @@
-//! What lies at the mount point before the tree is mounted there. The dead tree of a killed daemon is
-//! unmounted; anything else is refused, and files that the tree will hide are named in the log.
+//! Check of the mount point before the tree is mounted. The dead tree of a killed daemon is unmounted; any
+//! other mount is refused. Files that the tree will hide are named in the log.
 //!
-//! A tree is dead if the kernel itself fails its requests with ENOTCONN. Nothing else of a tree may be
-//! looked at: a daemon that hangs never answers.
+//! A tree is dead if the kernel itself fails its requests with ENOTCONN. Any other access to a tree blocks
+//! forever if its daemon hangs.
 
 use super::mount_table::{Mount, topmost};
 use nix::mount::{MntFlags, umount2};
@@ -13,13 +13,13 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// Dead trees that can lie on one another after daemons were killed.
+/// Most dead trees that can be stacked at one mount point.
 const LEFTOVERS_MAX: usize = 16;
-/// Time for a tree to show that it lives. A dead one fails at once.
+/// Time for a tree to respond. A dead one fails immediately.
 const LIFE_SIGN: Duration = Duration::from_secs(3);
-/// A connection that is being aborted fails once otherwise before it is dead.
+/// A connection that is being aborted fails once with another error before it is dead.
 const LOOKS: usize = 3;
-/// Entries of a mount point that are counted.
+/// Most entries of a mount point that are counted.
 const COUNTED_MAX: usize = 1000;
 
 /// Why a tree cannot be mounted.
@@ -41,7 +41,7 @@ pub enum MountError {
     /// A tree that a process serves.
     #[error("a running process serves a tree there - does another pmxcfs serve it? Stop that one first")]
     Live,
-    /// A tree that neither answers nor is dead.
+    /// A tree that does not respond and is not dead.
     #[error(
         "a tree is mounted there that does not answer, but whose process is not gone: end that process \
          (fuser -vm {path}; ps -C pmxcfs), or abort the mount (umount -f {path})"
@@ -55,12 +55,12 @@ pub enum MountError {
     Io(#[from] io::Error),
 }
 
-/// Whether a mount looks like that of a daemon: ours, or a stock one.
+/// Whether a mount looks like that of a pmxcfs-rs or stock daemon.
 pub(super) fn is_tree(mount: &Mount) -> bool {
     mount.kind == "fuse" && mount.source == super::mounted::DEVICE
 }
 
-/// Makes the mount point free of dead trees.
+/// Unmounts dead trees from the mount point.
 ///
 /// # Errors
 /// If anything else is mounted there.
@@ -81,7 +81,7 @@ pub(super) fn clear(path: &Path) -> Result<(), MountError> {
 }
 
 fn unmount_dead(path: &Path) -> io::Result<()> {
-    // A process that has a file open keeps it busy; it is detached then.
+    // A process with an open file keeps the tree busy; it is then detached lazily.
     if umount2(path, MntFlags::MNT_FORCE).is_err() {
         umount2(path, MntFlags::MNT_DETACH)?;
     }
@@ -102,14 +102,14 @@ pub fn is_dead(path: &Path) -> bool {
     look(path) == Look::Dead
 }
 
-/// Asks the tree for its size, which the kernel does not cache. Only a thread waits for the answer; if there
-/// is none it ends with this process, at the latest.
+/// Requests the size of the tree, which the kernel does not cache. A separate thread waits for the reply;
+/// without a reply it ends with this process.
 fn look(path: &Path) -> Look {
     for _ in 0..LOOKS {
         let (sender, answer) = mpsc::channel();
         let asked = path.to_owned();
         let ask = move || {
-            // The receiver is gone if the answer is late.
+            // The receiver is gone if the reply is late.
             let _ = sender.send(statfs(&asked).map(drop).map_err(io::Error::from));
         };
         if thread::Builder::new().name("mount-look".to_owned()).spawn(ask).is_err() {
@@ -117,7 +117,7 @@ fn look(path: &Path) -> Look {
         }
         match answer.recv_timeout(LIFE_SIGN) {
             Ok(Err(error)) if error.kind() == io::ErrorKind::NotConnected => return Look::Dead,
-            // The abort of its connection was under way.
+            // The abort of the connection was in progress.
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Ok(_) => return Look::Live,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Look::Silent,
@@ -126,7 +126,7 @@ fn look(path: &Path) -> Look {
     Look::Live
 }
 
-/// Warns of files in the directory that the tree is about to hide.
+/// Warns of files in the directory that the tree will hide.
 pub(super) fn warn_of_hidden(path: &Path) {
     let Ok(entries) = path.read_dir() else { return };
     let mut entries = entries.take(COUNTED_MAX).filter_map(Result::ok);

@@ -5,14 +5,14 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-/// The topmost mount of a place.
+/// The topmost mount at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// Device number, as `major:minor`: one for each mounted tree, equal in all mount namespaces.
     pub device: String,
     /// Type of the file system, such as `fuse`.
     pub kind: String,
-    /// Source of the mount, such as `/dev/fuse`; any text that the mounting process chose.
+    /// Source of the mount, such as `/dev/fuse`; chosen freely by the mounting process.
     pub source: String,
 }
 
@@ -21,21 +21,21 @@ pub fn mounted_device(path: &Path) -> Option<String> {
     Some(topmost(path)?.device)
 }
 
-/// The topmost mount at `path`, without touching it.
+/// The topmost mount at `path`, read from the table of mounts without accessing the path.
 pub fn topmost(path: &Path) -> Option<Mount> {
     // A thread may see other mounts than the rest of its process.
     let table = std::fs::read("/proc/thread-self/mountinfo").ok()?;
     mount_at(&table, path)
 }
 
-/// The topmost mount at `path` in a table of the form of `mountinfo`.
+/// The topmost mount at `path` in a table in the format of `mountinfo`.
 pub fn mount_at(table: &[u8], path: &Path) -> Option<Mount> {
     // The last one lies on top.
     table.split(|&byte| byte == b'\n').rev().find_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ').skip(2);
         let (device, place) = (fields.next()?, fields.nth(1)?);
         let found = unescape(place).as_bytes() == path.as_os_str().as_bytes();
-        // Optional fields end with a hyphen; the type is behind it.
+        // A hyphen ends the optional fields; the type follows it.
         if !found {
             return None;
         }

@@ -71,8 +71,8 @@ struct End {
     changed: Condvar,
 }
 
-/// Mounts the tree at `path`, which is made if it is not there. The dead tree of a killed daemon is unmounted
-/// there first.
+/// Mounts the tree at `path`, which is created if it is missing. The dead tree of a killed daemon is
+/// unmounted first.
 ///
 /// # Errors
 /// If anything but a dead tree is mounted there, or a system call fails.
@@ -165,8 +165,8 @@ impl Mounted {
         &self.invalidate
     }
 
-    /// Unmounts it: immediately for path lookups, later for open files. Returns whether all files were closed
-    /// within `timeout`.
+    /// Unmounts the tree: immediately for path lookups, later for open files. Returns false if files were
+    /// still open after `timeout`.
     pub fn unmount(self, timeout: Duration) -> bool {
         if !self.detach() {
             return true;
@@ -187,7 +187,7 @@ impl Mounted {
         }
         let path = self.path.display();
         if let Some(above) = topmost(&self.path).filter(|mount| Some(&mount.device) != self.device.as_ref()) {
-            // An unmount takes what lies on top.
+            // An unmount affects the topmost file system.
             log::error!(
                 target: "fuse",
                 "a file system of type {} from '{}' lies over the tree: the tree stays mounted, without a \

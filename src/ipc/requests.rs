@@ -21,9 +21,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// Requests of users other than root that may wait for a change at a time. Each change wakes all of them.
+/// Most requests of users other than root that wait for a change at a time. Each change wakes all of them.
 const WAITS_MAX: u64 = 256;
-/// Requests of one user other than root that may wait for a change at a time.
+/// Most requests of one user other than root that wait for a change at a time.
 const WAITS_PER_USER_MAX: u64 = 64;
 
 /// Answers the requests of the `pve2` service.
@@ -37,12 +37,12 @@ pub struct Requests {
     waits: Arc<Shares>,
 }
 
-/// Mount of the tree, as the daemon status shows it.
+/// Mount of the tree for the daemon status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountedTree {
-    /// Mount point, without links.
+    /// Mount point, with symbolic links resolved.
     pub path: PathBuf,
-    /// Device number, as `major:minor`; `None` if the system does not show it.
+    /// Device number, as `major:minor`; `None` if the system does not report it.
     pub device: Option<String>,
 }
 
@@ -93,7 +93,7 @@ impl Requests {
         let _ = self.tree.set(tree);
     }
 
-    /// Answers request number `id` of `client`, which does not hang up.
+    /// Answers request `id` of `client`, which never hangs up.
     pub fn answer(&self, client: &Client, id: i32, body: &[u8]) -> Result<ResponseData, RequestError> {
         self.answer_on(&NoLink, client, id, body)
     }
@@ -141,7 +141,7 @@ impl Requests {
         })
     }
 
-    /// What changed after `cursor`. Waits for it at most for `wait`, and only while the client is there.
+    /// Changes after `cursor`. Waits for one for at most `wait`, and only while the client is connected.
     fn changes(
         &self,
         link: &dyn Link,

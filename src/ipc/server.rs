@@ -33,7 +33,7 @@ pub enum Refused {
     /// This user, or all users together, hold as many connections as may be.
     #[error("too many connections")]
     TooMany,
-    /// The connections of this user, or of all users together, hold as much memory as may be.
+    /// The connections of this user, or of all users together, have reached the limit of memory.
     #[error("its connections hold too much memory")]
     Memory,
     /// Its shared memory could not be made.
@@ -68,20 +68,20 @@ pub struct Client {
     pub access: Access,
 }
 
-/// Called by another thread to wake a request that waits.
+/// Called by another thread to wake a waiting request.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
-/// Watch on the hang-up of a client, which ends when this is dropped.
+/// Watch on the hang-up of a client; dropping it ends the watch.
 pub trait Watch {}
 
-/// Connection of a request, for a service that lets requests wait.
+/// Connection of a request, for services with requests that wait.
 pub trait Link {
-    /// Calls `wake` once if the client hangs up, or has done so, while the result lives. Without a result
-    /// the request must time out by itself.
+    /// Calls `wake` once if the client hangs up, or has done so, while the result lives. If this returns
+    /// `None` the request must time out by itself.
     fn on_hangup(&self, wake: Wake) -> Option<Box<dyn Watch + '_>>;
 }
 
-/// Link of a caller inside of this process, which never hangs up.
+/// Link of a caller in this process, which never hangs up.
 #[derive(Debug)]
 pub struct NoLink;
 
@@ -176,8 +176,8 @@ pub trait Service: Send + Sync + 'static {
     fn accept(&self, peer: Peer) -> Result<Access, Refused>;
 
     /// Answers one request. `body` is what follows the request header, a private copy of what the
-    /// client sent. It may take its time: other clients are served meanwhile. A request that waits for an
-    /// event ends when its `link` hangs up, so that the client's place is free again.
+    /// client sent. It may take long: other clients are served meanwhile. A request that waits for an event
+    /// ends when its `link` hangs up, so that the client's place is free again.
     fn handle(&self, client: &Client, link: &dyn Link, id: i32, body: &[u8]) -> Response;
 }
 

@@ -1,11 +1,11 @@
-//! Fair shares of a limited resource among users: connections, memory, requests that wait. A user other
-//! than root holds at most its limit, and at most as much as is still free. So n users that take all they
-//! can leave one part in n + 1 to the next user. Root is not limited here.
+//! Fair shares of a limited resource among users: connections, memory, waiting requests. A user other than
+//! root gets at most its limit, and at most as much as is still free. So if n users take as much as they can,
+//! one part in n + 1 is left for the next user. Root is not limited here.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A resource that users other than root share.
+/// A resource shared by users other than root.
 #[derive(Debug)]
 pub struct Shares {
     /// Limit of all users together.
@@ -18,11 +18,11 @@ pub struct Shares {
 #[derive(Debug, Default)]
 struct Held {
     all: u64,
-    /// Only users that hold something.
+    /// Users with a share above 0.
     users: BTreeMap<u32, u64>,
 }
 
-/// An amount that a user holds; dropping it gives it back.
+/// An amount held by a user; dropping it returns it.
 #[derive(Debug)]
 pub struct Share {
     shares: Arc<Shares>,
@@ -31,12 +31,12 @@ pub struct Share {
 }
 
 impl Shares {
-    /// A resource of which nothing is held.
+    /// A resource without users.
     pub fn new(all: u64, each: u64) -> Arc<Self> {
         Arc::new(Self { all, each, held: Mutex::default() })
     }
 
-    /// Takes `amount` for a user; `None` if that exceeds its share. Root always gets it.
+    /// Takes `amount` for a user; `None` if that exceeds its share. Root always succeeds.
     pub fn take(self: &Arc<Self>, uid: u32, amount: u64) -> Option<Share> {
         let mut held = self.lock();
         if uid != 0 {
@@ -51,7 +51,7 @@ impl Shares {
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        // Each change is complete before anything can panic.
+        // Each change is complete before any code can panic.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Takes one after the other for as long as that works.
+    /// Takes shares until that fails.
     fn take_all(shares: &Arc<Shares>, uid: u32) -> Vec<Share> {
         std::iter::from_fn(|| shares.take(uid, 1)).collect()
     }

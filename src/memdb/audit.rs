@@ -1,5 +1,5 @@
-//! Everything that is wrong with the rows of a table, for a repair: all faults for which [`MemDb::load`] refuses it,
-//! found by the same code, and those with which only the stock daemon does not start.
+//! All faults in the rows of a table, for a repair: those for which [`MemDb::load`] refuses it, found by the
+//! same code, and those with which only the stock daemon does not start.
 
 use super::load::LoadError;
 use super::{Entry, GuestKind, Guests, Inode, MemDb, PathVersions, ROOT, Row};

@@ -23,7 +23,7 @@ pub struct Entry {
     pub name: Name,
     /// What it is.
     pub node: Node,
-    /// Whether only root may see it. Invariant: as its path says; true for an entry that no path leads to.
+    /// Whether only root may read it. Invariant: the same as for its path; true for an entry without a path.
     pub(super) private: bool,
     /// The digest of the index, once somebody asked. Invariant: void or that of the fields above.
     pub(super) digest: Option<Box<[u8; 32]>>,
@@ -100,7 +100,7 @@ impl Entry {
         matches!(self.node, Node::Directory(_))
     }
 
-    /// Whether only root may see it, as [`TreePath::is_private`](super::TreePath::is_private) of its path.
+    /// Whether only root may read it; see [`TreePath::is_private`](super::TreePath::is_private).
     pub fn is_private(&self) -> bool {
         self.private
     }

@@ -18,7 +18,7 @@ pub enum ChangeError {
     /// No entry can be called this.
     #[error("{path}: this name cannot be used")]
     BadName { path: TreePath },
-    /// The name is longer than any can be.
+    /// The name exceeds the longest possible name.
     #[error("a name of {len} bytes is longer than any can be ({NAME_BYTES_MAX})")]
     NameTooLong { len: usize },
     /// The name is taken.
@@ -57,7 +57,7 @@ pub enum ChangeError {
     /// There are as many entries as there can be.
     #[error("{path}: the database holds the most entries it can (262144); remove some")]
     NoInodes { path: TreePath },
-    /// The database version is the highest that there can be. Only a damaged database comes to it.
+    /// The database version is the highest possible one. Only a damaged database reaches it.
     #[error(
         "database version {version} is the last that there can be; stop the daemon, export the database with \
          'pmxcfs-db export' and make a new one of it with 'pmxcfs-db import'"

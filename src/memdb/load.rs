@@ -115,11 +115,11 @@ impl MemDb {
         Ok(db)
     }
 
-    /// Checks that the database's version is that of its last change. Else a new entry would get the number of
-    /// another, or a changed one a version that it had before.
+    /// Checks that the database's version is at least that of every entry. Otherwise a new entry would get
+    /// the inode of another one, or a change would reuse a version.
     pub(super) fn check_versions(&self, report: Report<'_>) -> Result<(), LoadError> {
         let version = self.version();
-        // Numbers that are out of range were reported by now.
+        // Numbers out of range were already reported.
         let is_ahead = |number: u64| number > version && number <= NUMBER_MAX;
         for entry in self.entries.values() {
             let (inode, changed) = (entry.inode, entry.version);
@@ -176,7 +176,7 @@ impl MemDb {
         })
     }
 
-    /// Notes of each entry below the root whether its path is private.
+    /// Sets for each entry below the root whether its path is private.
     fn mark_private(&mut self) {
         let mut todo = vec![ROOT];
         while let Some(inode) = todo.pop() {
@@ -216,7 +216,7 @@ impl MemDb {
                     None => break,
                 }
             }
-            // Not `append`, which builds the whole set again.
+            // `append` would rebuild the whole set.
             rooted.extend(climbed);
         }
         Ok(())
@@ -260,7 +260,7 @@ mod tests {
         Row { inode, parent, version: 9, writer: 0, mtime: 1, kind, name: name.into(), data: None }
     }
 
-    /// Loads these rows, with a version row if there is none among them.
+    /// Loads these rows, after adding a version row if there is none.
     fn load(rows: impl IntoIterator<Item = Row>) -> Result<MemDb, LoadError> {
         let mut rows: Vec<Row> = rows.into_iter().collect();
         if rows.iter().all(|row| row.inode != ROOT) {

@@ -1,17 +1,18 @@
-//! Rules for one entry, the same for the disk, a leader, a member of the group, an import and a local caller:
-//! only what can be stored, listed, sent and loaded again passes. Rules for entries together are in `load.rs`.
+//! Rules for one entry, the same for the disk, a leader, a member of the group, an import and a local caller.
+//! An entry that passes can be stored, listed, sent and loaded again. Rules for several entries are in
+//! `load.rs`.
 
 use super::{Inode, KIND_DIRECTORY, KIND_FILE, Name, ROOT, Row};
 
-/// The highest inode and version. SQLite's integers reach further, and a database never gets as far: this leaves
-/// room for the numbers that a repair adds.
+/// Highest inode and version. It is below the highest integer of SQLite, to leave room for the numbers that a
+/// repair adds; a sound database never reaches it.
 pub const NUMBER_MAX: u64 = 1 << 62;
-/// The longest name, in bytes: the longest that a kernel lets a stock node make (from Linux 6.14 on).
+/// Longest name, in bytes: the longest one that a kernel (from Linux 6.14 on) lets a stock node create.
 pub const NAME_BYTES_MAX: usize = 4095;
-/// The longest that one file can be, in bytes.
+/// Largest size of a file, in bytes.
 pub const MAX_FILE_SIZE: u64 = 1 << 20;
 
-/// Why an entry is refused.
+/// Reason why an entry is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     #[error("inode {inode} is above the highest that an entry can have ({NUMBER_MAX})")]
@@ -33,7 +34,7 @@ pub enum EntryError {
 }
 
 impl EntryError {
-    /// The entry.
+    /// Inode of the entry.
     pub fn inode(&self) -> Inode {
         match *self {
             Self::InodeRange { inode }
@@ -47,7 +48,7 @@ impl EntryError {
         }
     }
 
-    /// A word for it, for programs.
+    /// Identifier of the reason, for programs.
     pub fn rule(&self) -> &'static str {
         match self {
             Self::InodeRange { .. } => "inode-range",
@@ -62,7 +63,7 @@ impl EntryError {
     }
 }
 
-/// The first rule that an entry breaks. The name of the root is no name, so it is not looked at.
+/// First rule that an entry breaks. The name of the root is ignored.
 pub fn check_entry(row: &Row) -> Result<(), EntryError> {
     entry_errors(row).next().map_or(Ok(()), Err)
 }

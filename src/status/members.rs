@@ -36,7 +36,7 @@ pub(super) struct Member {
 }
 
 impl Members {
-    /// A new list, all offline; nodes whose id is in the old one keep their values.
+    /// A new list with all nodes offline. Nodes whose id is in the old list keep their values.
     pub(super) fn new(info: ClusterInfo, old: Option<Members>) -> Members {
         let mut old = old.map(|old| old.by_id).unwrap_or_default();
         let by_id = info.nodes.into_iter().map(|node| {

@@ -1,4 +1,4 @@
-//! Moving the write-ahead log back into the file. It never decides when: see [`crate::engine`].
+//! Checkpoints of the WAL. [`crate::engine`] decides when they run.
 
 use super::{Action, BUSY_TIMEOUT, Fault, StoreError, connection};
 use rusqlite::Connection;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub(super) const MODE: u32 = 0o600;
 
-/// Each connection is used by one thread at a time, and paths have no links: [`Site`] resolves them.
+/// Each connection is used by one thread at a time, and [`Site`] has resolved symbolic links in its path.
 pub(super) const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX.union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
 
 /// Letter by letter the table of the stock daemon: SQLite keeps this text in the file.
@@ -38,7 +38,7 @@ const FIRST_VERSION: &str = "INSERT INTO tree (inode, parent, version, writer, m
 pub const PAGE_BYTES: u32 = 1024;
 
 /// - NORMAL: the log is not synced at each commit; a crash of this process loses nothing.
-/// - Checkpoints are made by [`crate::engine`], after those who wait for a commit have their answer.
+/// - [`crate::engine`] makes checkpoints, after it completed the waiters of a commit.
 /// - A log that was moved into the file entirely is cut when it starts again, so that its length
 ///   tells how much of it is in use.
 /// - FAST: freed pages are not written once more only to clear them, which would double the

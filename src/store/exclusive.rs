@@ -45,8 +45,8 @@ impl Handles {
         open().map_err(|fault| StoreError::new(site.path(), Action::Open, fault))
     }
 
-    /// Copies both byte by byte, to the disk, to `name` in a directory; that and the name of its log must be free.
-    /// After a failure nothing is left.
+    /// Copies both byte by byte to `name` in a directory, and syncs them. That name and the name of its log
+    /// must be free. After a failure no copy is left.
     pub fn copy_to(&self, dir: &Dir, name: &OsStr) -> Result<Backup, StoreError> {
         let mut log = name.to_owned();
         log.push("-wal");
@@ -94,7 +94,7 @@ impl Backup {
     /// Removes the copy.
     pub fn remove(&self) {
         for name in &self.names {
-            // What stays is only in the way.
+            // A leftover only takes up space.
             let _ = self.dir.remove(name);
         }
     }
@@ -135,7 +135,7 @@ impl Exclusive {
         &self.reader
     }
 
-    /// True if changes are made to a copy, which [`Exclusive::close`] puts in the place of the file.
+    /// Whether changes are made to a copy, by which [`Exclusive::close`] replaces the file.
     pub fn is_snapshot(&self) -> bool {
         self.reader.snapshot.is_some()
     }

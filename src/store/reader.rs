@@ -35,7 +35,7 @@ pub struct Reader {
     pub(super) access: Access,
     /// The file is shorter than it says.
     pub(super) is_cut: bool,
-    /// Facts about a file that is read without locks, to see whether it stays as it is.
+    /// Facts about a file that is read without locks, to detect a change.
     pub(super) seen: Option<Entry>,
 }
 
@@ -105,7 +105,7 @@ impl Reader {
         self.site.path()
     }
 
-    /// The file that SQLite reads.
+    /// Path of the file that SQLite reads.
     pub(super) fn read_path(&self) -> PathBuf {
         self.snapshot.as_ref().map_or_else(|| self.path().to_owned(), Snapshot::database)
     }
@@ -176,7 +176,7 @@ fn open(site: &Site) -> Result<(Connection, bool, Access), Fault> {
     }
 }
 
-/// Looks at the file and what is beside it before SQLite does, whose own words come late and say little.
+/// Checks the file and the files beside it before SQLite does, whose errors come late and are vague.
 pub(super) fn check(site: &Site) -> Result<Metadata, Fault> {
     let mut file = site.open(dir::Access::Read)?;
     let metadata = file.metadata()?;
@@ -194,7 +194,7 @@ pub(super) fn check(site: &Site) -> Result<Metadata, Fault> {
     Ok(metadata)
 }
 
-/// Looks at the files beside a database.
+/// Checks the files beside a database.
 pub(super) fn check_beside(site: &Site) -> Result<(), Fault> {
     site.check_beside()?;
     if site.bytes_beside("-journal")? > 0 {

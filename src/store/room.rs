@@ -1,5 +1,5 @@
-//! Private directory in which SQLite works on a copy. SQLite opens files by path and takes what it finds beside
-//! a database, so a tool of root never lets it work in a directory that other users can write to.
+//! Private directory in which SQLite works on a copy. SQLite opens files by path and uses any log that it
+//! finds beside a database. So a tool run by root never uses it in a directory that other users can write to.
 
 use super::Fault;
 use crate::dir::Dir;
@@ -12,7 +12,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// Makes the directory.
+    /// Creates the directory.
     pub fn new() -> Result<Self, Fault> {
         let parent = std::env::temp_dir();
         let refuse = |why: String| {
@@ -31,7 +31,7 @@ impl Room {
         Ok(Self { path: made.map_err(|errno| refuse(errno.to_string()))? })
     }
 
-    /// Path of a database in it.
+    /// Path of a database in the directory.
     pub fn database(&self) -> PathBuf {
         self.at("config.db")
     }
@@ -43,7 +43,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        // A copy that stays can be read by its owner only.
+        // Only its owner can read a copy that remains.
         let _ = std::fs::remove_dir_all(&self.path);
     }
 }

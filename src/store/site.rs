@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// The files that SQLite keeps beside a database.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// A database file, there or not.
+/// A database file, which may be missing.
 #[derive(Debug, Clone)]
 pub struct Site {
     dir: Arc<Dir>,
@@ -52,12 +52,13 @@ impl Site {
         self.dir.entry(&self.name)
     }
 
-    /// Opens the file. Its locks of this process end when the handle is closed, so SQLite must not have it open.
+    /// Opens the file. Closing the handle releases all locks of this process on it, so SQLite must not have
+    /// it open.
     pub(super) fn open(&self, access: Access) -> io::Result<File> {
         self.dir.open_file(&self.name, access)
     }
 
-    /// Name of the file that SQLite keeps beside it.
+    /// Name of a file that SQLite keeps beside it.
     pub(super) fn name_beside(&self, suffix: &str) -> OsString {
         let mut name = self.name.clone();
         name.push(suffix);
@@ -86,12 +87,12 @@ impl Site {
         Ok(())
     }
 
-    /// Replaces the file by a copy of `from`, or makes it if it is missing.
+    /// Replaces the file by a copy of `from`, or creates it if it is missing.
     pub fn put(&self, from: &Path, belongs: Belongs) -> io::Result<()> {
         self.draft(from, belongs)?.replace()
     }
 
-    /// Makes the file as a copy of `from`, if there is none.
+    /// Creates the file as a copy of `from`; fails if it exists.
     pub fn put_if_free(&self, from: &Path, belongs: Belongs) -> io::Result<()> {
         self.draft(from, belongs)?.place_if_free()
     }

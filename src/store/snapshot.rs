@@ -1,5 +1,6 @@
-//! Consistent copy of a database in a directory that other users can write to, made by descriptors into a
-//! [`Room`]. Locks at the bytes that SQLite documents keep other programs from changing the file meanwhile.
+//! Consistent copy of a database in a directory that other users can write to. The copy is made by
+//! descriptors into a [`Room`]. Locks on the bytes that SQLite documents keep other programs from changing
+//! the file meanwhile.
 
 use super::connection::{self, beside};
 use super::room::Room;
@@ -14,36 +15,36 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A range of bytes whose locks have a meaning in SQLite's file format.
+/// A range of bytes for locks of SQLite's file format.
 #[derive(Debug, Clone, Copy)]
 struct Bytes {
     start: i64,
     length: i64,
 }
 
-/// In the database: pending, reserved and all shared locks. A program that has the file open holds some of them.
+/// In the database: pending, reserved and all shared locks. A program with the file open holds some of them.
 const ALL: Bytes = Bytes { start: 0x4000_0000, length: 512 };
 
 /// In the database: the shared locks.
 const SHARED: Bytes = Bytes { start: 0x4000_0002, length: 510 };
 
-/// In the shared memory file: the locks of the writer and of the checkpoint.
+/// In the shared memory file: the locks of the writer and of the checkpointer.
 const WRITER_AND_CHECKPOINT: Bytes = Bytes { start: 120, length: 2 };
 
-/// Time between two tries to get a lock.
+/// Time between two attempts to lock.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// What becomes of a log when its database is replaced.
+/// Treatment of the log when its database is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Log {
-    /// It is moved into the old file first, so that nothing is lost if the replacement fails.
+    /// It is first checkpointed into the old file, so that no data is lost if the replacement fails.
     Merge,
-    /// It is removed: the old file is damaged.
+    /// It is deleted: the old file is damaged.
     Discard,
 }
 
-/// Opens or makes the database at `path` for a tool and lets `work` change it. If other users can write to its
-/// directory, that is done to a copy, which then replaces the file.
+/// Opens or creates the database at `path` for a tool, and lets `work` change it. If other users can write to
+/// its directory, `work` changes a copy, which then replaces the file.
 pub fn work_on<E: From<StoreError>>(
     path: &Path,
     now: UnixTime,
@@ -72,23 +73,23 @@ pub fn work_on<E: From<StoreError>>(
     Ok(made.map_err(|error| fail(Action::Write, error.into()))?)
 }
 
-/// The copy, as long as the value lives.
+/// The copy, removed when dropped.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     room: Room,
     /// Another program has the original open.
     pub in_use: bool,
-    /// The log that was copied, to recognize it.
+    /// Facts about the copied log, to recognize it.
     log: Option<Entry>,
-    /// A second copy, with the log moved into it.
+    /// A second copy, with the log checkpointed into it.
     merged: Option<PathBuf>,
     belongs: Belongs,
-    /// The original, locked, if it is to be replaced.
+    /// The locked original, if it is to be replaced.
     _lock: Option<File>,
 }
 
 impl Snapshot {
-    /// Copies for reading, beside other programs.
+    /// Makes a copy for reading; other programs may use the original.
     pub fn shared(site: &Site) -> Result<Self, Fault> {
         let original = site.open(Access::Read)?;
         let in_use = is_locked(&original, ALL)?;
@@ -100,7 +101,8 @@ impl Snapshot {
         Self::copy(site, &original, in_use)
     }
 
-    /// Copies what is to be replaced. Fails at once if another program has it open, and keeps others out.
+    /// Makes a copy that will replace the original, which stays locked. Fails immediately if another program
+    /// has it open.
     pub fn exclusive(site: &Site) -> Result<Self, Fault> {
         let original = site.open(Access::ReadWrite)?;
         if !lock(&original, ALL, libc::F_WRLCK)? {
@@ -126,7 +128,7 @@ impl Snapshot {
         Ok(Self { room, in_use, log, merged: None, belongs, _lock: None })
     }
 
-    /// `None` if the file is so damaged that SQLite does not do it.
+    /// `None` if SQLite fails because the file is too damaged.
     fn merge(&self) -> Result<Option<PathBuf>, Fault> {
         let merged = self.room.at("merged.db");
         for suffix in ["", "-wal"] {
@@ -142,7 +144,7 @@ impl Snapshot {
         self.room.database()
     }
 
-    /// Whether there was a log, which is in the copy.
+    /// Whether there was a log; the copy contains it.
     pub fn had_log(&self) -> bool {
         self.log.is_some()
     }
@@ -152,7 +154,7 @@ impl Snapshot {
         match (self.log, log, &self.merged) {
             (None, ..) => {}
             (Some(_), Log::Discard, _) => self.remove_log(site)?,
-            // With its log this file is the same as the original, so each of these steps can be the last one.
+            // The file with its log equals the original, so any of these steps may be the last one.
             (Some(_), Log::Merge, Some(merged)) => {
                 let _held = self.put(site, merged)?;
                 self.remove_log(site)?;
@@ -164,7 +166,7 @@ impl Snapshot {
         self.put(site, new).map(drop)
     }
 
-    /// Nobody else opens the new file while the result lives.
+    /// Other programs cannot open the new file while the result lives.
     fn put(&self, site: &Site, new: &Path) -> Result<File, Fault> {
         let draft = site.draft(new, self.belongs)?;
         let held = draft.made().try_clone()?;
@@ -190,7 +192,7 @@ fn if_there(site: &Site, suffix: &str) -> io::Result<Option<File>> {
     }
 }
 
-/// A log of another user may have been put beside the database to change what is in it.
+/// Another user may have put a log beside the database to change its contents.
 fn copy_log(site: &Site, log: &File, database: &Entry, room: &Room) -> Result<Entry, Fault> {
     let entry = Entry::of_open(log)?;
     if ![database.uid, 0, Uid::effective().as_raw()].contains(&entry.uid) {
@@ -214,7 +216,8 @@ fn flock(kind: i32, bytes: Bytes) -> libc::flock {
     libc::flock { l_type, l_whence, l_start: bytes.start, l_len: bytes.length, l_pid: 0 }
 }
 
-/// Locks as the open file, not as the process. False if another program is in the way.
+/// Locks the open file description, not the process. Returns false if another program holds a conflicting
+/// lock.
 fn lock(file: &File, bytes: Bytes, kind: i32) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&flock(kind, bytes))).map_err(io::Error::from) {
         Ok(_) => Ok(true),
@@ -229,7 +232,7 @@ fn is_locked(file: &File, bytes: Bytes) -> io::Result<bool> {
     Ok(i32::from(found.l_type) != libc::F_UNLCK)
 }
 
-/// A read lock: it is in the way of writers, and needs no permission to write.
+/// A read lock: it excludes writers, and needs no permission to write.
 fn wait_for_lock(file: &File, bytes: Bytes) -> Result<(), Fault> {
     let mut waited = Duration::ZERO;
     while !lock(file, bytes, libc::F_RDLCK)? {

@@ -1,5 +1,5 @@
-//! One request of HTTP on standard input, its answer on standard output: for a socket unit with
-//! `Accept=yes`. A socket that listens is served by `listen`.
+//! One HTTP request on standard input, with the response on standard output: for a socket unit with
+//! `Accept=yes`. `listen` serves listening sockets.
 
 use super::request::{Answer, HEAD_MAX, Hosts, is_whole, respond};
 use crate::clock::Clock;
@@ -13,7 +13,7 @@ use std::time::Duration;
 /// How long a request may take to come.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Answers the request on standard input; `metrics` is only called for a request that is for them.
+/// Answers the request on standard input. `metrics` is called only if the request is for them.
 pub(super) fn serve_one(
     out: &mut dyn Write,
     hosts: &Hosts,

@@ -1,9 +1,9 @@
 //! Server of the metrics on a listening socket, which a socket unit passes as standard input. One process
-//! serves all connections, so that none of them waits for another: a client that says nothing loses its
-//! place at a deadline, or earlier to the next one. Without clients the process ends, and systemd starts it
-//! again for the next.
+//! serves all connections, so no client waits for another. A silent client loses its place at a deadline, or
+//! earlier if a new client needs the place. Without clients the process ends; systemd starts it again for the
+//! next one.
 //!
-//! The metrics are asked for once for all requests of a moment, so a flood of requests does not reach the
+//! All requests that arrive within a second share one query, so a flood of requests does not reach the
 //! daemon.
 
 use super::http::{TIMEOUT, interrupted};
@@ -19,16 +19,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-/// Clients at a time.
+/// Most clients at a time.
 const CLIENTS_MAX: usize = 64;
-/// Clients accepted before the others are looked at. Far fewer than places, so that a client whose request
-/// is under way does not lose its place to a flood of others at once.
+/// Clients accepted before the others are served. Far below the number of places, so that a flood of
+/// connections does not evict a client whose request is in transit.
 const ACCEPT_BATCH: usize = 8;
-/// Pause when a client cannot be accepted, for want of descriptors.
+/// Pause after a client could not be accepted because no descriptor was free.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
-/// Age of metrics that are asked for anew.
+/// Age at which the metrics are queried again.
 const FRESH: Duration = Duration::from_secs(1);
-/// Time without clients after which the process ends.
+/// Time without clients after which the process exits.
 const IDLE: Duration = Duration::from_secs(90);
 
 /// A listening socket.
@@ -39,10 +39,10 @@ pub(super) enum Listener {
 }
 
 impl Listener {
-    /// Standard input, if it is one.
+    /// Standard input, if it is a listening socket.
     pub(super) fn of_stdin() -> io::Result<Option<Self>> {
         let stdin = io::stdin();
-        // Fails for what is no socket.
+        // The call fails if standard input is no socket.
         if !getsockopt(&stdin, sockopt::AcceptConn).unwrap_or(false) {
             return Ok(None);
         }
@@ -70,7 +70,7 @@ impl Listener {
         }
     }
 
-    /// The next client, and its user where the kernel knows it: at a Unix socket.
+    /// Accepts the next client. Its user is known only at a Unix socket.
     fn accept(&self) -> io::Result<(OwnedFd, Option<u32>)> {
         match self {
             Self::Tcp(listener) => {
@@ -92,24 +92,24 @@ impl Listener {
 struct Client {
     socket: OwnedFd,
     user: Option<u32>,
-    /// Uptime at which it is dropped.
+    /// Uptime at which the client is dropped.
     deadline: Duration,
     head: Vec<u8>,
-    /// What is left to send, once there is an answer.
+    /// Rest of the response to send; `None` before there is one.
     answer: Option<Vec<u8>>,
 }
 
-/// State of a client after a look at its socket.
+/// State of a client after a read or write.
 #[derive(Debug, PartialEq, Eq)]
 enum Progress {
     Waits,
-    /// Its request is complete.
+    /// The request is complete.
     Asked,
     Done,
 }
 
 impl Client {
-    /// Reads what has come.
+    /// Reads available bytes.
     fn read(&mut self) -> Progress {
         let mut bytes = [0; 2048];
         while !is_whole(&self.head) && self.head.len() < HEAD_MAX {
@@ -123,7 +123,7 @@ impl Client {
         Progress::Asked
     }
 
-    /// Sends what there is room for.
+    /// Sends as many bytes as the socket accepts.
     fn write(&mut self) -> Progress {
         let Some(answer) = &mut self.answer else { return Progress::Waits };
         while !answer.is_empty() {
@@ -146,16 +146,16 @@ struct Server<'a, M> {
     listener: Listener,
     hosts: &'a Hosts,
     metrics: M,
-    /// The last metrics, and when they were asked for.
+    /// The last metrics, and the uptime of their query.
     known: Option<(Duration, String)>,
     clock: Clock,
-    /// Oldest first.
+    /// Clients, oldest first.
     clients: Vec<Client>,
     /// Uptime of the last client.
     last: Duration,
 }
 
-/// Serves clients of `listener` until there are none for a while.
+/// Serves clients of `listener` until none has connected for [`IDLE`].
 ///
 /// # Errors
 /// If the socket cannot be polled.
@@ -171,7 +171,7 @@ impl<M: FnMut() -> String> Server<'_, M> {
             let ready = self.wait()?;
             let now = self.clock.uptime();
             self.advance(&ready);
-            // Those that are done make room first.
+            // Finished clients free their places first.
             if ready.last().is_some_and(|&listener| listener) {
                 self.accept();
             }
@@ -183,7 +183,7 @@ impl<M: FnMut() -> String> Server<'_, M> {
         }
     }
 
-    /// Waits for an event or a deadline; which sockets are ready, the listener as the last.
+    /// Waits for an event or a deadline. Returns the ready sockets; the listener is the last.
     fn wait(&self) -> io::Result<Vec<bool>> {
         let now = self.clock.uptime();
         let wake = self.clients.iter().map(|client| client.deadline).min().unwrap_or(self.last + IDLE);
@@ -202,7 +202,7 @@ impl<M: FnMut() -> String> Server<'_, M> {
         }
     }
 
-    /// Reads and writes where that is possible.
+    /// Reads and writes on the ready sockets.
     fn advance(&mut self, ready: &[bool]) {
         let mut ready = ready.iter();
         self.clients.retain_mut(|client| {
@@ -225,21 +225,21 @@ impl<M: FnMut() -> String> Server<'_, M> {
             self.make_room();
             let deadline = self.last + TIMEOUT;
             let mut client = Client { socket, user, deadline, head: Vec::new(), answer: None };
-            // It has usually sent its request already.
+            // The client has usually sent its request already.
             if client.read() != Progress::Done {
                 self.clients.push(client);
             }
         }
     }
 
-    /// Makes room for one more client, at the cost of one that has not asked, of the user with the most
-    /// places, and of those the oldest.
+    /// Frees a place for one more client. Drops a client that has not sent its request: the oldest one of the
+    /// user with the most places.
     fn make_room(&mut self) {
         if self.clients.len() < CLIENTS_MAX {
             return;
         }
         let held = |user| self.clients.iter().filter(|client| client.user == user).count();
-        // Of equals the last: reversed, so that it is the oldest.
+        // `max_by_key` returns the last of equals: reversed, that is the oldest.
         let places = self.clients.iter().enumerate().rev();
         let victim = places.max_by_key(|(_, client)| (client.answer.is_none(), held(client.user)));
         if let Some((victim, _)) = victim {
@@ -247,7 +247,7 @@ impl<M: FnMut() -> String> Server<'_, M> {
         }
     }
 
-    /// Answers the requests that are complete.
+    /// Answers complete requests.
     fn answer(&mut self) {
         let now = self.clock.uptime();
         let (known, metrics) = (&mut self.known, &mut self.metrics);
@@ -264,7 +264,7 @@ impl<M: FnMut() -> String> Server<'_, M> {
             client.answer = Some(answer.encode());
             client.deadline = now + TIMEOUT;
         }
-        // While the daemon took its time, no client could be read from or written to.
+        // While the daemon was queried, no client could be read or written: their deadlines move.
         let spent = self.clock.uptime().saturating_sub(now);
         self.clients.retain_mut(|client| {
             client.deadline += spent;
@@ -272,7 +272,8 @@ impl<M: FnMut() -> String> Server<'_, M> {
         });
     }
 
-    /// Drops clients whose time is over. One that has not asked is answered that, as far as there is room.
+    /// Drops clients whose deadline passed. A client without a request gets a timeout response, if its socket
+    /// accepts one.
     fn expire(&mut self) {
         let now = self.clock.uptime();
         self.clients.retain_mut(|client| {

@@ -1,20 +1,20 @@
-//! One request of HTTP, and its answer: GET and HEAD of `/metrics`, under a host name that is allowed. It
-//! reads no socket.
+//! One HTTP request and its response: GET and HEAD of `/metrics`, under an allowed host name. Pure functions
+//! of bytes; sockets are elsewhere.
 //!
-//! The host name is checked because of browsers: a page of an attacker whose name suddenly leads to
-//! 127.0.0.1 would otherwise read the metrics of the machine that shows it (DNS rebinding). Such a request
-//! has the attacker's name in `Host`; literal addresses and `localhost` cannot be rebound.
+//! The host name is checked because of DNS rebinding: an attacker can point the name of a web page to
+//! 127.0.0.1, and a browser on this machine then lets the page read the metrics. Such a request has the
+//! attacker's name in `Host`. Literal addresses and `localhost` cannot be rebound.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The longest head of a request.
+/// Longest request head, in bytes.
 pub(super) const HEAD_MAX: usize = 8192;
 
-/// Host names under which the metrics are served, beside `localhost` and literal addresses.
+/// Host names that requests may use, besides `localhost` and literal addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Hosts(Vec<String>);
 
-/// An answer: status line, type of the content, content.
+/// A response: status line, content type, content.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     status: &'static str,
@@ -44,18 +44,18 @@ impl Hosts {
     }
 }
 
-/// A colon and digits.
+/// A colon and digits, or nothing.
 fn is_port(text: &str) -> bool {
     text.strip_prefix(':').is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl Answer {
-    /// To a client that sent no request in time.
+    /// The response to a client that sent no request in time.
     pub(super) fn too_late() -> Self {
         plain("408 Request Timeout", "no request in time\n")
     }
 
-    /// The bytes for the client.
+    /// The response as bytes.
     pub(super) fn encode(&self) -> Vec<u8> {
         let Self { status, content_type, body, with_body } = self;
         let length = body.len();
@@ -67,12 +67,12 @@ impl Answer {
     }
 }
 
-/// Whether a head is complete.
+/// Whether a request head is complete.
 pub(super) fn is_whole(head: &[u8]) -> bool {
     head.windows(4).any(|end| end == b"\r\n\r\n") || head.windows(2).any(|end| end == b"\n\n")
 }
 
-/// Answers a request with this head. `metrics` is only called for a request that is for them.
+/// Answers a request with this head. `metrics` is called only if the request is for them.
 pub(super) fn respond(head: &[u8], hosts: &Hosts, metrics: impl FnOnce() -> String) -> Answer {
     let text = String::from_utf8_lossy(head);
     let mut lines = text.lines();
@@ -86,7 +86,7 @@ pub(super) fn respond(head: &[u8], hosts: &Hosts, metrics: impl FnOnce() -> Stri
     let mut named =
         fields.filter(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, value)| value.trim());
     match (named.next(), named.next()) {
-        // Only browsers can be led here by a foreign name, and they send one.
+        // Only browsers can be led here by a foreign name, and browsers send `Host`.
         (None, _) if version == Some("HTTP/1.0") => {}
         (Some(host), None) if hosts.allow(host) => {}
         (Some(_), None) => {

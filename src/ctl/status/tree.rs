@@ -1,4 +1,4 @@
-//! Mount of the tree: where it should be, and whether it is there.
+//! Mount of the tree: its expected mount point, and whether the tree is mounted there.
 
 use crate::fuse::{Mount, mount_at};
 use serde_json::{Value, json};
@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 /// Mount point of a daemon that does not report its own.
 const STOCK_MOUNT_POINT: &str = "/etc/pve";
 
-/// The tree's part of the status document. `asked` is the mount point of the command line, which goes before
-/// that of the daemon's report `own`.
+/// The tree's part of the status document. `asked` is the mount point of the command line; it takes
+/// precedence over `own`, the daemon's report.
 pub(super) fn tree(asked: Option<&Path>, own: &Value) -> Value {
     let reported = own["tree"]["mount_point"].as_str();
     let path = asked.unwrap_or_else(|| Path::new(reported.unwrap_or(STOCK_MOUNT_POINT)));
-    // The table of mounts is read, not the tree: a hanging daemon would not reply.
+    // Reads the table of mounts and not the tree, which blocks if the daemon hangs.
     let mount = without_links(path).and_then(|place| {
         let table = std::fs::read("/proc/self/mountinfo")?;
         Ok(mount_at(&table, &place))
@@ -29,7 +29,7 @@ pub(super) fn tree(asked: Option<&Path>, own: &Value) -> Value {
     json!({ "path": path.to_string_lossy(), "mounted": mounted, "covered_by": covered_by })
 }
 
-/// Whether a mount is the daemon's: it has the reported device, or without a report is a FUSE mount.
+/// Whether a mount is the daemon's: it has the reported device or, without a report, is a FUSE mount.
 fn is_tree(mount: &Mount, device: Option<&str>) -> bool {
     match device {
         Some(device) => mount.device == device,
@@ -37,7 +37,7 @@ fn is_tree(mount: &Mount, device: Option<&str>) -> bool {
     }
 }
 
-/// The path as the table of mounts has it. The last component may be the tree and is not looked at.
+/// The path as in the table of mounts. The last component may be the tree and is not accessed.
 fn without_links(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     match (path.parent(), path.file_name()) {

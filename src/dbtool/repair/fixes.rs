@@ -78,7 +78,7 @@ impl Plan {
             EntryError::UnknownType { inode, kind } => self.retype(inode, kind),
             EntryError::DirectoryWithData { inode } => self.divide(inode),
             EntryError::TooLarge { inode, .. } => self.cut(inode),
-            // Numbers were made right before.
+            // An earlier step put all numbers in range.
             EntryError::InodeRange { .. } | EntryError::VersionRange { .. } => {}
         }
     }

@@ -33,7 +33,8 @@ pub fn decode_updates(payload: &[u8], mut take: impl FnMut(Row)) -> Result<(), P
     }
 }
 
-/// Takes an entry off the front and checks it by the rules for all entries. Its own lengths say where it ends.
+/// Decodes an entry from the front and checks it by the rules for all entries. Its header contains the
+/// lengths of name and contents.
 fn take_update(payload: &mut &[u8]) -> Result<Row, PayloadError> {
     let len = payload.len();
     let short = || PayloadError::Short { len, least: UPDATE_HEAD };

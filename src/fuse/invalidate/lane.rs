@@ -1,6 +1,6 @@
-//! Keyed work queue with a bounded pool of threads. What is queued for one key is merged, and done by one
-//! thread at a time; keys do not wait for one another as long as there are threads. A thread is started
-//! when all others are busy, so a lane without stalls has one.
+//! Keyed work queue with a bounded pool of threads. Work queued for one key is merged, and done by one thread
+//! at a time; keys do not wait for one another while a thread is free. A thread is started when all others
+//! are busy, so a lane without stalls has one.
 
 use crate::fuse::reply::guarded;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Stack of a thread, in bytes: a notification needs little.
+/// Stack of a thread, in bytes: an invalidation needs little.
 const STACK: usize = 256 << 10;
 
 /// A queue and its threads. Clones are the same lane.
@@ -23,12 +23,12 @@ struct Inner<K, J> {
     /// Name of the threads.
     name: &'static str,
     threads_max: usize,
-    /// Does what was queued for a key.
+    /// Processes the work queued for a key.
     work: Box<dyn Fn(K, J) + Send + Sync>,
     state: Mutex<State<K, J>>,
-    /// There is something to do, or the lane was stopped.
+    /// Signals queued work, or the stop of the lane.
     ready: Condvar,
-    /// Something was done.
+    /// Signals finished work.
     finished: Condvar,
 }
 
@@ -79,7 +79,7 @@ where
         Self { inner: Arc::new(Inner { name, threads_max, work, state, ready, finished }) }
     }
 
-    /// Starts the first thread.
+    /// Starts the first thread of the lane.
     ///
     /// # Errors
     /// If the system has no more threads.
@@ -88,8 +88,8 @@ where
         self.spawn(&mut state)
     }
 
-    /// Has `merge` add to what is queued for a key. Returns false if the lane was stopped: nothing is added
-    /// then. Never blocks.
+    /// Lets `merge` add work to the queue of a key. Returns false, without adding, if the lane was stopped.
+    /// Never blocks.
     pub(super) fn push(&self, key: K, merge: impl FnOnce(&mut J)) -> bool {
         let mut state = self.inner.state();
         if state.stopped {
@@ -102,7 +102,7 @@ where
             self.inner.ready.notify_one();
             if state.ready.len() > state.idle && state.threads < self.inner.threads_max {
                 if let Err(error) = self.spawn(&mut state) {
-                    // The threads that there are do it later.
+                    // The existing threads process it later.
                     log::debug!(target: "fuse", "{}: no further thread: {error}", self.inner.name);
                 }
             }
@@ -110,7 +110,7 @@ where
         true
     }
 
-    /// Waits until nothing is queued or being done. Returns whether that was within `timeout`.
+    /// Blocks until no work is queued or running. Returns false on timeout.
     pub(super) fn wait(&self, timeout: Duration) -> bool {
         let state = self.inner.state();
         let unfinished = |state: &mut State<K, J>| !state.queued.is_empty() || !state.served.is_empty();
@@ -118,7 +118,7 @@ where
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Ends the lane; its threads end when what they do is done. Returns what was queued.
+    /// Stops the lane; its threads exit after their current work. Returns the queued work.
     pub(super) fn stop(&self) -> Vec<J> {
         let mut state = self.inner.state();
         state.stopped = true;
@@ -181,7 +181,8 @@ mod tests {
 
     type Log = Receiver<(u32, Vec<u32>)>;
 
-    /// A lane that reports what it begins to do, and holds keys below 100 until it is let go once for each.
+    /// A lane that reports each key as its work begins. Keys below 100 block until the test releases them
+    /// once.
     fn lane(threads: usize) -> (Lane<u32, Vec<u32>>, Log, Sender<()>) {
         let (sender, log) = channel();
         let (release, held) = channel();

@@ -29,10 +29,10 @@ const ACCEPT_BATCH: usize = 64;
 /// How long not to accept when descriptors or memory ran out.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Setup socket of the service, or its absence.
+/// Setup socket of the service; absent while another process has the address.
 pub(crate) enum Door {
     Open(Bound),
-    /// Another process holds the address.
+    /// Another process has the address.
     Taken(Taken),
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Acceptor {
     shared: Arc<Shared>,
     door: Door,
     on_reach: OnReach,
-    /// Lines about users that the service does not serve.
+    /// Throttle for lines about users that the service does not serve.
     strangers: Throttle,
     /// Readable when the thread shall end.
     stop: Arc<EventFd>,
@@ -103,7 +103,7 @@ impl Acceptor {
         }
     }
 
-    /// Binds the address if another process held it and no longer does.
+    /// Binds the address if another process had it and has released it.
     fn try_to_open(&mut self) {
         let Door::Taken(taken) = &mut self.door else { return };
         let before = taken.holder().cloned();
@@ -129,7 +129,7 @@ impl Acceptor {
         self.shared.report_suppressed();
     }
 
-    /// Uptime at which there is something to do without an event.
+    /// Uptime of the next work that no event announces.
     fn next_deadline(&self) -> Option<Duration> {
         let bind = match &self.door {
             Door::Open(_) => None,
@@ -207,8 +207,8 @@ impl Acceptor {
         }
     }
 
-    /// Makes room for one more peer at the cost of the user that holds the most places, so that no user
-    /// keeps others out by connections without a request. Root loses a place only to root.
+    /// Drops a peer that has not sent its request, of the user with most such peers, to free a place for a
+    /// new one. So no user can exclude others by silent connections. Root loses a place only to root.
     fn make_room(&mut self) {
         if self.pending.len() < PENDING_MAX {
             return;

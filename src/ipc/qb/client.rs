@@ -58,7 +58,7 @@ pub enum ClientError {
     /// The request is longer than the message size agreed at connect.
     #[error("the message is too long")]
     TooLong,
-    /// The process that serves under the service's address belongs neither to root nor to our own user.
+    /// The process that serves the service's address belongs neither to root nor to this user.
     #[error("the server, process {} of user {}, belongs neither to root nor to this user", .0.pid, .0.uid)]
     Untrusted(Peer),
     /// It speaks another transport of libqb's.

@@ -1,5 +1,5 @@
-//! Watch on the sockets of clients whose requests wait: if a client hangs up, the request is woken, and
-//! its connection ends. Without that the connection would keep its place until the wait times out.
+//! Watch on the sockets of clients with waiting requests. If a client hangs up, its request is woken and its
+//! connection ends. Without the watch the connection would keep its place until the wait times out.
 //!
 //! The accepting thread polls the watch's descriptor beside its own; no thread is added.
 
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Events taken at a time.
+/// Most events handled at a time.
 const BATCH: usize = 64;
 
 /// The watched sockets of a server.
@@ -37,7 +37,7 @@ impl Hangups {
         Ok(Self { epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, watched: Mutex::default() })
     }
 
-    /// Readable when [`Hangups::dispatch`] has something to do.
+    /// Descriptor that is readable when [`Hangups::dispatch`] has work.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
     }
@@ -55,7 +55,7 @@ impl Hangups {
             watched.wakes.insert(id, wake);
             id
         };
-        // The client's doorbell bytes make the socket readable; only its end matters here.
+        // Doorbell bytes of the client make the socket readable; only a hang-up matters here.
         let events = EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLONESHOT;
         let watch = Watch { hangups: self, socket, id };
         self.epoll.add(socket, EpollEvent::new(events, id))?;
@@ -88,7 +88,7 @@ impl server::Watch for Watch<'_> {}
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
         self.hangups.lock().wakes.remove(&self.id);
-        // Fails only if it could not be added.
+        // Fails only if adding the watch failed.
         let _ = self.hangups.epoll.delete(self.socket);
     }
 }

@@ -1,9 +1,9 @@
-//! Process that holds a service's address, for messages to admins. An abstract address can be bound by
-//! any local user, so a daemon that cannot bind it and a client that does not trust the server name the
-//! process, its user and its program.
+//! Process that holds a service's address, for messages to admins. Any local user can bind an abstract
+//! address. So a daemon that cannot bind it, or a client that does not trust the server, reports the process,
+//! its user and its program.
 //!
-//! User and process come from the kernel. The program is a hint: a process chooses its own name, and the
-//! path of its executable is readable only with the rights of a debugger.
+//! User and process come from the kernel. The program is a hint: a process chooses its own name, and only a
+//! debugger may read the path of its executable.
 
 use super::address::{Address, Namespace};
 use crate::ipc::server::Peer;
@@ -23,12 +23,12 @@ use std::path::{Path, PathBuf};
 pub struct Holder {
     /// Process, user and group. The process is 0 if it is outside of this PID namespace.
     pub process: Peer,
-    /// Path of the executable, else the name that the process gave itself; `None` if it has ended.
+    /// Path of the executable, or the name that the process chose; `None` if it has ended.
     pub program: Option<String>,
 }
 
 impl Holder {
-    /// Holder of the listening socket at the other end of a connected one.
+    /// Process that listens at the other end of a connected socket.
     pub(crate) fn of_socket(socket: &impl AsFd) -> nix::Result<Self> {
         Ok(Self::of_process(listener_of(socket)?))
     }
@@ -42,7 +42,7 @@ impl Holder {
     }
 
     /// Finds the process that holds the address of `service`: by a connection, or by its open files if the
-    /// process accepts none. The latter needs the rights of a debugger for processes of other users.
+    /// process does not accept any. The latter needs the rights of a debugger for processes of other users.
     pub fn find(service: &str, namespace: &Namespace) -> Option<Self> {
         Self::at(&Address::new(service, namespace))
     }
@@ -75,7 +75,7 @@ pub(crate) fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
-/// Process that made the socket at the other end of a connected one listen, by the kernel's record.
+/// Process that called `listen` for the socket at the other end of a connection, as recorded by the kernel.
 pub(crate) fn listener_of(socket: &impl AsFd) -> nix::Result<Peer> {
     let from = getsockopt(socket, PeerCredentials)?;
     Ok(Peer { pid: from.pid(), uid: from.uid(), gid: from.gid() })
@@ -107,15 +107,15 @@ fn by_open_files(address: &Address) -> Option<Holder> {
 /// Inode of the socket that is bound to an address, from the kernel's table of sockets.
 fn bound_socket(table: &[u8], address: &Address) -> Option<u64> {
     let wanted = match address {
-        // The table shows each NUL of an abstract address as an at sign, the first one included.
+        // The table shows each NUL of an abstract address as an at sign, including the first one.
         Address::Abstract(name) => {
             let shown = name.iter().map(|&byte| if byte == 0 { b'@' } else { byte });
             std::iter::once(b'@').chain(shown).collect()
         }
         Address::File(path) => Path::new(path).as_os_str().as_bytes().to_vec(),
     };
-    // Connected sockets of a server show its address too. The state of those is 03; a socket that listens
-    // or is only bound has 01.
+    // Connected sockets of a server have its address, too, with state 03. A socket that listens or is only
+    // bound has state 01.
     table.split(|&byte| byte == b'\n').find_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ').filter(|field| !field.is_empty()).skip(5);
         let (state, inode, name) = (fields.next()?, fields.next()?, fields.next()?);

@@ -1,5 +1,5 @@
-//! Binding the setup socket of a service, and waiting for its address while another process holds it:
-//! the bind is tried again each second, and the log names the process. It accepts no connections.
+//! Binds the setup socket of a service. While another process has its address, the bind is retried each
+//! second, and the log names the process. Connections are accepted elsewhere.
 
 use super::address::Address;
 use super::holder::Holder;
@@ -11,14 +11,14 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Interval of the tries to bind.
+/// Interval of attempts to bind.
 const TRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Holders that take turns are logged at most once in this time.
+/// Shortest interval between log lines about the holder, even if holders alternate.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// The address can become free between a bind and the look for its holder; then the bind is tried again.
+/// The address can become free between a bind and the search for its holder; then the bind is retried.
 const BIND_TRIES: usize = 3;
 
-/// Why an address cannot be bound.
+/// Reason why an address cannot be bound.
 #[derive(Debug)]
 pub(crate) enum NoAddress {
     /// Another process holds it; `None` if that process cannot be found.
@@ -49,13 +49,13 @@ impl Bound {
 impl Drop for Bound {
     fn drop(&mut self) {
         if let Some(path) = &self.file {
-            // Fails only if the file was removed before.
+            // Fails only if the file was already removed.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// Binds an address. Its sockets carry the sender's credentials.
+/// Binds an address. Messages on its sockets carry the sender's credentials.
 ///
 /// # Errors
 /// [`NoAddress::Taken`] if another process holds the address.
@@ -67,7 +67,7 @@ pub(crate) fn bind(address: &Address) -> Result<Bound, NoAddress> {
     };
     let bound = Bound { listener, file };
     if let Some(path) = &bound.file {
-        // Access is decided by the peer's credentials, not by the mode of the file.
+        // Access is checked by the peer's credentials, not by the mode of the file.
         fs::set_permissions(path, Permissions::from_mode(0o777))?;
     }
     setsockopt(&bound.listener, sockopt::PassCred, &true).map_err(io::Error::from)?;
@@ -113,14 +113,14 @@ pub(crate) struct Taken {
     service: String,
     address: Address,
     holder: Option<Holder>,
-    /// Uptimes: of the first try, of the next one, of the last line in the log.
+    /// Uptimes of the first attempt, of the next one, and of the last log line.
     since: Duration,
     next: Duration,
     logged: Duration,
 }
 
 impl Taken {
-    /// Logs the holder. The first try of [`Taken::try_again`] is due a second after `now`, an uptime.
+    /// Logs the holder. The first [`Taken::try_again`] is due a second after `now`, an uptime.
     pub(crate) fn new(service: &str, address: Address, holder: Option<Holder>, now: Duration) -> Self {
         let taken = Self {
             service: service.to_owned(),
@@ -134,20 +134,20 @@ impl Taken {
         taken
     }
 
-    /// Uptime of the next try.
+    /// Uptime of the next attempt.
     pub(crate) fn next(&self) -> Duration {
         self.next
     }
 
-    /// The process, if it could be found.
+    /// The process, if it was found.
     pub(crate) fn holder(&self) -> Option<&Holder> {
         self.holder.as_ref()
     }
 
-    /// Tries to bind once more if that is due. `Ok(None)` means that the address is still taken.
+    /// Retries the bind if it is due. Returns `Ok(None)` if the address is still taken.
     ///
     /// # Errors
-    /// Other errors than a taken address; the next try is a second later all the same.
+    /// Errors other than a taken address. The next attempt is due a second later in any case.
     pub(crate) fn try_again(&mut self, now: Duration) -> io::Result<Option<Bound>> {
         if now < self.next {
             return Ok(None);

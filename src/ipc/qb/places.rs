@@ -1,7 +1,7 @@
-//! Admission of connections: how many there may be, of which users, and with how much memory.
+//! Admission of connections: limits on their number and memory, by user.
 //!
-//! Root is limited only by what the process can have. Some places are kept for it, and the last ones for
-//! helpers of the daemon, such as the watchdog's probe. All other users have fair shares of the rest
+//! Root is limited only by the resources of the process. Some places are reserved for root, and the last ones
+//! for helpers of the daemon, such as the watchdog's probe. All other users have fair shares of the rest
 //! ([`Shares`]).
 
 use super::server::Options;
@@ -14,27 +14,27 @@ use std::fs;
 use std::io;
 use std::sync::Arc;
 
-/// Descriptors that connections leave to the rest of the process, peers that have not yet asked included.
+/// Descriptors that connections leave to the rest of the process, including peers without a request yet.
 const DESCRIPTORS_SPARED: u64 = 256;
 /// Descriptors of a connection: its socket, and its directory or its memory.
 const DESCRIPTORS_EACH: u64 = 2;
-/// Last places, kept for processes that the daemon started itself.
+/// Last places, reserved for processes that the daemon started.
 const HELPERS: usize = 4;
-/// Part of the machine's memory that connections of users other than root may come to hold.
+/// Part of the machine's memory that connections of users other than root may use.
 const MEMORY_PART: u64 = 4;
 
 /// The places of a server.
 #[derive(Debug)]
 pub(crate) struct Places {
-    /// All connections.
+    /// Most connections.
     total: usize,
-    /// Of those, kept for root while it holds fewer.
+    /// Number of these reserved for root while it holds fewer.
     reserved: usize,
     connections: Arc<Shares>,
     memory: Arc<Shares>,
 }
 
-/// Connections at a moment.
+/// Current connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Count {
     pub(crate) all: usize,
@@ -49,7 +49,7 @@ pub(crate) struct Place {
 }
 
 impl Places {
-    /// As many as the process and the machine can have, within the options.
+    /// As many places as the process and the machine allow, within the options.
     ///
     /// # Errors
     /// If the limit of open files cannot be read.
@@ -69,11 +69,11 @@ impl Places {
         }
     }
 
-    /// Takes a place for one more connection of `peer` with messages of `message_size`, beside those of
-    /// `count`.
+    /// Takes a place for one more connection of `peer` with messages of `message_size`. `count` are the
+    /// existing connections.
     ///
     /// # Errors
-    /// If the user's share, or what all users can have, is used up.
+    /// If the user's share, or that of all users, is used up.
     pub(crate) fn take(&self, peer: Peer, message_size: u32, count: Count) -> Result<Place, Refused> {
         let kept_for_root = if peer.uid == 0 { 0 } else { self.reserved.saturating_sub(count.of_root) };
         let taken = count.all + kept_for_root;
@@ -87,22 +87,22 @@ impl Places {
     }
 }
 
-/// Shared memory that a connection may come to hold: the rings of both directions.
+/// Shared memory that a connection may use: the rings of both directions.
 fn memory_of(message_size: u32) -> u64 {
     let short =
         wire::ring_len(message_size, super::mapping::page_size()).map_or(u64::MAX, |len| 2 * len as u64);
     short.saturating_add(own::SHORT_LEN as u64)
 }
 
-/// Whether the daemon started this process. Looked up only when nearly all places are taken.
+/// Whether the daemon started this process. Called only when nearly all places are taken.
 fn is_helper(peer: Peer) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", peer.pid)).unwrap_or_default();
-    // The name in front may contain anything, parentheses too.
+    // The name before it may contain any characters, including parentheses.
     let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
     parent == Some(std::process::id())
 }
 
-/// Connections that the process can have.
+/// Connections for which the process has descriptors.
 fn most_connections() -> io::Result<usize> {
     let (open_files, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let most = open_files.saturating_sub(DESCRIPTORS_SPARED) / DESCRIPTORS_EACH;
@@ -121,11 +121,11 @@ mod tests {
     const SIZE: u32 = 1 << 20;
 
     fn peer(uid: u32) -> Peer {
-        // No process has this number, so it is no helper.
+        // No process has this number, so it is not a helper.
         Peer { pid: i32::MAX, uid, gid: 33 }
     }
 
-    /// Connects users until each is refused; holders by user.
+    /// Connects users until each is refused. Returns their connections by user.
     fn fill(places: &Places, uids: &[u32], count: &mut Count) -> Vec<Vec<Place>> {
         let mut held: Vec<Vec<Place>> = uids.iter().map(|_| Vec::new()).collect();
         for (place, &uid) in held.iter_mut().zip(uids) {

@@ -38,17 +38,17 @@ pub struct Options {
     /// The longest message a client can get agreed to, header included. A connection of libqb's takes
     /// twice this of shared memory.
     pub max_message_size: u32,
-    /// Connections of all users other than root. Fewer if the process may not open enough files.
+    /// Most connections of all users other than root. Lower if the process may open too few files.
     pub max_connections: usize,
-    /// Connections of one user other than root. A web proxy with all the workers it may have, twice for a
+    /// Most connections of one user other than root. A web proxy with its most workers, doubled during a
     /// reload, needs 256.
     pub max_connections_per_user: usize,
-    /// Connections that only root can have. Root can have more: all that the process can.
+    /// Connections reserved for root. Root can have as many as the process allows.
     pub reserved_for_root: usize,
-    /// Bytes of shared memory that the connections of all users other than root may come to hold. Less on
-    /// a machine with little memory.
+    /// Most bytes of shared memory for the connections of all users other than root. Lower on a machine with
+    /// little memory.
     pub max_memory: u64,
-    /// Bytes of shared memory that the connections of one user other than root may come to hold.
+    /// Most bytes of shared memory for the connections of one user other than root.
     pub max_memory_per_user: u64,
     /// How long a peer may take to say what it wants.
     pub auth_timeout: Duration,
@@ -88,7 +88,7 @@ pub(crate) struct Shared {
     table: Mutex<Table>,
     /// Notified when the table becomes empty.
     emptied: Condvar,
-    /// Lines about what clients did wrong.
+    /// Throttle for log lines about faults of clients.
     complaints: Mutex<Throttle>,
 }
 
@@ -125,8 +125,8 @@ impl Shared {
         Address::new(&self.service_name, &self.options.namespace)
     }
 
-    /// Removes the shared memory that a killed daemon left. Requires the service's address, so that no
-    /// other server of this name runs.
+    /// Removes the shared memory of a killed daemon. Requires the service's address, so that no other server
+    /// of this name runs.
     ///
     /// # Errors
     /// If the directory of shared memory cannot be listed.
@@ -176,15 +176,15 @@ impl Shared {
         }
     }
 
-    /// Logs what a client of this user did wrong; of many such lines in a short time only the first, and later
-    /// their number.
+    /// Logs a fault of a client of this user. Of many such lines in a short time only the first one is
+    /// logged, and later the number of the others.
     pub(crate) fn complain(&self, uid: u32, what: fmt::Arguments<'_>) {
         if lock(&self.complaints).admit(uid, self.clock.uptime()) {
             log::warn!("IPC: {what}");
         }
     }
 
-    /// Logs how many lines were not logged, where that is due.
+    /// Logs the number of suppressed lines, where due.
     pub(crate) fn report_suppressed(&self) {
         let due = lock(&self.complaints).take_due(self.clock.uptime());
         for (uid, count) in due {
@@ -192,7 +192,7 @@ impl Shared {
         }
     }
 
-    /// Uptime at which [`Shared::report_suppressed`] has something to do.
+    /// Uptime of the next [`Shared::report_suppressed`].
     pub(crate) fn next_report(&self) -> Option<Duration> {
         lock(&self.complaints).next_due()
     }
@@ -233,7 +233,7 @@ impl fmt::Debug for Clients {
     }
 }
 
-/// Why a service cannot be offered.
+/// Reason why a service cannot be offered.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Another process holds its name.
@@ -253,16 +253,16 @@ impl From<NoAddress> for StartError {
     }
 }
 
-/// Whether clients can reach a service.
+/// State of a service's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
-    /// It listens under its name.
+    /// The service listens under its name.
     Served,
     /// Another process holds its name; `None` if that process cannot be found.
     Taken(Option<Holder>),
 }
 
-/// Called with each change of [`Reach`], by the thread that starts the service or the one that accepts.
+/// Called on each change of [`Reach`], by the thread that starts the service or the accepting thread.
 pub type OnReach = Box<dyn Fn(&Reach) + Send>;
 
 /// A running server of a service; dropping it stops it.
@@ -288,8 +288,8 @@ impl Server {
         Self::run(shared, Door::Open(bound), Box::new(|_| ()))
     }
 
-    /// Starts to serve `service` under `service_name` also while a process of another user holds that name:
-    /// then the name is tried again each second until it can be bound.
+    /// Serves `service` under `service_name`. If a process of another user holds that name, the bind is
+    /// retried each second until it succeeds.
     ///
     /// # Errors
     /// If a process of root or of this user holds the name, or the directory of shared memory cannot be used.

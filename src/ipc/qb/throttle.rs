@@ -1,17 +1,17 @@
-//! Log throttle by user: the first line of a user is logged, later ones are counted, and the count is
-//! logged at the end of the interval. So no user floods the log, nor hides the lines of another.
+//! Log throttle by user: the first line of a user is logged, later ones are counted, and the count is logged
+//! at the end of the interval. So a user can neither flood the log nor suppress lines of another.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Time in which one line of a user is logged.
+/// Interval in which one line of a user is logged.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// Users that are told apart at a time; all others count as one.
+/// Most users that are counted separately; all others count as one.
 const USERS_MAX: usize = 64;
-/// Stands for the others.
+/// Stands for all users beyond [`USERS_MAX`].
 const OTHERS: u32 = u32::MAX;
 
-/// Lines about users, in one log.
+/// Throttle for lines about users in one log.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
     users: BTreeMap<u32, Suppressed>,
@@ -25,7 +25,7 @@ struct Suppressed {
 }
 
 impl Throttle {
-    /// Whether a line about this user is to be logged now, an uptime; else it is counted.
+    /// Returns whether to log a line about this user at `now`, an uptime; otherwise counts it.
     pub(crate) fn admit(&mut self, uid: u32, now: Duration) -> bool {
         let is_full = self.users.len() >= USERS_MAX && !self.users.contains_key(&uid);
         let uid = if is_full { OTHERS } else { uid };
@@ -41,8 +41,8 @@ impl Throttle {
         }
     }
 
-    /// Takes the counts of the intervals that have ended: users, and how many of their lines were not
-    /// logged. A user without any is forgotten.
+    /// Removes and returns the counts of finished intervals: users with their numbers of suppressed lines. A
+    /// user without suppressed lines is forgotten.
     pub(crate) fn take_due(&mut self, now: Duration) -> Vec<(u32, u64)> {
         let mut due = Vec::new();
         self.users.retain(|&uid, suppressed| {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// The number of the form of both documents.
 const FORMAT: u32 = 1;
-/// The longest wait for a change.
+/// Longest wait for a change.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Changes in one answer; with paths as long as they can be, it is still shorter than a message may be.
 const CHANGES_MAX: usize = 512;

@@ -128,7 +128,7 @@ impl MemDb {
     }
 }
 
-/// Why no entry can have the name at the end of `path`.
+/// Reason why no entry can have the name at the end of `path`.
 fn bad_name(path: &TreePath, name: &[u8]) -> ChangeError {
     match name.len() {
         len if len > NAME_BYTES_MAX => ChangeError::NameTooLong { len },

@@ -85,7 +85,7 @@ impl MemDb {
     pub(super) fn relink(&mut self, inode: Inode, parent: Inode, name: Name, stamp: Stamp) {
         let private = self.is_private_at(parent, &name);
         let entry = self.change_entry(inode, stamp.writer, stamp.time);
-        // Of a directory nothing else changes: only an empty one is moved.
+        // A directory is moved only if it is empty, so nothing else changes.
         entry.private = private;
         let old_parent = std::mem::replace(&mut entry.parent, parent);
         let old_name = std::mem::replace(&mut entry.name, name.clone());

@@ -40,8 +40,8 @@ pub(super) fn connect(
             Ok(()) => break,
         }
     }
-    // Any local user can bind an abstract address. Without this check a server that never answers would
-    // hold the client until its deadline.
+    // Any local user can bind an abstract address. Without this check a server that never responds would
+    // block the client until its deadline.
     trust(listener_of(&fd)?)?;
     Ok(fd)
 }
@@ -79,7 +79,7 @@ pub(super) fn authenticate(
     let mut descriptors = Vec::new();
     let (bytes, server) = read_answer(socket, deadline, &mut descriptors)?;
     setsockopt(socket, sockopt::PassCred, &false)?;
-    // The answer may come from another process than the one that listens.
+    // The response may come from another process than the listening one.
     trust(server)?;
     let answer = match (descriptors.pop(), descriptors.pop()) {
         (None, _) => Answer::Libqb(AuthResponse::parse(&bytes)?),

@@ -1,5 +1,5 @@
-//! What the kernel shows while changes of this node and of another member cross, in every order: on a real
-//! mount, with a process group in the hands of the test. Needs root and /dev/fuse.
+//! Caches of the kernel while changes of this node and of another member cross in every order, on a real
+//! mount, with a process group that the test controls. Needs root and /dev/fuse.
 
 #[path = "mount/fixture.rs"]
 #[allow(dead_code, reason = "shared with the tests of the mounted tree")]

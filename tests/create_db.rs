@@ -136,7 +136,7 @@ fn a_file_that_is_no_database_is_left_alone() {
     assert!(fs::read(home.database()).unwrap().starts_with(b"no database"));
 }
 
-/// In a directory of another user it works on a copy: links and FIFOs there lead nowhere.
+/// In a directory of another user the program works on a copy, and follows no links there.
 #[test]
 fn directory_of_another_user_is_worked_in_with_a_warning() {
     let home = Home::new();
@@ -160,7 +160,7 @@ fn directory_of_another_user_is_worked_in_with_a_warning() {
     fs::copy(&file, &copy).unwrap();
     assert_eq!(rows(&copy).len(), 4);
 
-    // Into one that is there, which keeps its owner.
+    // An existing database keeps its owner.
     std::os::unix::fs::chown(&file, Some(65534), Some(65534)).unwrap();
     fs::read_dir(home.files()).unwrap().for_each(|entry| drop(fs::remove_file(entry.unwrap().path())));
     fs::write(home.files().join("more"), "more").unwrap();

@@ -307,8 +307,8 @@ fn files_as_a_server_makes_them() {
     });
 }
 
-/// Answers the handshake as another user, at a socket of its own in a directory or at the one on its standard
-/// input; runs only where it is told to.
+/// Responds to the handshake as another user, at a socket of its own in a directory or at the socket on its
+/// standard input. Does nothing unless the environment requests it.
 #[test]
 fn squatter_process() {
     let Some(dir) = std::env::var_os("PMXCFS_TEST_SQUAT") else { return };
@@ -348,7 +348,7 @@ fn a_server_of_another_user_is_not_trusted() {
     assert!(error.to_string().contains(&format!("process {} of user {STRANGER}", squatter.id())), "{error}");
 }
 
-/// The socket listens as root, but another user's process has it and answers.
+/// Root made the socket listen, but a process of another user has it and responds.
 #[test]
 fn answer_of_another_user_is_not_trusted() {
     let dir = shm_dir();

@@ -1,5 +1,5 @@
-//! One rule for an entry from anywhere: an entry that passes can be stored, loaded, listed, sent and applied
-//! elsewhere; one that is refused is refused in every place and with the same words.
+//! One rule for an entry from any source. An accepted entry can be stored, loaded, listed, sent and applied
+//! elsewhere. A refused entry is refused everywhere with the same message.
 
 use pmxcfs::cfs::{Cfs, NodeIdentity};
 use pmxcfs::clock::Clock;
@@ -50,7 +50,7 @@ prop_compose! {
     }
 }
 
-/// A table with this entry and a version that is not behind it.
+/// A table with this entry and a version at least as high.
 fn table(row: &Row) -> Vec<Row> {
     let version = row.inode.max(row.version).min(NUMBER_MAX);
     let name = VERSION_ROW_NAME.into();
@@ -59,7 +59,7 @@ fn table(row: &Row) -> Vec<Row> {
     vec![root, row.clone()]
 }
 
-/// The bytes of an update with this entry, whatever it is.
+/// The bytes of an update with this entry, valid or not.
 fn update_bytes(row: &Row) -> Vec<u8> {
     let data: &[u8] = row.data.as_ref().map_or(&[], |data| data.as_slice());
     let mut bytes = Vec::new();
@@ -73,7 +73,7 @@ fn update_bytes(row: &Row) -> Vec<u8> {
     [&bytes, &*row.name, b"\0", data].concat()
 }
 
-/// What each way into the tree says of an entry.
+/// Result of each way into the tree for an entry.
 fn verdicts(row: &Row) -> Vec<(&'static str, Result<(), EntryError>)> {
     let unexpected = |what: &str| panic!("{what}: {row:?}");
     let loaded = match MemDb::load(table(row), NOW) {
@@ -97,14 +97,14 @@ fn verdicts(row: &Row) -> Vec<(&'static str, Result<(), EntryError>)> {
     let index = Index { version: 1, last_inode: 0, writer: 0, mtime: 0, entries: Vec::new() };
     let applied = match MemDb::new().apply_update(&index, table(row), NOW) {
         Err(UpdateError::Load(LoadError::Entry(error))) => Err(error),
-        // The index is another, which is found after the rules are checked.
+        // The index differs, which is checked after the rules.
         Err(_) => Ok(()),
         Ok(_) => unexpected("applied"),
     };
     vec![("load", loaded), ("audit", audited), ("receive", received), ("apply", applied)]
 }
 
-/// What a local caller may make of the name and the contents.
+/// Changes by which a local caller creates this name and these contents.
 fn check_local(row: &Row) {
     if row.name.contains(&b'/') || row.name.is_empty() {
         return;
@@ -131,7 +131,7 @@ fn check_local(row: &Row) {
     assert_eq!(written.is_err(), made.is_err() || is_too_large, "{written:?}");
 }
 
-/// An entry that passes: stored, loaded, listed, sent, and applied elsewhere.
+/// An accepted entry: stored, loaded, listed, sent, and applied elsewhere.
 fn goes_everywhere(row: &Row) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("config.db");

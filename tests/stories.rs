@@ -81,7 +81,7 @@ impl Stage {
         self.show_effects(effects);
     }
 
-    /// A request that must be sent within a minute.
+    /// A request that expires after a minute.
     fn submit(&mut self, request: Request, ticket: Option<Ticket>) {
         let (now, ours) = (self.now(), &self.dbs["ours"]);
         let submission = Submission { request, ticket, expires: now.uptime + Duration::from_secs(60) };

@@ -41,7 +41,8 @@ fn mixes() -> Vec<Mix> {
     mixes_among(&["ooo", "soo", "oso", "oos", "sso", "sos", "oss"])
 }
 
-/// Mixes of a scenario: those that `MIX` selects, else `among`. Only ours without a stock daemon.
+/// Mixes of a scenario: those that `MIX` selects, else `among`. Without a stock daemon, all nodes run
+/// pmxcfs-rs.
 fn mixes_among(among: &[&str]) -> Vec<Mix> {
     let stock = stock_daemons();
     if stock.is_empty() {
@@ -53,7 +54,7 @@ fn mixes_among(among: &[&str]) -> Vec<Mix> {
     }
 }
 
-/// Rounds of a test that works by chance: `LONG_ROUNDS` in the long tests, else few.
+/// Rounds of a randomized test: `LONG_ROUNDS` in the long tests, else few.
 fn long_rounds(few: usize) -> usize {
     std::env::var("LONG_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(few)
 }

@@ -7,7 +7,7 @@ use crate::stock_daemons::stock_daemons;
 use crate::wait::eventually;
 use crate::{TOKEN, run_with};
 
-/// From each stock daemon to ours and back; without one from ours to ours.
+/// From each stock daemon to pmxcfs-rs and back; without a stock daemon, between two pmxcfs-rs.
 #[test]
 fn rolling_replacement_under_load() {
     let stock = stock_daemons();
@@ -17,7 +17,7 @@ fn rolling_replacement_under_load() {
     stock.into_iter().for_each(|daemon| replace_all(&Kind::Stock(daemon)));
 }
 
-/// From `other` to ours and back.
+/// From `other` to pmxcfs-rs and back.
 fn replace_all(other: &Kind) {
     let mix = Mix { kinds: vec![other.clone(); 3] };
     run_with(vec![mix], "rolling replacement", TOKEN, |cluster| {

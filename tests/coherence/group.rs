@@ -1,5 +1,5 @@
-//! A process group in the test's own hands: local changes are held until the test delivers them, and changes
-//! of another member are delivered whenever the test says so. The order of events is forced, not hoped for.
+//! Process group under control of the test. Local changes are held until the test delivers them, and the test
+//! decides when changes of another member are delivered. So the order of events is deterministic.
 
 use crate::fixture::{PATIENCE, Tree};
 use crate::operations::Call;
@@ -13,11 +13,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io};
 
-/// Node id of this node, and of the other member.
+/// Node ids of this node and of the other member.
 const HERE: u32 = 1;
 const ELSEWHERE: u32 = 2;
 
-/// Time of all changes: later than the fixture's own.
+/// Time of all changes: later than those of the fixture.
 const TIME: u32 = 2_000_000_000;
 
 /// Progress of a local operation.
@@ -28,13 +28,13 @@ enum Progress {
     Returned(io::Result<()>),
 }
 
-/// A local change on its way: submitted, not delivered.
+/// A local change that was submitted and not delivered.
 pub struct Held {
     change: Change,
     ticket: Ticket,
 }
 
-/// Hands proposed changes to the test.
+/// Passes proposed changes to the test.
 #[derive(Debug)]
 struct Submissions(Mutex<Sender<Progress>>);
 
@@ -84,13 +84,13 @@ pub struct Group<'a> {
     lost: Lost,
 }
 
-/// A local operation that was started.
+/// A local operation in progress.
 pub struct Local {
     thread: JoinHandle<()>,
 }
 
 impl<'a> Group<'a> {
-    /// From now on all changes of the tree go through this group.
+    /// From now on this group makes all changes of the tree.
     pub fn join(tree: &'a Tree, lost: Lost) -> Self {
         let (sender, progress) = channel();
         tree.cfs.engine.replicate_by(Box::new(Submissions(Mutex::new(sender.clone()))));
@@ -98,8 +98,8 @@ impl<'a> Group<'a> {
         Self { tree, replica, progress, sender, lost }
     }
 
-    /// Starts a system call in a thread of its own, and waits until its change is on its way. The error is the
-    /// result of a call that submitted none.
+    /// Starts a system call in a separate thread, and waits until its change is submitted. If the call
+    /// submits none, this returns its result as the error.
     pub fn start(&self, call: Call) -> Result<(Local, Held), io::Result<()>> {
         let sender = self.sender.clone();
         let thread = thread::spawn(move || {
@@ -112,8 +112,8 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// The next change that a started operation submits; None if its system call returns without one. That result is
-    /// kept for [`Group::finish`].
+    /// The next change that a started operation submits; `None` if its system call returns without one.
+    /// [`Group::finish`] then returns the result.
     pub fn next_submitted(&self) -> Option<Held> {
         match self.next() {
             Progress::Submitted(held) => Some(held),
@@ -129,7 +129,7 @@ impl<'a> Group<'a> {
         self.reply(self.apply_held(held));
     }
 
-    /// Applies a held change; its caller has no reply yet.
+    /// Applies a held change without a reply to its caller.
     pub fn apply_held(&self, held: Held) -> AppliedHere {
         let Held { change, ticket } = held;
         AppliedHere { result: self.apply(change, HERE), ticket }
@@ -152,12 +152,12 @@ impl<'a> Group<'a> {
         true
     }
 
-    /// Applies a change of the other member; the kernel is not notified of it yet.
+    /// Applies a change of the other member without a notification of the kernel.
     pub fn apply_remote(&self, change: Change) {
         self.apply(change, ELSEWHERE).expect("the rules of the tree take it");
     }
 
-    /// Delivers all that a started operation submits until its system call returns.
+    /// Delivers all changes of a started operation until its system call returns.
     pub fn finish(&self, local: Local) -> io::Result<()> {
         loop {
             match self.next() {
@@ -183,7 +183,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// A local change that was applied and not replied to.
+/// A local change that was applied and has no reply yet.
 pub struct AppliedHere {
     result: Result<Applied, ChangeError>,
     ticket: Ticket,

@@ -1,4 +1,4 @@
-//! The operations of the pairs: each as a change of the other member, and as a system call here.
+//! Operations of the pairs, each as a change of the other member and as a system call here.
 
 use crate::fixture::Tree;
 use pmxcfs::memdb::{Change, TreePath, WriteAt};
@@ -8,14 +8,14 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-/// Size of the file that most operations work on: three pages, the last one in part.
+/// Size of the file that most operations use: three pages, the last one incomplete.
 pub const SIZE: usize = 2 * 4096 + 1000;
 
-/// A system call, ready to be made.
+/// A prepared system call.
 pub type Call = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
-/// One operation on the directory `d` with its files `f` and `g`, the empty directory `s`, and the name `n`
-/// that is free.
+/// One operation on the directory `d` with its files `f` and `g`, the empty directory `s`, and the free name
+/// `n`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// Overwrites bytes within `f`.
@@ -24,15 +24,15 @@ pub enum Operation {
     Append,
     /// Truncates `f` within its second page.
     Truncate,
-    /// Extends `f` by a write behind its end.
+    /// Extends `f` by a write after its end.
     Grow,
     /// Renames `g` over `f`.
     Replace,
     /// Removes `f`.
     Unlink,
-    /// Makes the file `n`.
+    /// Creates the file `n`.
     Create,
-    /// Makes the directory `n`.
+    /// Creates the directory `n`.
     Mkdir,
     /// Removes the directory `s`.
     Rmdir,
@@ -62,18 +62,19 @@ impl Operation {
         matches!(self, Self::Write | Self::Append | Self::Truncate | Self::Grow)
     }
 
-    /// Whether the kernel holds the directory locked from the request to the reply.
+    /// Whether the kernel locks the directory from the request to the reply.
     pub fn locks_directory(self) -> bool {
         matches!(self, Self::Replace | Self::Unlink | Self::Create | Self::Mkdir | Self::Rmdir)
     }
 
-    /// The change that the other member sends; None if the operation is none.
+    /// The change as sent by the other member; `None` if the operation changes no entry.
     pub fn remote(self) -> Option<Change> {
         let path = |name: &str| TreePath::from(name);
         let write = |at, data: &[u8]| Change::Write { path: path("d/f"), at, data: data.to_vec() };
         Some(match self {
             Self::Write => write(WriteAt::Offset(1000), b"from there"),
-            // Longer than the local one: where that lands is behind all pages that the kernel expects it in.
+            // Longer than the local record, so that the local one lands after all pages in which the kernel
+            // expects it.
             Self::Append => write(WriteAt::End, &[b'R'; 9000]),
             Self::Truncate => Change::Truncate { path: path("d/f"), size: 4096 + 500 },
             Self::Grow => write(WriteAt::Offset(SIZE as u64 + 700), &[b'G'; 4000]),
@@ -87,7 +88,7 @@ impl Operation {
         })
     }
 
-    /// The system call, with what it needs opened already; None if the operation is none.
+    /// The system call, with its files opened already; `None` if the operation is not a system call.
     pub fn local(self, tree: &Tree) -> Option<Call> {
         let path = |name: &str| -> PathBuf { tree.path(&format!("d/{name}")) };
         let opened = |append: bool| -> File {

@@ -1,5 +1,5 @@
-//! All pairs of a local operation and one of another member. The local one is held between its request and its
-//! reply while the other is delivered and readers fill the kernel's caches.
+//! All pairs of a local operation and one of another member. The local operation is held between its request
+//! and its reply; meanwhile the other one is delivered and readers fill the kernel's caches.
 
 use crate::group::{Group, Lost};
 use crate::operations::{Operation, SIZE};
@@ -11,12 +11,12 @@ use std::fs::{self, FileTimes, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime};
 
-/// Order of the events that matter.
+/// Order of the relevant events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
-    /// The other member's change is delivered while the local one travels.
+    /// The other member's change is delivered before the local one is applied.
     RemoteFirst,
-    /// The local change is applied, then the other one, then the local caller has its reply.
+    /// The local change is applied, then the other one, then the local caller gets its reply.
     BeforeReply,
     /// The local change is applied and replied to, then the other one is delivered.
     LocalFirst,
@@ -88,7 +88,7 @@ impl Pair {
         Ok(())
     }
 
-    /// Carries out the other member's operation.
+    /// Runs the other member's operation.
     fn elsewhere(self, scene: &Scene, group: &Group<'_>) {
         match self.elsewhere.remote() {
             Some(change) => drop(group.deliver_remote(change)),
@@ -96,10 +96,10 @@ impl Pair {
         }
     }
 
-    /// Lets the kernel hear of the other member's operation and a reader fill its caches again, all of it before the
-    /// local operation goes on.
+    /// Before the local operation continues: invalidates for the other member's operation, and lets a reader
+    /// fill the caches again.
     fn settle(self, scene: &Scene) {
-        // Invalidations of names wait for the directory, which the kernel holds locked for the local operation.
+        // Invalidations of names block on the directory, which the kernel locks during the local operation.
         if !self.here.locks_directory() {
             scene.tree.drain();
         }
@@ -107,7 +107,7 @@ impl Pair {
     }
 }
 
-/// Pairs that fail under these rules, with what differed.
+/// Pairs that fail under these rules, with the difference found.
 fn failures(pairs: impl Iterator<Item = Pair>, rules: CacheRules, lost: Lost) -> Vec<String> {
     let failure = |pair: Pair| Some(format!("{pair:?}: {}", pair.run(rules, lost).err()?));
     pairs.filter_map(failure).collect()
@@ -119,15 +119,15 @@ fn crossing_changes_leave_caches_coherent() {
     assert!(failures.is_empty(), "{} pairs:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// The pair must fail under the wrong rules, and only under them.
+/// Asserts that the pair fails under the wrong rules, and only under them.
 fn assert_noticed(here: Operation, elsewhere: Operation, order: Order, rules: CacheRules, lost: Lost) {
     let pair = Pair { here, elsewhere, order };
     assert_eq!(pair.run(CacheRules::GROUP, Lost::Nothing), Ok(()));
     assert!(pair.run(rules, lost).is_err(), "{pair:?} hides the fault");
 }
 
-/// Kernels of late invalidate the pages of a direct write themselves; older ones keep them. So this counts
-/// invalidations.
+/// Recent kernels invalidate the pages of a direct write themselves; older ones keep them. So this test
+/// counts invalidations.
 #[test]
 fn write_reply_follows_the_invalidation() {
     let late = CacheRules { pages_before_reply: false, ..CacheRules::GROUP };
@@ -141,8 +141,8 @@ fn write_reply_follows_the_invalidation() {
     }
 }
 
-/// The kernel takes a larger size over before it drops the last page of before. A reader in between would need luck, so
-/// this counts invalidations.
+/// The kernel adopts a larger size before it drops the old last page. A reader would rarely hit that moment,
+/// so this test counts invalidations.
 #[test]
 fn attributes_follow_the_invalidation_of_pages() {
     let late = CacheRules { pages_before_reply: false, ..CacheRules::GROUP };
@@ -157,8 +157,8 @@ fn attributes_follow_the_invalidation_of_pages() {
     }
 }
 
-/// Kernels of late drop such attributes themselves if an invalidation came in between; older ones keep them. So this
-/// counts requests.
+/// Recent kernels drop such attributes themselves if an invalidation came meanwhile; older ones keep them. So
+/// this test counts requests.
 #[test]
 fn setattr_reply_expires_in_a_group() {
     for (rules, expected) in [(CacheRules::GROUP, 1), (CacheRules::THIS_MOUNT, 0)] {
@@ -184,17 +184,18 @@ fn lost_invalidations_are_noticed() {
     assert_noticed(Operation::Write, Operation::Create, first, rules, Lost::Names);
 }
 
-/// Runs two crossing appends and returns the contents in the end.
+/// Runs two crossing appends and returns the final contents.
 fn crossing_appends(rules: CacheRules) -> Vec<u8> {
     let scene = Scene::new(rules);
     let call = Operation::Append.local(&scene.tree).expect("a system call");
     let group = Group::join(&scene.tree, Lost::Nothing);
-    // The pages are dropped and not filled again: the kernel has none that is complete where the record begins.
+    // The pages are dropped and not filled again, so the kernel has no complete page at the start of the
+    // record.
     group.deliver_remote(Operation::Write.remote().expect("a change"));
     scene.tree.drain();
     let (started, held) = group.start(call).expect("submitted");
     group.deliver(held);
-    // If the kernel cut the record, its second part is on its way now.
+    // If the kernel split the record, its second part is submitted now.
     let rest = group.next_submitted();
     group.deliver_remote(Operation::Append.remote().expect("a change"));
     rest.into_iter().for_each(|held| group.deliver(held));
@@ -203,8 +204,8 @@ fn crossing_appends(rules: CacheRules) -> Vec<u8> {
     tree.resolve(b"d/f").and_then(|entry| entry.content().cloned()).expect("there").to_vec()
 }
 
-/// The kernel knows the size after an append that landed behind the place where it expected it: reading the last byte
-/// takes no request for attributes, whose reply other invalidations could void.
+/// The kernel knows the size after an append that landed after the expected offset. Reading the last byte
+/// causes no request for attributes, whose reply other invalidations could make void.
 #[test]
 fn append_behind_another_extends_the_kernels_size() {
     let scene = Scene::new(CacheRules::GROUP);
@@ -228,6 +229,6 @@ fn holds_whole_record(content: &[u8]) -> bool {
 #[test]
 fn append_over_a_page_boundary_lands_whole() {
     assert!(holds_whole_record(&crossing_appends(CacheRules::GROUP)));
-    // Through the page cache the kernel cuts it: the other member's record lands in between.
+    // With the page cache the kernel splits it: the other member's record lands in between.
     assert!(!holds_whole_record(&crossing_appends(CacheRules::THIS_MOUNT)));
 }

@@ -1,5 +1,5 @@
-//! The directory on which the pairs work, a reader of one of its files, and the comparison of everything that a
-//! program can see with the tree.
+//! Directory of the pairs, with a reader of one of its files, and a comparison of all that programs can see
+//! with the tree.
 
 use crate::fixture::Tree;
 use crate::operations::SIZE;
@@ -8,12 +8,12 @@ use pmxcfs::fuse::{CacheRules, Options};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
-/// Outcome of a comparison: the error says which view differs.
+/// Outcome of a comparison: the error names the view that differs.
 pub type Verdict = Result<(), String>;
 
-/// A mounted tree with the directory `d`, everything in it cached, and a reader of `d/f`.
+/// A mounted tree with the directory `d`, all of it cached, and a reader of `d/f`.
 pub struct Scene {
-    /// Before the tree: it is closed first, so that the tree can be unmounted.
+    /// Declared before the tree: closed first, so that the tree can be unmounted.
     pub reader: File,
     pub tree: Tree,
 }
@@ -32,7 +32,8 @@ impl Scene {
         scene
     }
 
-    /// Has the reader fill the page cache and the attributes. It needs no lock of a directory, so it is never
+    /// Lets the reader fill the page cache and the attributes. This takes no lock of a directory, so a local
+    /// operation never blocks it.
     /// blocked by a local operation under way.
     pub fn fill(&self) {
         let bytes = whole(&self.reader).expect("an open file can be read");
@@ -40,7 +41,7 @@ impl Scene {
         self.reader.metadata().expect("an open file has attributes");
     }
 
-    /// Compares what the reader sees of its file with the tree, unless the file left the tree.
+    /// Compares the reader's view of its file with the tree, unless the file was removed.
     pub fn check_content(&self, when: &str) -> Verdict {
         let meta = self.reader.metadata().map_err(|error| format!("{when}: fstat: {error}"))?;
         let content = self.tree.cfs.engine.read().get(meta.ino()).and_then(|entry| entry.content().cloned());
@@ -53,7 +54,7 @@ impl Scene {
         same(&format!("{when}: size of an open file"), &size, &(content.len() as u64))
     }
 
-    /// Compares everything with the tree, once all invalidations were carried out.
+    /// Compares all views with the tree, after all invalidations were sent.
     pub fn check(&self) -> Verdict {
         self.tree.drain();
         self.check_content("in the end")?;

@@ -1,4 +1,4 @@
-//! Everything that a program can see of the directory of the pairs, compared with the tree.
+//! All views that programs have of the directory of the pairs, compared with the tree.
 
 use crate::fixture::Tree;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -11,10 +11,10 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-/// The names that operations touch.
+/// Names that operations use.
 pub const NAMES: [&str; 4] = ["f", "g", "n", "s"];
 
-/// Attributes that follow from the tree.
+/// Attributes determined by the tree.
 pub struct Node {
     ino: u64,
     is_dir: bool,
@@ -31,7 +31,7 @@ impl fmt::Display for Node {
     }
 }
 
-/// What the tree holds below `d`.
+/// Contents of the tree below `d`.
 pub fn truth(tree: &Tree) -> BTreeMap<String, Node> {
     let db = tree.cfs.engine.read();
     let directory = db.lookup(ROOT, b"d").expect("the directory stays").inode;
@@ -44,10 +44,10 @@ pub fn truth(tree: &Tree) -> BTreeMap<String, Node> {
     found.collect()
 }
 
-/// What a program finds by paths: names, attributes, contents by a fresh open and by a fresh mapping.
+/// View by paths: names, attributes, and contents by a new open and by a new mapping.
 ///
 /// # Errors
-/// A mapping shows other bytes than a read.
+/// Fails if a mapping has other bytes than a read.
 pub fn by_path(tree: &Tree) -> Result<BTreeMap<String, Node>, String> {
     let mut found = BTreeMap::new();
     for name in NAMES {
@@ -73,7 +73,7 @@ fn content_of(path: &Path) -> Result<Vec<u8>, String> {
     if pages == read { Ok(read) } else { Err(format!("{}: a mapping differs from a read", path.display())) }
 }
 
-/// All bytes by reads of one open file.
+/// Reads all bytes of an open file.
 pub fn whole(file: &File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut piece = [0; 3000];
@@ -86,13 +86,13 @@ pub fn whole(file: &File) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The bytes of a file by a mapping.
+/// Reads the bytes of a file by a mapping.
 pub fn mapped(file: &File, length: usize) -> Vec<u8> {
     let Some(size) = NonZeroUsize::new(length) else { return Vec::new() };
     // SAFETY: a new private mapping of `size` bytes; no other code knows its address.
     let address = unsafe { mmap(None, size, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, file, 0) };
     let address = address.expect("files can be mapped");
-    // The kernel writes the bytes to a pipe: a page that went meanwhile is EFAULT there, and no signal.
+    // The kernel writes the bytes to a pipe: a page that was truncated meanwhile is EFAULT and not a signal.
     let (reader, writer) = nix::unistd::pipe().expect("a pipe");
     let mut reader = File::from(reader);
     let mut bytes = Vec::new();
@@ -120,7 +120,7 @@ pub fn show(bytes: &[u8]) -> String {
     text
 }
 
-/// The size of a file as the daemon says it, whatever the kernel has cached.
+/// Size of a file as reported by the daemon, independent of the kernel's caches.
 pub fn size_from_the_daemon(path: &Path) -> u64 {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes()).expect("a path without NUL");

@@ -10,13 +10,13 @@ use nix::unistd::{chroot, fchdir};
 use std::cell::Cell;
 
 /// Moves the calling thread into a mount namespace of its own, and into the other new namespaces of `more`.
-/// Fails with EPERM unless the thread has the rights of root.
+/// Fails with EPERM without the rights of root.
 pub fn enter(more: CloneFlags) -> nix::Result<()> {
     unshare(more | CloneFlags::CLONE_NEWNS)?;
     make_mounts_private()
 }
 
-/// Does the same once per thread.
+/// As [`enter`], but once for each thread.
 pub fn enter_once() {
     thread_local!(static ENTERED: Cell<bool> = const { Cell::new(false) });
     if !ENTERED.replace(true) {

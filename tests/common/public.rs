@@ -1,5 +1,5 @@
-//! Programs that tests run as another user. Directories above the project may be closed to other users, as
-//! root's home is: such a program runs from a copy in a directory that every user can reach.
+//! Programs that tests run as another user. Other users may be unable to enter directories above the project,
+//! such as root's home. So such a program runs from a copy in a directory that every user can reach.
 #![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use std::fs::{self, Permissions};
@@ -61,10 +61,10 @@ pub fn copy(file: &Path, dir: &Path) -> PathBuf {
     path
 }
 
-/// A command that runs as another user, in `/`. The only way of tests to do so.
+/// A command that runs as another user, in `/`. All tests use it for that.
 ///
 /// # Panics
-/// If that user cannot reach the program: it needs a [`Copy`].
+/// If that user cannot reach the program; use a [`Copy`] then.
 pub fn command_as(program: impl AsRef<Path>, uid: u32, gid: u32) -> Command {
     let program = program.as_ref();
     if let Some(closed) = closed_to_others(program) {
@@ -75,8 +75,8 @@ pub fn command_as(program: impl AsRef<Path>, uid: u32, gid: u32) -> Command {
     command
 }
 
-/// The file itself or the lowest directory above it that other users cannot pass. Names that are looked up in
-/// `PATH` have none.
+/// The file itself or the lowest directory above it that other users cannot pass. `None` for names that are
+/// looked up in `PATH`.
 pub fn closed_to_others(path: &Path) -> Option<PathBuf> {
     let is_closed = |path: &&Path| {
         let metadata = fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

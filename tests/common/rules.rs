@@ -1,5 +1,5 @@
-//! Runs rules of the project's Makefile. Paths below the project are passed relative to it: make cannot have a
-//! space in the name of a target, and the project may lie in a directory with one.
+//! Runs rules of the project's Makefile. Paths below the project are passed relative to it: target names in
+//! make cannot contain a space, but the project's path may.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,13 +12,13 @@ fn relative(path: &Path) -> PathBuf {
     path.strip_prefix(project()).unwrap_or(path).to_owned()
 }
 
-/// A command that makes `rules` with what the tests have built, and installs below `root`.
+/// A command that makes `rules` with the programs built for the tests, and installs below `root`.
 pub fn make(root: &Path, rules: &[&str]) -> Command {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");
     let mut make = Command::new("make");
     make.args(["--silent", "PROFILE=dev"]).args(rules);
     make.arg(format!("DESTDIR={}", relative(root).display())).arg(format!("CARGO={}", env!("CARGO")));
-    // The flags of an outer make are not for this one.
+    // Flags of an outer make do not apply to this one.
     make.env("CARGO_TARGET_DIR", relative(target)).env_remove("MAKEFLAGS").current_dir(project());
     make
 }

@@ -24,7 +24,7 @@ fn ctl(root: &Root, arguments: &[&str]) -> Command {
     to_daemon_of(root, Command::new(PROGRAM), arguments)
 }
 
-/// Adds the arguments that lead to the daemon of this root, and more.
+/// Adds the arguments that select the daemon of this root, and more.
 fn to_daemon_of(root: &Root, mut command: Command, arguments: &[&str]) -> Command {
     command.args(["--service", &root.service, "--root"]).arg(root.path(""));
     command.args(arguments).stdin(Stdio::null());

@@ -178,7 +178,7 @@ fn silent_clients_keep_no_place_from_others() {
     let root = Root::new();
     let mut daemon = root.serve(&["--local"]);
     let server = Server::start(&root, &[]);
-    // More than there are places, each with a part of a request, and for longer than they may be silent.
+    // More clients than places, each with a part of a request, and silent for longer than allowed.
     let mut silent: Vec<TcpStream> = Vec::new();
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(4) {
@@ -192,7 +192,7 @@ fn silent_clients_keep_no_place_from_others() {
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with('\n'), "{answer}");
         assert!(asked.elapsed() < Duration::from_secs(2), "it waited {:?} for others", asked.elapsed());
     }
-    // The last of them had a place and lost it at its deadline, the first lost it to others before.
+    // The last one had a place and lost it at its deadline; the first one was evicted earlier.
     let mut last = String::new();
     silent.pop().expect("the last").read_to_string(&mut last).expect("an answer");
     assert!(last.starts_with("HTTP/1.1 408 "), "{last}");

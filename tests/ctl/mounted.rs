@@ -1,4 +1,4 @@
-//! Mount of the tree as `pmxcfs-ctl status` shows it: what the daemon reports, against the system's mounts.
+//! Mount of the tree as `pmxcfs-ctl status` shows it: the daemon's report against the system's mounts.
 
 use crate::fixture::Root;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};

@@ -1,4 +1,4 @@
-//! `make run`: the commands that it prints work as they stand, wherever the tree is.
+//! `make run`: the printed commands work unchanged, wherever the tree is.
 
 use crate::fixture::wait_until;
 use nix::sys::signal::{Signal, kill};
@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 /// `tools/run.sh` with the programs under test.
 struct Run {
     child: Child,
-    /// Commands in the order of their lines.
+    /// Commands by their lines.
     commands: Vec<String>,
 }
 
@@ -28,7 +28,7 @@ impl Run {
         run
     }
 
-    /// Output of the printed command that contains `word`, in a shell with another working directory.
+    /// Output of the printed command that contains `word`, run by a shell in another working directory.
     fn output(&self, word: &str) -> String {
         let command = self.commands.iter().find(|command| command.contains(word)).expect(word);
         let output = Command::new("sh").args(["-c", command]).current_dir("/").output().expect("a shell");
@@ -46,7 +46,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // Fails only if it has ended.
+        // Fails only if the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

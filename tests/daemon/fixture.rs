@@ -60,7 +60,7 @@ impl Root {
     /// Runs the program to its end.
     pub fn run(&self, options: &[&str]) -> (ExitStatus, String) {
         let child = self.command(options).spawn().expect("the program starts");
-        // With a limit of time, and killed after that.
+        // Runs with a time limit, after which the process is killed.
         Daemon { child }.wait()
     }
 
@@ -69,7 +69,7 @@ impl Root {
         self.serve_by(options, |command| command)
     }
 
-    /// Starts a daemon in local mode by the command that `wrap` makes of its own.
+    /// Starts a daemon in local mode by the command that `wrap` returns.
     pub fn serve_with(&self, wrap: impl FnOnce(Command) -> Command) -> Daemon {
         self.serve_by(&["--local"], |command| {
             let mut wrapped = wrap(command);

@@ -145,14 +145,14 @@ fn the_mount_of_a_killed_daemon_is_cleared() {
     }
 }
 
-/// Killed again and again while the next daemon starts at once: no guard touches the tree of the next.
+/// The daemon is killed repeatedly while the next one starts immediately: no guard touches the next tree.
 #[test]
 fn guard_of_a_killed_daemon_spares_the_next_tree() {
     let root = Root::new();
     let mut daemon = root.serve(&["-l"]);
     for _ in 0..5 {
         let guard = guard_of(&daemon);
-        // The guard hears of the end only after the next daemon has mounted.
+        // The guard notices the end only after the next daemon has mounted.
         kill(guard, Signal::SIGSTOP).expect("a process");
         daemon.signal(Signal::SIGKILL);
         daemon.wait();
@@ -178,7 +178,7 @@ fn is_zombie(pid: Pid) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
 }
 
-/// A file system of an admin at a place, with a file in it.
+/// A file system mounted by an admin, with a file in it.
 fn mount_tmpfs(path: &Path) -> PathBuf {
     fs::create_dir_all(path).expect("directory");
     let none = None::<&str>;
@@ -205,7 +205,7 @@ fn tree_of_another_daemon_refuses_the_start() {
     let root = Root::new();
     let mut daemon = root.serve(&["-l"]);
     fs::write(root.tree("a"), "x").expect("written");
-    // Another database, the same mount point.
+    // Another database with the same mount point.
     fs::create_dir(root.path("other")).expect("directory");
     std::os::unix::fs::symlink(root.path("etc"), root.path("other/etc")).expect("a link");
     let mut second = std::process::Command::new(env!("CARGO_BIN_EXE_pmxcfs"));

@@ -1,10 +1,10 @@
-//! The daemon's memory, in which keys and tokens lie.
+//! Protection of the daemon's memory, which contains keys and tokens.
 
 use crate::fixture::Root;
 use std::process::Command;
 
-/// Whether a process of root that may not trace any process can open the daemon's memory. The kernel forbids that,
-/// and core dumps, of a process that is not dumpable.
+/// Whether a process of root without the right to trace any process can open the daemon's memory. If a
+/// process is not dumpable the kernel forbids that, and core dumps.
 fn is_readable(limit: &str) -> (bool, String) {
     let root = Root::new();
     let mut daemon = root.serve_with(|command| {

@@ -1,5 +1,5 @@
-//! The service's name taken by another process: the tree is served all the same, admins learn the holder,
-//! and IPC serves as soon as the name is free.
+//! Another process holds the service's name: the tree is served, admins learn the holder, and IPC starts as
+//! soon as the name is free.
 
 use crate::fixture::{Daemon, PATIENCE, Root, wait_until};
 use crate::manager::Manager;
@@ -12,13 +12,13 @@ use std::process::{Child, Command, Output, Stdio};
 /// An unprivileged user.
 const USER: u32 = 54321;
 
-/// A process that holds a service's name; killed when dropped.
+/// A process that has bound a service's name; killed when dropped.
 struct Squatter {
     child: Child,
 }
 
 impl Squatter {
-    /// Binds the name as libqb would, as `user`, then does what `after` says, in Perl.
+    /// Binds the name as libqb would, as `user`, and then runs `after`, in Perl.
     fn start(name: &str, user: u32, after: &str) -> Self {
         let script = format!(
             "use Socket; $| = 1; socket(S, PF_UNIX, SOCK_STREAM, 0) or die; \
@@ -47,11 +47,11 @@ impl Drop for Squatter {
     }
 }
 
-/// Listens, and answers nothing.
+/// Listens, and does not respond.
 const LISTENS: &str = "listen(S, 5) or die";
-/// Holds the name without listening.
+/// Binds the name without listening.
 const BOUND: &str = "1";
-/// Listens, and has its own connections fill its queue.
+/// Listens, and fills its queue with connections of its own.
 const FULL: &str = "listen(S, 0) or die; \
      for (1..3) { socket(my $c, PF_UNIX, SOCK_STREAM | 2048, 0) or die; connect($c, $address); push @c, $c }";
 
@@ -81,7 +81,7 @@ fn survives(after: &str) {
     let taken = format!("no IPC: its name is taken by {}", squatter.described());
     assert!(ready.contains(&taken), "{ready}");
     fs::write(root.tree("a"), "served").expect("the tree is served");
-    // For longer than the manager would wait.
+    // Longer than the manager's timeout.
     for _ in 0..4 {
         manager.hear("WATCHDOG=1");
     }

@@ -1,5 +1,5 @@
-//! Shares of users in a daemon's service: users of the group www-data that take all they can, beside root,
-//! the watchdog and other users.
+//! Shares of users in a daemon's service: greedy users of the group www-data beside root, the watchdog and
+//! other users.
 
 use crate::fixture::{PATIENCE, Root, wait_until};
 use crate::public;
@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Much less than the longest wait of a request.
+/// Far below the longest wait of a request.
 const SOON: Duration = Duration::from_secs(10);
 const SERVICE: &str = "PMXCFS_TEST_HOG";
 const WAITS: &str = "PMXCFS_TEST_HOG_WAITS";
@@ -21,7 +21,7 @@ fn www_data() -> u32 {
     nix::unistd::Group::from_name("www-data").expect("groups").expect("www-data").gid.as_raw()
 }
 
-/// A copy of this program for other users.
+/// A copy of this program that other users can run.
 fn this_program() -> public::Copy {
     public::Copy::of(std::env::current_exe().expect("a program"))
 }
@@ -30,7 +30,7 @@ fn connect(service: &str) -> Result<Client, ClientError> {
     Client::connect(service, 1 << 20, PATIENCE)
 }
 
-/// Sends a request that waits for a change, for as long as requests may.
+/// Sends a request that waits for a change as long as allowed.
 fn wait_for_change(client: &mut Client) {
     let first = calls::get_changes(0, 0);
     let answer = client.request(Op::GetChanges.id(), &first, Some(PATIENCE)).expect("an answer");
@@ -39,7 +39,7 @@ fn wait_for_change(client: &mut Client) {
     client.send(Op::GetChanges.id(), &calls::get_changes(cursor, 60_000)).expect("sent");
 }
 
-/// Takes what it can get; runs only in the processes of [`Hog`].
+/// Takes as much as it can; runs only in the processes of [`Hog`].
 #[test]
 fn hog_process() {
     let Ok(service) = std::env::var(SERVICE) else { return };
@@ -69,11 +69,12 @@ fn hog_process() {
     std::io::stdin().read_to_end(&mut Vec::new()).expect("the end");
 }
 
-/// A process of a user in www-data that takes all connections, or waits, that it can get.
+/// A process of a user in www-data that takes as many connections, or waits, as it can.
 struct Hog {
     child: Child,
     _output: BufReader<ChildStdout>,
-    /// Connections; the errno that ended them; requests refused because of too many waits.
+    /// Number of connections; errno of the first refusal; number of requests refused because of too many
+    /// waits.
     held: usize,
     errno: i32,
     refused: usize,
@@ -108,7 +109,7 @@ impl Drop for Hog {
     }
 }
 
-/// Clients of the daemon, this one included.
+/// Clients of the daemon, including this one.
 fn clients(client: &mut Client) -> u64 {
     let answer = client.request(Op::GetDaemonStatus.id(), &[], Some(PATIENCE)).expect("an answer");
     let status: Value = serde_json::from_slice(answer.data.as_bytes()).expect("JSON");

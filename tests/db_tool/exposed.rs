@@ -1,5 +1,5 @@
-//! The tools of root in a directory that another user can write to: each verb does its work on a copy, keeps
-//! owner and mode, and warns; links, FIFOs and logs of others are refused.
+//! Tools run by root in a directory that another user can write to. Each verb works on a copy, keeps owner
+//! and mode, and warns. Links, FIFOs and logs of other users are refused.
 
 use crate::support::{Home, Ran, command, repair, rows, run, verb, verb2};
 use nix::sys::stat::Mode;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The other user.
 const OTHER: u32 = 65534;
 
-/// A directory of the other user, with a database of theirs.
+/// A directory of the other user, with a database in it.
 fn exposed(home: &Home) -> PathBuf {
     let path = home.at("theirs");
     std::fs::create_dir(&path).unwrap();
@@ -38,7 +38,7 @@ fn owner_and_mode(path: &Path) -> (u32, u32, u32) {
     (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777)
 }
 
-/// It was done, with nothing but the warning on standard error.
+/// Asserts success, with only the warning on standard error.
 fn assert_warned(ran: &Ran, path: &Path) {
     let warning = format!(
         "pmxcfs-db: warning: other users can rename and remove entries of '{}', and so exchange what is made \
@@ -88,7 +88,7 @@ fn repair_in_exposed_directory_keeps_owner_and_copy() {
     }
 }
 
-/// A log that a crash has left is read, and is in the file afterwards.
+/// A log left by a crash is read, and checkpointed into the file.
 #[test]
 fn log_left_in_exposed_directory_is_not_lost() {
     let live = Home::golden();
@@ -107,7 +107,7 @@ fn log_left_in_exposed_directory_is_not_lost() {
             let name = format!("config.db{suffix}");
             std::fs::copy(live.at(&name), theirs.join(&name)).unwrap();
         }
-        // Root's is as good as that of the owner; that of another user is not.
+        // A log of root is accepted like one of the owner; a log of another user is refused.
         chown(&log, Some(12), Some(34)).unwrap();
         let ran = verb("check", &file);
         let words = "config.db-wal' belongs to user 12, the database to user 65534; move the log away";
@@ -139,11 +139,11 @@ fn database_in_use_in_exposed_directory_is_only_read() {
     assert!(verb("info", &file).out.contains("in use        yes"), "{:?}", verb("info", &file));
     let ran = run(&[OsStr::new("dump"), file.as_os_str(), OsStr::new("storage.cfg")]);
     assert!(ran.code == 0 && ran.out.ends_with("late"), "{ran:?}");
-    // A writer is waited for: what is read is the state of one version.
+    // A reader waits for a writer, so it reads the state of one version.
     other.execute_batch("BEGIN IMMEDIATE; UPDATE tree SET data = 'later' WHERE inode = 11").unwrap();
     let read = std::thread::scope(|scope| {
         let reader = scope.spawn(|| run(&[OsStr::new("dump"), file.as_os_str(), OsStr::new("storage.cfg")]));
-        // Long enough to read it, had it not to wait.
+        // Long enough for a reader that does not wait.
         std::thread::sleep(std::time::Duration::from_millis(100));
         assert!(!reader.is_finished());
         other.execute_batch("COMMIT").unwrap();
@@ -196,7 +196,7 @@ fn entries_that_are_no_files_are_refused() {
     assert_eq!((ran.code, home.at("elsewhere").exists()), (2, false), "{ran:?}");
 }
 
-/// Where only root can have put it a link is followed, elsewhere it is not.
+/// A link is followed only in a directory where no other user can have made it.
 #[test]
 fn links_of_others_are_refused() {
     let home = Home::golden();
@@ -220,7 +220,7 @@ fn links_of_others_are_refused() {
     assert_eq!(names(secret.dir.path()), ["config.db"]);
 }
 
-/// SQLite must not work in a directory that others can write to, be it the one for temporary files.
+/// SQLite must not work in a directory that others can write to, not even the one for temporary files.
 #[test]
 fn exposed_temporary_directory_is_refused() {
     let home = Home::golden();

@@ -1,5 +1,5 @@
-//! Races: the tools run as root in directories of another user, who swaps entries for links, FIFOs and
-//! directories meanwhile. Nothing outside may be changed or read, and no verb may hang.
+//! Races: root runs the tools in directories of another user, who meanwhile swaps entries for links, FIFOs
+//! and directories. Nothing outside may be changed or read, and no verb may hang.
 //!
 //! Each normal run takes some rounds of each verb; `make soak` takes many (`SOAK_ROUNDS`).
 
@@ -21,17 +21,17 @@ const OTHER: u32 = 65534;
 /// Rounds of each verb in a normal run.
 const ROUNDS: usize = 10;
 
-/// A verb that takes longer hangs.
+/// Time after which a verb counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// In no file of the other user, so that it must not get into one either.
+/// Contents of root only, which must not appear in any file of the other user.
 const SECRET: &str = "for root alone";
 
 fn rounds() -> usize {
     std::env::var("SOAK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS)
 }
 
-/// What is swapped in.
+/// Replacement for an entry.
 #[derive(Debug, Clone, Copy)]
 enum Bait {
     /// A link to a file of root.
@@ -45,24 +45,24 @@ enum Bait {
     Own,
 }
 
-/// What the other user does all the time.
+/// Attack that the other user repeats.
 #[derive(Debug, Clone, Copy)]
 enum Attack {
-    /// Each entry that appears is exchanged, once, so long after it was seen.
+    /// Each new entry is exchanged once, after this delay.
     Appearing(Bait, Duration),
-    /// A file is exchanged, once, when SQLite has removed the log beside it.
+    /// A file is exchanged once, when SQLite has removed the log beside it.
     Finished(Bait),
-    /// Each entry that appears is exchanged again and again.
+    /// Each new entry is exchanged repeatedly.
     Flickering(Bait),
-    /// An entry that was there before the tool is exchanged again and again.
+    /// An entry that existed before the tool started is exchanged repeatedly.
     Known(&'static str, Bait),
-    /// The directory itself is exchanged again and again.
+    /// The directory itself is exchanged repeatedly.
     Whole,
-    /// An entry is there before the tool starts.
+    /// An entry exists before the tool starts.
     Planted(&'static str, Bait),
 }
 
-/// A directory of root with canaries, and beside it one of the other user.
+/// A directory of root with canaries, beside one of the other user.
 struct Field {
     home: Home,
     canaries: BTreeMap<PathBuf, String>,
@@ -104,21 +104,22 @@ impl Field {
         self.work().join(name)
     }
 
-    /// In the same directory: one of root cannot be moved to another.
+    /// The bait lies in the work directory, because the other user cannot move entries of root between
+    /// directories.
     fn bait(&self, bait: Bait) -> PathBuf {
         self.at(&format!("bait-{bait:?}"))
     }
 
-    /// Everything of root: owner, mode, links, time, contents.
+    /// State of all entries of root: owner, mode, links, time, contents.
     fn outside(&self) -> BTreeMap<PathBuf, String> {
         let mut found = BTreeMap::new();
         describe(&self.home.at("outside"), &mut found);
         found
     }
 
-    /// What the other user does until `stop`.
+    /// Actions of the other user until `stop` is set.
     fn attack(&self, attack: Attack, stop: &AtomicBool) {
-        // Of this thread only: for all that concerns files it is the other user.
+        // Changes this thread only: for file access it becomes the other user.
         setfsgid(Gid::from_raw(OTHER));
         setfsuid(Uid::from_raw(OTHER));
         let mut done: Vec<OsString> = Vec::new();
@@ -173,11 +174,11 @@ fn open_to(path: &Path, mode: u32) {
 }
 
 fn exchange(one: &Path, other: &Path) {
-    // Often there is nothing to exchange.
+    // Usually there is nothing to exchange.
     let _ = renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE);
 }
 
-/// Gives everything below to the other user, and lets all read it.
+/// Changes the owner of everything below to the other user, and makes it readable for all.
 fn give_away(path: &Path) {
     let metadata = path.symlink_metadata().unwrap();
     if metadata.is_symlink() {
@@ -205,7 +206,7 @@ fn describe(path: &Path, found: &mut BTreeMap<PathBuf, String>) {
     }
 }
 
-/// False if it hangs.
+/// Returns false if it hangs.
 fn ends(child: &mut Child) -> bool {
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
@@ -219,7 +220,7 @@ fn ends(child: &mut Child) -> bool {
     false
 }
 
-/// Paths whose owner, mode, contents or being there are others than before.
+/// Paths whose owner, mode, contents or existence changed.
 fn harmed(field: &Field) -> Vec<String> {
     let now = field.outside();
     let paths: BTreeSet<&PathBuf> = now.keys().chain(field.canaries.keys()).collect();
@@ -227,7 +228,7 @@ fn harmed(field: &Field) -> Vec<String> {
     other.map(|path| format!("{}: {:?}", path.display(), now.get(path))).collect()
 }
 
-/// Files of the other user that hold what only root can read.
+/// Files of the other user with contents that only root can read.
 fn leaked(field: &Field) -> Vec<String> {
     let mut found = BTreeMap::new();
     describe(&field.home.at("theirs"), &mut found);
@@ -268,7 +269,7 @@ fn race(fill: &dyn Fn(&Field), tool: &dyn Fn(&Field) -> Command, attacks: &[Atta
     assert!(faults.is_empty(), "{} of {rounds} rounds:\n{}", faults.len(), text.join("\n"));
 }
 
-/// A database that takes some milliseconds to write.
+/// A database large enough that writing it takes some milliseconds.
 fn large_database(field: &Field) {
     let home = Home::golden();
     home.sql(
@@ -285,7 +286,7 @@ fn damaged_database(field: &Field) {
     connection.execute_batch("UPDATE tree SET name = '' WHERE inode = 9").unwrap();
 }
 
-/// SQLite itself finds something wrong with it.
+/// SQLite itself reports a fault in it.
 fn broken_database(field: &Field) {
     large_database(field);
     let connection = rusqlite::Connection::open(field.at("config.db")).unwrap();
@@ -306,7 +307,7 @@ const fn micros(micros: u64) -> Duration {
     Duration::from_micros(micros)
 }
 
-/// What is done to a verb that writes into the directory.
+/// Attacks on a verb that writes into the directory.
 const WRITING: &[Attack] = &[
     Attack::Appearing(Bait::File, micros(0)),
     Attack::Appearing(Bait::File, micros(2000)),
@@ -409,7 +410,7 @@ fn create_against_swapped_entries_harms_nothing() {
     race(&fill, &tool, &attacks);
 }
 
-/// No daemon answers, which is a metric too.
+/// A daemon that does not respond is a metric, too.
 #[test]
 fn metrics_against_swapped_entries_harm_nothing() {
     let attacks = [

@@ -1,4 +1,4 @@
-//! The tests that docs/SECURITY-MODEL.md names exist.
+//! Checks that the tests named in docs/SECURITY-MODEL.md exist.
 
 use crate::page;
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ fn collect_tests(dir: &Path, names: &mut BTreeSet<String>) {
             let tests = text.split("#[test]").skip(1);
             let name = |rest: &str| Some(rest.split_once("fn ")?.1.split_once('(')?.0.to_owned());
             names.extend(tests.filter_map(name));
-            // Those of clusters are made by a macro.
+            // A macro makes the tests of clusters.
             let scenarios = text.split("\nscenario!(").skip(1);
             names.extend(scenarios.filter_map(|rest| Some(rest.split_once(',')?.0.trim().to_owned())));
         }

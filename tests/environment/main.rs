@@ -1,4 +1,4 @@
-//! What the tests themselves depend on: programs of the machine, places that other users reach, namespaces.
+//! Environment of the tests: programs of the machine, directories that other users can reach, namespaces.
 
 #[path = "../common/namespace.rs"]
 mod namespace;

@@ -1,5 +1,5 @@
 //! The tests pass wherever the project lies: below a directory that other users cannot enter, and in a root
-//! that is no mount point.
+//! directory that is no mount point.
 
 use crate::programs::rust_files;
 use crate::{namespace, public};
@@ -28,10 +28,10 @@ fn copy_of_a_hidden_program_is_public() {
     assert!(!place.exists());
 }
 
-/// Anything else would work only where the project is public.
+/// Other ways work only if other users can reach the project.
 #[test]
 fn other_users_get_programs_from_one_place() {
-    // In two parts, or this line would be found.
+    // In two parts, so that the search does not find this line.
     let setter = concat!(".u", "id(");
     for path in rust_files(&["tests", "benches"]) {
         let text = fs::read_to_string(&path).expect("UTF-8 source");
@@ -51,7 +51,7 @@ fn set_propagation(dir: &Path, flags: MsFlags) -> nix::Result<()> {
     mount(None::<&str>, dir, None::<&str>, flags, None::<&str>)
 }
 
-/// A root that is a directory of a shared mount, as a plain chroot on a machine with systemd has it.
+/// A root inside a shared mount, like a plain chroot on a machine with systemd.
 #[test]
 fn own_mounts_in_a_plain_chroot_stay_private() {
     let disk = public::dir();

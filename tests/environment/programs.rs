@@ -1,6 +1,6 @@
-//! The list of programs that the project calls, `tools/programs.txt`, against its sources, against the packages
-//! that `tools/setup.sh` installs, and against this machine. `make check-debian` runs all of `make check` with
-//! nothing else in `PATH`.
+//! The list of programs that the project calls, `tools/programs.txt`, against its sources, against the
+//! packages that `tools/setup.sh` installs, and against this machine. `make check-debian` runs the whole of
+//! `make check` with only these programs in `PATH`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,15 +8,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Packages that a user has, or that `tools/setup.sh` installs by other names on older releases.
+/// Packages that a user has already, or that `tools/setup.sh` installs under other names on older releases.
 const GIVEN: &[&str] = &["apt", "cargo", "rustc"];
-/// Directories of Debian's packages. Rust may be elsewhere.
+/// Directories of programs in Debian's packages. Rust may be elsewhere.
 const SYSTEM: &[&str] = &["/usr/bin", "/usr/sbin"];
 
 /// One line of the list.
 struct Listed {
     package: String,
-    /// Tests do without it, and say so.
+    /// Tests run without it, and report that.
     optional: bool,
 }
 
@@ -57,14 +57,14 @@ pub fn rust_files(dirs: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-/// Names of programs in a source: the first word of each command that is a literal.
+/// Names of programs in a source: the first word of each literal command.
 fn called(text: &str) -> Vec<String> {
     let beginnings = ["Command::new(\"", ".command(&[\"", "command_as(\"", "Process::start(space, &[\""];
     let of = |beginning: &&'static str| {
         let rests = text.split(*beginning).skip(1);
         rests.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())).collect::<Vec<_>>()
     };
-    // Options are arguments of a command that a test made.
+    // Skips arguments of commands, which begin like options.
     beginnings.iter().flat_map(of).filter(|name| !name.starts_with('-')).collect()
 }
 
@@ -80,22 +80,22 @@ fn programs_that_sources_call_are_listed() {
         }
     }
     assert!(count > 30, "calls were not found");
-    // In parts, or this file would be found to call it.
+    // In parts, so that this file does not seem to call it.
     assert_eq!(called(concat!("Command::", "new(\"python3\").arg(\"x\")")), ["python3"]);
 }
 
-/// Lines of what dpkg-query prints in this format, of all packages that are installed.
+/// Output of dpkg-query in this format, for all installed packages, by line.
 fn dpkg_query(format: &str) -> Option<Vec<String>> {
     let output = Command::new("dpkg-query").args(["--show", "--showformat", format]).output().ok()?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect())
 }
 
-/// Packages of every Debian, however small. None, and a line about it, on other machines.
+/// Packages of every Debian, however small. Without dpkg: none, and a line that says so.
 fn base_packages() -> Option<Vec<String>> {
     let lines = dpkg_query("${Essential} ${Priority} ${Package}\n");
     if lines.is_none() {
-        // Not by a macro: the test runner would hide the words.
+        // Not by a macro, whose output the test runner would hide.
         let _ = writeln!(std::io::stderr(), "environment: skipped: this is no Debian");
     }
     let is_base = |line: &&str| line.starts_with("yes ") || line.split(' ').nth(1) == Some("required");
@@ -123,14 +123,14 @@ fn setup_installs_the_listed_programs() {
     }
 }
 
-/// Where a shell finds a program, without links.
+/// Path of a program as a shell finds it, with symbolic links resolved.
 fn found(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").expect("a path");
     let mut places = std::env::split_paths(&path).map(|dir| dir.join(program));
     places.find(|place| place.is_file()).map(|place| place.canonicalize().expect("no broken link"))
 }
 
-/// Whether a file of the package is the program, perhaps by another name.
+/// Whether a file of the package is the program, possibly under another name.
 fn has(package: &str, program: &Path) -> bool {
     let list = ["", ":amd64", ":arm64"].map(|arch| format!("/var/lib/dpkg/info/{package}{arch}.list"));
     let lists = list.iter().filter_map(|path| fs::read_to_string(path).ok()).collect::<String>();

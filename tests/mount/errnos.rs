@@ -280,7 +280,7 @@ fn without_quorum_nothing_changes() {
     fs::write(at("d/f"), "y").expect("again");
 }
 
-/// As with the stock daemon: the directory is not there. Not ESTALE, which no program expects of a local tree.
+/// ENOENT as with the stock daemon. Programs do not expect ESTALE of a local tree.
 #[test]
 fn removed_working_directory_is_not_found() {
     let tree = Tree::new();

@@ -99,14 +99,14 @@ impl Tree {
         names
     }
 
-    /// Makes a change behind the kernel's back, and has it invalidated, as when it comes from another
-    /// node.
+    /// Makes a change that does not come from this kernel, and queues its invalidations, as for a change of
+    /// another node.
     pub fn change(&self, change: Change) {
         let applied = self.cfs.engine.submit_wait(change).expect("applied");
         self.mounted().invalidate().changed_elsewhere(&applied.invalidations);
     }
 
-    /// As [`Tree::change`]; returns when the kernel was notified.
+    /// As [`Tree::change`], but returns after the kernel was notified.
     pub fn elsewhere(&self, change: Change) {
         self.change(change);
         self.drain();

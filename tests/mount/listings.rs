@@ -1,7 +1,7 @@
-//! Listings of directories that change meanwhile. A name that is there from the start of a listing to its
-//! end is listed exactly once, no name is listed twice, and a position means the same in every handle.
+//! Listings of directories that change meanwhile. A name that exists throughout a listing is listed exactly
+//! once, no name is listed twice, and a position has the same meaning in every handle.
 //!
-//! `LISTING_SEED=n cargo test --test mount listings` runs one seed again.
+//! `LISTING_SEED=n cargo test --test mount listings` repeats one seed.
 
 use crate::fixture::{Stop, Tree};
 use pmxcfs::memdb::{Change, TreePath};
@@ -14,18 +14,18 @@ use std::thread;
 
 /// Rounds of the random test, each with its seed.
 const SEEDS: std::ops::Range<u64> = 0..200;
-/// Buffer for one entry with a short name, in bytes: 24, and alignment.
+/// Buffer for one entry with a short name, in bytes: 24, plus alignment.
 const ONE_ENTRY: usize = 40;
 /// Buffer for 4,096 such entries, in bytes.
 const MANY_ENTRIES: usize = 4096 * 32;
 
-/// An opened directory, read with system calls of a chosen size.
+/// An open directory, read with system calls of a chosen size.
 struct Listing {
     dir: File,
     buffer: Vec<u8>,
 }
 
-/// A listed name, and the position behind it.
+/// A listed name, and the position after it.
 type Line = (String, u64);
 
 impl Listing {
@@ -33,8 +33,7 @@ impl Listing {
         Self { dir: File::open(path).expect("a directory"), buffer: Vec::with_capacity(buffer) }
     }
 
-    /// What one system call returns; nothing at the end. The two dots are left out, so this may take more
-    /// than one call.
+    /// Lines of the next system call that returns any but the two dots; empty at the end.
     fn next(&mut self) -> Vec<Line> {
         loop {
             let mut lines = Vec::new();
@@ -85,7 +84,7 @@ impl Listing {
     }
 }
 
-/// The names, sorted; none may be there twice.
+/// The sorted names, without duplicates.
 #[track_caller]
 fn names(lines: &[Line]) -> BTreeSet<String> {
     let names: BTreeSet<String> = lines.iter().map(|(name, _)| name.clone()).collect();
@@ -153,8 +152,8 @@ fn removal_while_listing_leaves_nothing() {
     fs::remove_dir(&path).expect("empty");
 }
 
-/// The kernel may mix parts of several listings, if it keeps any: what was listed before a name came
-/// must not end up in a listing that begins afterwards.
+/// A kernel that caches listings may mix parts of several ones: lines from before a creation must not appear
+/// in a listing that begins afterwards.
 #[test]
 fn listing_after_a_creation_has_the_name() {
     for elsewhere in [false, true] {
@@ -190,7 +189,7 @@ fn position_means_the_same_in_every_handle() {
     }
     let left: BTreeSet<String> = tree.list("d").into_iter().collect();
     for index in [0, 1, 7, 250, 498, 499] {
-        // It never was at the start.
+        // This handle never read from the start.
         let mut other = Listing::open(&path, 300);
         other.seek(lines[index].1);
         let behind: BTreeSet<String> = lines[index + 1..].iter().map(|(name, _)| name.clone()).collect();
@@ -200,7 +199,7 @@ fn position_means_the_same_in_every_handle() {
     }
 }
 
-/// A generator for test data: small, and the same from the same seed.
+/// Generator of test data: small, and reproducible from its seed.
 struct Random(u64);
 
 impl Random {
@@ -213,21 +212,21 @@ impl Random {
 /// A handle in the random test.
 struct Reader {
     listing: Listing,
-    /// Those that are there since the handle last read from the start.
+    /// Names that exist since the handle last read from the start.
     lasting: BTreeSet<String>,
-    /// Where this pass began.
+    /// Position at which this pass began.
     from: u64,
     listed: BTreeSet<String>,
 }
 
-/// One directory, what is in it, and who lists it.
+/// A directory with its entries and readers.
 struct World {
-    /// Closed before the tree is unmounted.
+    /// Declared first: closed before the tree is unmounted.
     readers: Vec<Reader>,
     tree: Tree,
     random: Random,
     present: BTreeSet<String>,
-    /// The position behind each name that was ever listed.
+    /// The position after each name that was ever listed.
     positions: BTreeMap<String, u64>,
 }
 
@@ -269,7 +268,7 @@ impl World {
         self.readers.push(Reader { listing, lasting, from: 0, listed });
     }
 
-    /// To the start, or to where any handle once was.
+    /// Seeks to the start, or to a position that any handle has seen.
     fn seek(&mut self) {
         let Some(index) = self.pick() else { return };
         let known: Vec<u64> = self.positions.values().copied().collect();
@@ -297,14 +296,14 @@ impl World {
         if lines.is_empty() {
             for name in &reader.lasting {
                 let is_due = self.positions.get(name).is_some_and(|position| *position > reader.from);
-                // A position that was never seen is behind the start at least.
+                // The position of a name that was never listed is unknown, but after the start.
                 let is_due = is_due || reader.from == 0;
                 assert!(!is_due || reader.listed.contains(name), "{name} is not listed");
             }
         }
     }
 
-    /// A file is made, removed, or replaced as programs replace files, here or elsewhere.
+    /// Creates, removes, or replaces a file, through this mount or as another node.
     fn change(&mut self) {
         let name = format!("{:04}", self.random.below(500));
         let (path, temporary) = (format!("d/{name}"), format!("d/{name}.tmp"));
@@ -361,7 +360,7 @@ fn random_listings_have_each_lasting_name_once() {
     }
 }
 
-/// The same from many threads: some names stay, and are replaced all the time; others come and go.
+/// The same with many threads: some names stay, and are replaced repeatedly; others come and go.
 #[test]
 fn listings_among_threads_have_each_lasting_name_once() {
     let tree = Tree::new();

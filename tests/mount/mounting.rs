@@ -83,7 +83,7 @@ fn directory() -> tempfile::TempDir {
     tempfile::tempdir().expect("directory")
 }
 
-/// A FUSE mount without a server that answers; dead once its device is dropped.
+/// A FUSE mount whose server does not respond; dead once its device is dropped.
 fn mount_fuse(path: &Path, source: &str) -> File {
     let device = File::options().read(true).write(true).open("/dev/fuse").expect("fuse");
     let options = format!(
@@ -131,7 +131,7 @@ fn tree_that_does_not_answer_is_refused_and_kept() {
     let device = mount_fuse(dir.path(), "/dev/fuse");
     let refused = fuse::mount(Arc::clone(&tree.cfs), dir.path(), Options::default()).expect_err("refused");
     assert!(matches!(refused, MountError::Silent { .. }), "{refused}");
-    // Its process ends: now it is dead, and goes.
+    // When its process ends the mount is dead, and is unmounted.
     drop(device);
     let mounted = fuse::mount(Arc::clone(&tree.cfs), dir.path(), Options::default()).expect("mounted");
     assert!(mounted.unmount(PATIENCE));

@@ -76,7 +76,7 @@ fn long_name_of_another_member_is_served() {
     assert_eq!(fs::read(&long).expect("read"), b"text");
     refused(fs::rename(&long, dir.join("x".repeat(1025))), libc::ENAMETOOLONG);
     fs::rename(&long, dir.join("short")).expect("rename");
-    // Its whole path is too long for any system call.
+    // The whole path is too long for any system call.
     let handle = File::open(&dir).expect("open");
     nix::unistd::unlinkat(&handle, "b".repeat(longest).as_str(), UnlinkatFlags::NoRemoveDir).expect("unlink");
     assert_eq!(tree.list("d"), ["c", "short"]);

@@ -1,4 +1,4 @@
-//! Requests that wait hold locks of the kernel. Invalidations that need such a lock wait, too, and no others.
+//! Waiting requests hold locks of the kernel. Only invalidations that need such a lock wait with them.
 
 use crate::fixture::{PATIENCE, Tree};
 use pmxcfs::memdb::{Change, Invalidation, Name, Stale, TreePath};
@@ -8,12 +8,12 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longest until the kernel shows a change that needs no lock which is held.
+/// Longest time until the kernel shows a change whose invalidation needs no held lock.
 const SOON: Duration = Duration::from_secs(1);
-/// Directories with a request that waits.
+/// Number of directories with a waiting request.
 const STALLED: usize = 8;
 
-/// Checks again and again; fails after `limit`.
+/// Repeats a check; fails after `limit`.
 #[track_caller]
 fn within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -27,7 +27,8 @@ fn mode(tree: &Tree, path: &str) -> u32 {
     fs::metadata(tree.path(path)).expect("there").mode() & 0o777
 }
 
-/// Makes an empty file elsewhere, and has it invalidated, without waiting for the disk or the kernel.
+/// Creates an empty file as another node does, and queues its invalidation; does not wait for the disk or the
+/// kernel.
 fn appears_elsewhere(tree: &Tree, dir: &str, name: &str) -> Receiver<()> {
     let (sender, stored) = channel();
     let path = TreePath::from(format!("{dir}/{name}").as_str());
@@ -35,7 +36,7 @@ fn appears_elsewhere(tree: &Tree, dir: &str, name: &str) -> Receiver<()> {
         Change::Create { path },
         Box::new(move |result| {
             result.expect("made");
-            // The test may be over.
+            // The test may have ended.
             let _ = sender.send(());
         }),
     );
@@ -45,7 +46,7 @@ fn appears_elsewhere(tree: &Tree, dir: &str, name: &str) -> Receiver<()> {
     stored
 }
 
-/// Some directories, each with a name that the kernel knows not to be there.
+/// Directories, each with a name that the kernel has cached as missing.
 fn tree_with_directories() -> Tree {
     let tree = Tree::new();
     for number in 0..STALLED {
@@ -57,8 +58,8 @@ fn tree_with_directories() -> Tree {
     tree
 }
 
-/// While the disk holds a mkdir in each of `stalled` directories, entries that come to these from elsewhere
-/// are waited for, and `check` runs.
+/// Blocks a mkdir in each of `stalled` directories on the disk, adds entries of another node to them, so that
+/// their invalidations wait, and runs `check`.
 fn while_stalled(stalled: usize, check: impl FnOnce(&Tree)) {
     let tree = tree_with_directories();
     assert_eq!((tree.read("y/f"), tree.path("y/new").exists()), (b"old".to_vec(), false));
@@ -69,7 +70,7 @@ fn while_stalled(stalled: usize, check: impl FnOnce(&Tree)) {
         let tree = &tree;
         let make = |number: usize| scope.spawn(move || fs::create_dir(tree.path(&format!("x{number}/held"))));
         let waiting: Vec<_> = (0..stalled).map(make).collect();
-        // Each is in memory, and waits for the disk.
+        // Each one is in memory, and waits for the disk.
         within(PATIENCE, "all are asked for", || tree.cfs.engine.read().version() == before + stalled as u64);
         for number in 0..stalled {
             appears_elsewhere(tree, &format!("x{number}"), "new");

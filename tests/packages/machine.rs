@@ -130,7 +130,7 @@ impl Machine {
     /// Runs a command in the copy; what it said, and whether it liked it.
     pub fn try_run(&self, command: &[&str]) -> (bool, String) {
         let mut enter = Command::new("nsenter");
-        // The root too: it is not that of the namespace if the tests run in a plain chroot.
+        // The root, too: in a plain chroot it is not the root of the namespace.
         enter.args(["--target", &self.holder.id().to_string(), "--mount", "--root"]);
         enter.arg("chroot").arg(self.dir.path().join("root")).args(command);
         enter

@@ -1,5 +1,5 @@
-//! Judges by processor time how the cost of an operation grows with the size of the tree. Processor time of
-//! one thread does not count what other programs do meanwhile.
+//! Growth of an operation's cost with the size of the tree, measured in processor time of one thread, which
+//! other programs do not affect.
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
@@ -8,14 +8,14 @@ use std::time::Duration;
 /// Entries of the small tree. The large one has four times as many.
 const SMALL: u64 = 4_096;
 
-/// Four times the entries cost 4 times with n, 4.6 times with n log n, 16 times with n squared. Caches of
-/// the processor make large trees dearer.
+/// For four times the entries, cost grows 4 times for n, 4.6 times for n log n, and 16 times for n squared.
+/// Processor caches make large trees more expensive.
 const RATIO_MAX: f64 = 9.0;
 
-/// Costs below this are too small to be compared.
+/// Costs below this are too small to compare.
 const FLOOR: Duration = Duration::from_millis(4);
 
-/// Tries until an operation counts as too dear.
+/// Attempts before an operation counts as too expensive.
 const TRIES: usize = 4;
 
 /// Processor time of the calling thread for `act`.
@@ -26,7 +26,7 @@ pub fn cost<T>(act: impl FnOnce() -> T) -> (Duration, T) {
 }
 
 fn thread_time() -> Duration {
-    // The kernel brings the count up to date at a switch, and else only every 4 ms.
+    // The kernel updates the count at a context switch, and otherwise only every 4 ms.
     std::thread::yield_now();
     let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("Linux counts it");
     let micros = |time: TimeVal| Duration::from_micros((time.tv_sec() * 1_000_000 + time.tv_usec()) as u64);
@@ -38,7 +38,7 @@ pub fn assert_near_linear(what: &str, cost_at: impl FnMut(u64) -> Duration) {
     assert_near_linear_from(SMALL, what, cost_at);
 }
 
-/// The same with another size of the small tree.
+/// As [`assert_growth`], with another size of the small tree.
 pub fn assert_near_linear_from(entries: u64, what: &str, mut cost_at: impl FnMut(u64) -> Duration) {
     let mut ratios = Vec::new();
     for _ in 0..TRIES {
@@ -49,7 +49,7 @@ pub fn assert_near_linear_from(entries: u64, what: &str, mut cost_at: impl FnMut
             return;
         }
         ratios.push(ratio);
-        // No noise doubles processor time.
+        // Noise does not double processor time.
         if ratio > 1.5 * RATIO_MAX {
             break;
         }

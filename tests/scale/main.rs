@@ -1,4 +1,4 @@
-//! No algorithm over the whole tree costs more than n log n, whatever the shape of the tree.
+//! Every algorithm over the whole tree costs at most n log n, for any shape of the tree.
 
 mod growth;
 mod memory;

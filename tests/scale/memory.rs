@@ -1,4 +1,4 @@
-//! Trees in memory: load, resync, listing, changes, and what is derived from the tree.
+//! Trees in memory: load, resync, listing, changes, and data derived from the tree.
 
 use crate::growth::{assert_near_linear, cost};
 use crate::shapes::Shape;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 const NOW: Duration = Duration::ZERO;
 
-/// Changes that are made of one tree: few, as the cost of one is compared, but enough to be measured.
+/// Number of changes to one tree: few, since the cost of one is compared, but enough to measure.
 const CHANGES: usize = 2;
 
 fn load(shape: Shape, entries: u64) -> MemDb {
@@ -54,7 +54,7 @@ fn update_of_a_leader_is_near_linear() {
     }
 }
 
-/// One member of the database group, whose messages nobody carries.
+/// One member of the database group, whose messages are not delivered.
 struct Node {
     dfsm: Dfsm<Dcdb>,
     tree: MemDb,
@@ -126,7 +126,7 @@ fn mounted(rows: Vec<Row>) -> (Arc<Fs>, Arc<Cfs>, tempfile::TempDir) {
     (Fs::new(Arc::clone(&cfs), CacheRules::THIS_MOUNT), cfs, dir)
 }
 
-/// Lists a directory in replies of some lines. Returns how many entries there are, and the directories among them.
+/// Lists a directory in several replies. Returns the number of its entries, and the directories among them.
 fn list(fs: &Fs, ino: u64) -> (u64, Vec<u64>) {
     let handle = fs.opendir(ino).expect("a directory");
     let (mut found, mut directories, mut offset) = (0, Vec::new(), 0);

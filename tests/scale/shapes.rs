@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// Directories per directory of [`Shape::Bushy`], and files in each.
 const BRANCHES: u64 = 16;
 
-/// How the entries of a tree are arranged.
+/// Shape of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// All entries are directories in the root.
@@ -26,7 +26,7 @@ pub enum Shape {
 impl Shape {
     pub const ALL: [Self; 6] = [Self::Flat, Self::Deep, Self::Wide, Self::Bushy, Self::Guests, Self::Locks];
 
-    /// The rows of a tree with `entries` entries, the root counted, by rising inode.
+    /// Rows of a tree with `entries` entries, including the root, by rising inode.
     pub fn rows(self, entries: u64) -> Vec<Row> {
         let mut rows = vec![row(ROOT, ROOT, KIND_FILE, VERSION_ROW_NAME, entries)];
         rows.extend((1..entries).map(|inode| {

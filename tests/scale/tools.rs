@@ -10,14 +10,14 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Entries of the small tree: an export makes each of them as a file.
+/// Entries of the small tree: an export creates a file for each.
 const SMALL: u64 = 512;
 
 /// A directory whose contents may be too deep for the standard library to remove.
 struct Home(tempfile::TempDir);
 
 impl Home {
-    /// With a database.
+    /// Creates it with a database.
     fn new(shape: Shape, entries: u64) -> Self {
         let home = Self(tempfile::tempdir().expect("a directory"));
         let mut store = Store::open(&home.db(), 1).expect("a new database");
@@ -51,7 +51,7 @@ impl Drop for Home {
     }
 }
 
-/// Runs a verb. Returns its exit, and what it complained about.
+/// Runs a verb. Returns its exit code and its error output.
 fn run(verb: &[&str], files: &[&Path]) -> (Exit, String) {
     let (mut results, mut complaints) = (Vec::new(), Vec::new());
     let words = ["pmxcfs-db"].iter().chain(verb).map(OsStr::new);

@@ -92,7 +92,7 @@ pub struct Process {
     pub contents: Contents,
     /// When the group is joined again.
     rejoin: BTreeMap<Group, Duration>,
-    /// Changes that wait for their delivery, each with the ticket of its client.
+    /// Pending changes, each with the ticket of its client.
     pending: PendingTable<Ticket>,
     /// Answers that wait for the disk, each with what it is about.
     uncommitted: Vec<(Answer, Trace)>,
@@ -355,7 +355,7 @@ impl Node {
         seen
     }
 
-    /// A local client tells the others something.
+    /// A local client sends data to the other nodes.
     pub fn kv_request(&mut self, request: StatusRequest, world: &mut World) -> Vec<Seen> {
         let now = self.now(world);
         let Process { kv, status, .. } = self.process.as_mut().expect("runs");

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Small files of each round.
 const MANY: usize = 400;
-/// The most that a write to a new file passes to stock 7.3-3 in one piece.
+/// Largest part of a write to a new file that the kernel passes to stock 7.3-3 in one request.
 const PAGE: usize = 4096;
 /// Written in pieces that the kernel passes on as they are, to a daemon with or without a cache.
 const PIECE: usize = 64 << 10;

@@ -148,14 +148,14 @@ const NOT_COUNTED_BY_ALL: &[&str] = &[
     "sdn/fabrics.cfg",
     "sdn/prefix-lists.cfg",
     "sdn/route-maps.cfg",
-    // In 8.1.0, not in 9.1.6 and ours.
+    // In 8.1.0, not in 9.1.6 and pmxcfs-rs.
     "priv/ipam.db",
     "priv/macs.db",
     "sdn/fabrics/openfabric.cfg",
     "sdn/fabrics/ospf.cfg",
 ];
 
-/// Whether the counters of `.version` agree: equal where both daemons have one.
+/// Whether the counters of `.version` agree: equal if both daemons have them.
 pub fn same_counters(stock: &Value, ours: &Value) -> bool {
     let (Some(stock), Some(ours)) = (stock.as_object(), ours.as_object()) else { return stock == ours };
     stock.keys().chain(ours.keys()).all(|name| match (stock.get(name), ours.get(name)) {

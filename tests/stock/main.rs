@@ -40,11 +40,11 @@ use std::path::PathBuf;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Outcome<T> = Result<T, Failure>;
 
-/// Runs a comparison with each stock daemon in `STOCK`. Without one the test is over, and says so.
+/// Runs a comparison with each stock daemon in `STOCK`. Without one it reports that the test is skipped.
 fn with_each_stock(compare: impl Fn(PathBuf)) {
     let daemons = daemons::stock_daemons();
     if daemons.is_empty() {
-        // `println` would be captured when the test passes.
+        // The test runner captures the output of `println` if the test passes.
         let _ = writeln!(io::stderr(), "skipped: STOCK is not set to the path of a stock pmxcfs");
     }
     for daemon in daemons {

@@ -254,7 +254,7 @@ impl Actor {
         metadata.is_some_and(|metadata| is_generated(&metadata))
     }
 
-    /// Whether a slot has a directory open that was removed from our tree since.
+    /// Whether a slot has an open directory that was since removed from our tree.
     pub fn is_removed_directory(&self, slot: Slot) -> bool {
         let error = self.open.get(&slot).and_then(|file| file.metadata().err());
         error.is_some_and(|error| error.raw_os_error() == Some(libc::ESTALE))

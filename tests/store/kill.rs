@@ -33,7 +33,7 @@ fn writer() {
             scope.spawn(move || {
                 for (number, change) in changes.enumerate() {
                     if is_durable(&change) && db.submit_wait(change.clone()).is_ok() {
-                        // Not by println, which the test program would keep to itself.
+                        // Not by println, which the test runner captures.
                         let mut out = std::io::stdout();
                         writeln!(out, "{thread} {number}").unwrap();
                     } else {

@@ -9,7 +9,7 @@ use pmxcfs::dfsm::wire::{Epoch, Message, SyncKind};
 use pmxcfs::dfsm::{App, Effect, Event, Frame, MemberId, Mode, Needs, Purpose, SendError, Submission};
 use std::rc::Rc;
 
-/// Long work on the tree is announced: a driver prepares for it.
+/// Long work on the tree is announced, so that a driver can prepare.
 fn check_needs(needs: Needs, effect: &Effect<Dcdb>) {
     let needed = match effect {
         Effect::App(DcdbEffect::Replaced { .. }) => Needs::Copy,

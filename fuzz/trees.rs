@@ -89,21 +89,28 @@ pub fn rows_seeds() -> Vec<Vec<u8>> {
         write_row([7, highest - 1, highest, 8], b"f", b"x"),
     ];
     let broken = [
-        root(9),
-        write_row([1, 2, 1, 4], b"a", b""),
-        write_row([2, 1, 1, 4], b"b", b""),
-        write_row([3, 0, 1, 8], b"same", b""),
-        write_row([4, 0, 1, 8], b"same", b""),
-        write_row([5, 3, 1, 8], b"below", b""),
-        write_row([6, highest + 1, highest + 1, 8], b"lost", b""),
-        vec![7, 0, 1, 4, TOO_LONG, TOO_LONG],
+        write_row([1, 1, 1, 4], b"loop", b""),
+        [write_row([1, 0, 1, 8], b"same", b""), write_row([2, 0, 1, 8], b"same", b"")].concat(),
+        [write_row([1, 0, 1, 8], b"file", b""), write_row([2, 1, 1, 8], b"below", b"")].concat(),
+        write_row([1, highest + 1, 1, 8], b"lost", b""),
+        write_row([highest + 1, 0, 1, 8], b"inode", b""),
+        write_row([1, 0, highest + 1, 8], b"version", b""),
+        vec![1, 0, 1, 8, TOO_LONG, 0],
+        vec![1, 0, 1, 8, 1, b'a', TOO_LONG],
     ];
-    vec![sample, large.concat(), broken.concat()]
+    let alone = broken.iter().map(|row| [root(highest), row.clone()].concat());
+    [sample, large.concat(), [root(highest), broken.concat()].concat()].into_iter().chain(alone).collect()
 }
 
 /// Panics unless the tree holds, and can be stored and loaded, and sent and applied.
 fn assert_travels(tree: &mut MemDb) {
     tree.verify().expect("the invariants hold");
+    // Without the code that checks entries: a limit that it lacks is lacking everywhere.
+    let is_within = |entry: &Entry| {
+        let (number, size) = (entry.inode.max(entry.version), entry.size());
+        number <= NUMBER_MAX && size <= MAX_FILE_SIZE && entry.name.len() <= NAME_BYTES_MAX
+    };
+    assert!(tree.all_entries().all(is_within), "an entry above the limits was accepted");
     let index = tree.index();
     assert_eq!(Index::decode(&index.encode()).as_ref(), Ok(&index));
     let mut loaded = MemDb::load(tree.snapshot_rows(), NOW).expect("what was accepted can be loaded again");

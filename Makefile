@@ -30,7 +30,7 @@ setup-run:
 build: setup-build
 	$(CARGO) build --release --locked
 
-## Serves a tree below RUN_DIR until Ctrl-C; nothing outside of it is touched.
+## Serves a tree below RUN_DIR until Ctrl-C. Changes nothing outside of RUN_DIR.
 run: export RUN_DIR := $(RUN_DIR)
 run: export RUN_NODE := $(RUN_NODE)
 run: setup-run build
@@ -44,7 +44,7 @@ fmt: setup-build
 fmt-check: setup-build
 	@if $(CARGO) fmt --version >/dev/null 2>&1; then $(CARGO) fmt --check; else echo "no rustfmt: format not checked"; fi
 
-## Style of the code, and licences and known faults of dependencies; DENY=no leaves the latter out.
+## Style of the code, and licences and known faults of dependencies; DENY=no skips the dependencies.
 DENY ?= yes
 lint: setup-build
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
@@ -224,7 +224,7 @@ SEEDS ?= 10000
 sim: setup
 	SIM_SEEDS=$(SEEDS) $(CARGO) test --locked --release --test sim fresh_schedules -- --nocapture
 
-## The long tests: so many rounds of each race against the tools of root, and a tenth of that of crossing
+## Long tests: ROUNDS rounds of each race against the tools of root, and a tenth of that number of crossing
 ## operations and appends in clusters: make soak ROUNDS=1000
 ROUNDS ?= 200
 soak: setup

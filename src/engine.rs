@@ -334,7 +334,7 @@ fn answer_stored(applied: Applied, done: ChangeCallback) -> CommitCallback {
 }
 
 /// Whether the reply to this change waits for its commit. Other changes become durable with the next commit:
-/// on the flush when the file is closed, or after 50 ms.
+/// on the flush when the file is closed, or after 50 ms at the latest.
 pub fn requires_commit(change: &Change) -> bool {
     match change {
         Change::Mkdir { .. } | Change::Rename { .. } | Change::Delete { .. } | Change::Unlock { .. } => true,

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs what a new user runs, in a minimal Debian that debootstrap makes: `make build`, `make run`, `make check`,
-# `make deb` and the installation of its packages. Tests the last commit, not what is uncommitted.
+# Runs the commands of a new user in a minimal Debian made by debootstrap: `make build`, `make run`, `make
+# check`, `make deb` and the installation of its packages. Tests the last commit, without uncommitted changes.
 #
 #   RELEASE=13|12       Debian's version
 #   WHERE=/root         directory in the root to clone to; may contain spaces
@@ -58,7 +58,7 @@ if [ "${#needed[@]}" != 0 ]; then
         "${needed[@]}" >/dev/null
 fi
 
-# One run at a time has a release's cache.
+# Only one run at a time may use the cache of a release.
 mkdir -p "$CACHE"
 CACHE=$(realpath "$CACHE")
 base=$CACHE/$RELEASE.tar
@@ -93,7 +93,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# Runs a command in the background and waits, so that a signal has its effect at once.
+# Runs a command in the background and waits, so that a signal takes effect immediately.
 run() {
     "$@" </dev/null 9>&- &
     child=$!
@@ -103,13 +103,13 @@ run() {
     return "$status"
 }
 
-# It is going to be /: other users than root must get in.
+# This directory becomes /: users other than root must be able to enter it.
 new_root() {
     root=$(mktemp -d "$CACHE/root-$RELEASE.XXXXXX")
     chmod 0755 "$root"
 }
 
-# Roots that a killed run has left. Their mounts ended with its namespaces.
+# Roots left by a killed run. Their mounts ended with its namespaces.
 rm -rf --one-file-system "$CACHE/root-$RELEASE".*
 
 if [ ! -e "$base" ]; then
@@ -129,7 +129,7 @@ if [ ! -e "$root/etc/debian_version" ]; then
     tar --extract --numeric-owner --xattrs --xattrs-include='*' --directory "$root" --file "$base"
 fi
 
-# What this machine's administrator has set, so that the archives and the crates are reached in the same way.
+# Settings of this machine's administrator by which archives and crates are reached.
 configure() {
     local updates="$suite-updates" sources=$root/etc/apt/sources.list
     rm -f "$root/etc/resolv.conf"
@@ -163,7 +163,7 @@ else
     git clone --quiet --depth 1 "file://$PWD" "$root$clone"
 fi
 
-# What the root gets from outside: enter.sh makes the mounts.
+# Inputs of the root from outside: enter.sh makes the mounts.
 mkdir -p "$CACHE/$RELEASE-debs/partial" "$CACHE/$RELEASE-$RUST-crates"
 variables=(ROOT="$root" CLONE="$clone" ENTER="$ENTER" CHECK="$CHECK" RUST="$RUST" RELEASE="$RELEASE"
     DEBS="$CACHE/$RELEASE-debs" CRATES="$CACHE/$RELEASE-$RUST-crates")

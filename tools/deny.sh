@@ -1,11 +1,11 @@
 #!/bin/sh
-# Checks the dependencies against deny.toml: licences, duplicates, sources and known vulnerabilities; `make
+# Checks the dependencies against deny.toml: licences, duplicates, sources and known vulnerabilities. `make
 # lint` calls it: deny.sh TARGET_DIR. A missing cargo-deny is installed below TARGET_DIR. Without network it
-# checks what it can, and reports the rest as not checked.
+# skips some checks, and reports them as not checked.
 set -eu
 cd "$(dirname "$0")/.."
 
-# The newest that builds with the oldest compiler of the project.
+# Newest version that builds with the oldest compiler of the project.
 VERSION=0.18.3
 tools=$1/tools
 
@@ -27,7 +27,7 @@ if ! "$deny" --version >/dev/null 2>&1; then
     fi
 fi
 
-# The list of dependencies is read from the sources of all, those of other platforms included.
+# Reading the list of dependencies needs the sources of all of them, including those of other platforms.
 if ! cargo fetch --quiet --locked; then
     not_checked "licences, duplicates, sources and advisories of dependencies: their sources cannot be downloaded"
     exit 0

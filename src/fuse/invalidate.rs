@@ -175,7 +175,7 @@ impl Invalidate {
         lanes.attributes.wait(timeout) && lanes.contents.wait(timeout) && lanes.names.wait(timeout)
     }
 
-    /// If no more than the attributes of a node are stale, drops them at once, and says so. Unlike
+    /// If only the attributes of a node are stale, drops them immediately and returns true. Unlike
     /// everything else this waits for no request, so it may be done before a request is answered.
     pub(super) fn attributes_now(&self, invalidation: &Invalidation) -> bool {
         let stale = match &invalidation.stale {

@@ -1,10 +1,10 @@
-//! Invalidations: what a cache above the tree must not rely on any more after a change. The only type for that, from
-//! the tree to the kernel. Plain values; which caches have what is not known here.
+//! Invalidations: parts of the tree that caches above it must drop after a change. The same type is used from the
+//! tree to the kernel. It is a plain value and knows nothing of the caches.
 
 use super::{Inode, Name};
 use std::sync::Arc;
 
-/// One thing that a cache must not rely on any more.
+/// A part of the tree that caches must drop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalidation {
     /// The part of the tree that changed.
@@ -24,7 +24,7 @@ pub enum Stale {
     Content { inode: Inode, range: ByteRange },
     /// Attributes only (mtime, mode).
     Attributes { inode: Inode },
-    /// An inode left the tree. With its last contents (`None` for a directory), for open descriptors.
+    /// An inode was removed. Contains its last contents for open descriptors; `None` for a directory.
     Removed { inode: Inode, content: Option<Arc<Vec<u8>>>, mtime: u32 },
 }
 
@@ -33,7 +33,7 @@ pub enum Stale {
 pub struct ByteRange {
     /// First byte.
     pub start: u64,
-    /// Byte after the last one; `None`: all bytes from `start` on, wherever the file ends or ended.
+    /// Byte after the last one; `None` for all bytes from `start` on, beyond the old and new end.
     pub end: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ pub enum Cause {
     Reply,
 }
 
-/// Names a local operation for as long as it is under way.
+/// Identifies a local operation until its outcome is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(pub u64);
 
@@ -64,10 +64,10 @@ impl ByteRange {
     }
 
     /// Bytes that change when `written` bytes are put at `offset` into a file that has `old_size` bytes before and
-    /// `new_size` bytes after: also the zeroes of a gap, and what is truncated.
+    /// `new_size` bytes after: including the zeroes of a gap and truncated bytes.
     pub(super) fn of_write(offset: u64, written: u64, old_size: u64, new_size: u64) -> Self {
         if new_size < old_size {
-            // A truncate puts nothing. What is behind the end may come back with other bytes later.
+            // A truncate writes nothing. The range after the end may be extended with other bytes later.
             return Self { start: new_size.min(offset), end: None };
         }
         Self { start: offset.min(old_size), end: Some((offset + written).max(new_size.min(offset))) }

@@ -1,4 +1,5 @@
-//! Appends from several programs of several nodes: none torn, lost, zeroed, or unseen by its writer.
+//! Appends from several programs on several nodes: no record is torn, lost, zeroed, or hidden from its
+//! writer.
 //!
 //! Each record has a random length and a checksum, and many cross a page boundary. `LONG_ROUNDS` is the number of
 //! rounds; each round fills a file nearly to its limit.
@@ -19,19 +20,19 @@ use std::thread;
 const APPENDERS: usize = 2;
 /// Longest record.
 const RECORD_MAX: usize = 9000;
-/// All records of a round together stay below the limit of a file.
+/// Together the records of a round stay below the size limit of a file.
 const BYTES_MAX: usize = 900_000;
 
-/// Bytes before the payload: marker, writer, sequence number, length of the payload, sum.
+/// Bytes before the payload: marker, writer, sequence number, length of the payload, checksum.
 const HEAD: usize = 20;
 const MARKER: [u8; 4] = *b"REC:";
 
-/// One record: writer and sequence number.
+/// Identity of a record: writer and sequence number.
 type Id = (u32, u32);
 
 fn record((writer, sequence): Id, random: &mut Random) -> Vec<u8> {
     let length = random.below(RECORD_MAX - HEAD) + 1;
-    // No zero bytes: those are what the kernel puts into pages that it clears.
+    // No zero bytes: the kernel puts those into pages that it clears.
     let payload: Vec<u8> = (0..length).map(|_| (random.below(255) + 1) as u8).collect();
     let mut bytes = MARKER.to_vec();
     for number in [writer, sequence, length as u32, sum(&payload)] {
@@ -46,7 +47,7 @@ fn sum(payload: &[u8]) -> u32 {
     payload.iter().fold(0x811c_9dc5, |sum: u32, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// The whole records of a file. The last one may be incomplete: the file is being appended to.
+/// The complete records of a file. The last one may be incomplete while the file is appended to.
 fn records(bytes: &[u8]) -> Result<(Vec<Id>, usize), String> {
     let mut ids = Vec::new();
     let mut at = 0;
@@ -80,7 +81,7 @@ fn read_records(path: &Path) -> Result<(Vec<Id>, usize, usize), String> {
     Ok((ids, whole, bytes.len()))
 }
 
-/// Appends records, and looks for each of them right after `write` returned. Returns their number.
+/// Appends records, and checks each of them immediately after `write` returned. Returns their number.
 fn append(node: &Node, name: &str, writer: u32, seed: u64, budget: usize) -> u32 {
     let mut random = Random::new(seed);
     let path = node.tree(name);
@@ -128,7 +129,7 @@ fn round(nodes: &[Node], name: &str, seed: u64) {
         let (ids, whole, length) = read_records(&path).expect("readable");
         assert_eq!(whole, length, "node {}: bytes behind the last record", node.number);
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), written, "node {}", node.number);
-        // Each writer's records are in its own order.
+        // The records of each writer are in the order of their sequence numbers.
         for writer in 0..(nodes.len() * APPENDERS) as u32 {
             let own: Vec<u32> = ids.iter().filter(|id| id.0 == writer).map(|id| id.1).collect();
             assert!(own.is_sorted(), "node {}: writer {writer}: {own:?}", node.number);
@@ -137,7 +138,7 @@ fn round(nodes: &[Node], name: &str, seed: u64) {
     fs::remove_file(nodes[0].tree(name)).expect("removed");
 }
 
-/// An append that several nodes make lands whole at the end, and its writer sees it.
+/// Concurrent appends of several nodes land whole at the end, and their writers see them.
 #[test]
 fn appends_of_all_nodes_land_whole() {
     let seed = Random::fresh_seed();

@@ -1,5 +1,5 @@
-//! Operations of two nodes that cross by chance, with readers that keep the kernels' caches warm. After each round
-//! both nodes must show what their databases hold. `tests/coherence` forces the same pairs without corosync.
+//! Concurrent operations of two nodes, with readers that keep the kernels' caches warm. After each round both
+//! mounts must agree with their databases. `tests/coherence` forces the same pairs without corosync.
 
 use crate::cluster::Mix;
 use crate::node::Node;
@@ -14,13 +14,13 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// Size of the file in the beginning of each round.
+/// Size of the file at the beginning of each round.
 const SIZE: usize = 9192;
 
 /// Kinds of operations on `d/f` and the names beside it.
 const KINDS: usize = 9;
 
-/// Carries out an operation. Any result is right: the other node may have been faster.
+/// Runs an operation. Any result is allowed: the other node may have been faster.
 fn operate(node: &Node, kind: usize, side: usize) {
     let path = |name: &str| node.tree(&format!("d/{name}"));
     let at = (100 + 900 * side) as u64;
@@ -38,7 +38,7 @@ fn operate(node: &Node, kind: usize, side: usize) {
     };
 }
 
-/// The round's directory as a program sees it, by names that operations touch.
+/// The round's directory as seen by a program, with the names that operations use.
 fn by_path(node: &Node) -> Vec<(String, Option<Vec<u8>>)> {
     let content = |name: String| {
         let read = node.read(&format!("d/{name}")).ok();
@@ -91,7 +91,7 @@ fn round(nodes: &[Node], serial: usize, random: &mut Random) {
             let (node, start) = (&nodes[side], &start);
             scope.spawn(move || {
                 start.wait();
-                // Neither side is always the first.
+                // Random pauses, so that neither side is always first.
                 (0..pauses[side]).for_each(|_| std::hint::spin_loop());
                 operate(node, kinds[side], side);
             })
@@ -122,7 +122,7 @@ fn round(nodes: &[Node], serial: usize, random: &mut Random) {
     soon("equal views", || nodes.iter().all(|node| by_path(node) == by_path(&nodes[0])));
 }
 
-/// Whatever two nodes do at the same time, their kernels show what the databases hold.
+/// After concurrent operations of two nodes, both kernels agree with the databases.
 #[test]
 fn crossing_operations_stay_visible() {
     let seed = Random::fresh_seed();

@@ -34,7 +34,6 @@ impl Scene {
 
     /// Lets the reader fill the page cache and the attributes. This takes no lock of a directory, so a local
     /// operation never blocks it.
-    /// blocked by a local operation under way.
     pub fn fill(&self) {
         let bytes = whole(&self.reader).expect("an open file can be read");
         mapped(&self.reader, bytes.len());

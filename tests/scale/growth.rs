@@ -38,7 +38,7 @@ pub fn assert_near_linear(what: &str, cost_at: impl FnMut(u64) -> Duration) {
     assert_near_linear_from(SMALL, what, cost_at);
 }
 
-/// As [`assert_growth`], with another size of the small tree.
+/// As [`assert_near_linear`], with another size of the small tree.
 pub fn assert_near_linear_from(entries: u64, what: &str, mut cost_at: impl FnMut(u64) -> Duration) {
     let mut ratios = Vec::new();
     for _ in 0..TRIES {

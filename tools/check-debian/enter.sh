@@ -1,13 +1,13 @@
 #!/bin/sh
-# enter.sh STEP: makes the mounts of a root, enters it and runs a step of steps.sh there. Run by
-# check-debian.sh as the first process of its namespaces, with which all of it ends.
+# enter.sh STEP: makes the mounts of a root, enters it and runs a step of steps.sh there. check-debian.sh runs
+# it as the first process of its namespaces, which end with it.
 set -eu
 umask 022
 
 [ "$NETWORK" = host ] || ip link set lo up
 hostname debian-minimal
 
-# The root becomes a mount of its own, which pivot_root needs.
+# pivot_root needs a root that is a mount point.
 [ "$ENTER" = chroot ] || mount --bind "$ROOT" "$ROOT"
 mount -t proc proc "$ROOT/proc"
 mount -t sysfs -o ro sysfs "$ROOT/sys"
@@ -34,7 +34,7 @@ if [ "$RUST" = rustup ]; then
     path=/root/.cargo/bin:$path
 fi
 
-# Besides what a login has, only how the network is reached.
+# The environment of a login, plus the settings by which the network is reached.
 set -- "HOME=/root" "PATH=$path" "TERM=${TERM:-dumb}" "CHECK=$CHECK" "RELEASE=$RELEASE" "RUST=$RUST" \
     "$CLONE/tools/check-debian/steps.sh" "$@"
 for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY CARGO_HTTP_PROXY CARGO_HTTP_TIMEOUT \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# steps.sh STEP: what check-debian.sh does in the root, in the directory of the clone, as a new user would.
+# steps.sh STEP: a step of check-debian.sh in the root, in the directory of the clone, as a new user runs it.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -9,12 +9,12 @@ apt_get() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq -y "$@" >/dev/null
 }
 
-# Makes a directory of the programs that the project says it calls.
+# Makes a directory with the programs that the project lists as its needs.
 link_listed_programs() {
     rm -rf /opt/listed
     mkdir -p /opt/listed
     sed '/^#/d; /^$/d' tools/programs.txt | while read -r program package optional; do
-        # Not `command -v`, which finds what the shell has by itself.
+        # Not `command -v`, which also finds builtins of the shell.
         path=$(printf '%s' "$PATH" | tr : '\n' | sed "s,\$,/$program," | xargs ls 2>/dev/null | sed -n 1p)
         if [ -n "$path" ]; then
             ln -s "$path" "/opt/listed/$program"
@@ -36,7 +36,7 @@ wait_for() {
     fail "waited a minute in vain: $what"
 }
 
-# `make run` in a session of its own, as on a terminal; then what it says to try; then Ctrl-C.
+# `make run` in a separate session, as on a terminal; then the commands that it prints; then Ctrl-C.
 serve() {
     log=/var/tmp/make-run.log
     env --default-signal=INT setsid make run >$log 2>&1 &
@@ -55,7 +55,7 @@ serve() {
     if mountpoint -q run/etc/pve; then fail "the tree is still mounted after Ctrl-C"; fi
 }
 
-# The tools that the README names, as apt installs them by default, and lintian.
+# Tools that the README names, as apt installs them by default, and lintian.
 setup_deb() {
     packages=$(sed -n 's/^make deb .*apt install \(.*\) first$/\1/p' README.md)
     [ -n "$packages" ] || fail "README.md does not say what make deb needs"
@@ -69,7 +69,7 @@ make_deb() {
     [ -n "$(ls target/deb/*.deb)" ] || fail "there are no packages"
 }
 
-# What the installed packages are for: a daemon with its tools, clients in C and in Perl.
+# Uses the installed packages: a daemon with its tools, clients in C and in Perl.
 use_installed() {
     node=/var/tmp/installed
     names=$(for deb in target/deb/*.deb; do dpkg-deb --field "$deb" Package; done)

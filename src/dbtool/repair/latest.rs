@@ -34,7 +34,7 @@ impl LastChanges {
 }
 
 impl Plan {
-    /// Version of the last change in the subtree of `inode`, as of the begin of the round of fixes. Entries made by
+    /// Version of the last change in the subtree of `inode`, at the beginning of the round of fixes. Entries made by
     /// the plan count as later than all others.
     pub(super) fn last_change(&self, inode: Inode) -> u64 {
         if self.made.contains(&inode) {

@@ -43,7 +43,7 @@ pub(in super::super) struct Plan {
     pub(super) lost: Option<Inode>,
     /// The names in a directory, so that they are gathered once and not for each that comes there.
     pub(super) taken: (Inode, BTreeSet<Vec<u8>>),
-    /// Last changes as of the begin of a round of fixes, computed at the first use.
+    /// Last changes at the beginning of a round of fixes, computed at the first use.
     pub(super) latest: OnceCell<LastChanges>,
 }
 

@@ -18,7 +18,7 @@ impl MemDb {
         version
     }
 
-    /// The outcome of the change that made the current version.
+    /// Outcome of the change that made the current version.
     pub(super) fn applied(&self, inode: Inode, offset: u64, stale: Vec<Stale>) -> Applied {
         Applied::new(inode, offset, self.version(), stale)
     }

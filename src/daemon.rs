@@ -249,7 +249,8 @@ fn watch_over(config: &Config, parts: &Parts, manager: &Arc<Manager>) -> io::Res
     let start = |interval| {
         let mount_point = parts.mounted.path().to_owned();
         let target = watchdog::Target { service: config.service.clone(), mount_point, interval };
-        Watchdog::start(target, Arc::clone(manager), Arc::clone(&parts.availability))
+        let (manager, availability) = (Arc::clone(manager), Arc::clone(&parts.availability));
+        Watchdog::start(target, manager, availability, parts.server.clients())
     };
     notify::watchdog_interval().map(start).transpose()
 }

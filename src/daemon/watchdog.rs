@@ -1,7 +1,8 @@
 //! Feeds the service manager's watchdog, for as long as the daemon really answers: a process of its own,
 //! the probe, asks the service and reads a file of the tree, as any client does, and reports what worked.
 //! While another process holds the service's name, the tree alone counts: to kill the daemon would take
-//! away the tree and not bring back the name.
+//! away the tree and not bring back the name. The same holds while other processes flood the service with connects:
+//! if the probe gets no turn, the daemon is alive as long as it works through that queue.
 //!
 //! It is a process because the daemon must never use its own tree: a thread that waits for an answer
 //! which its own process owes cannot even be killed. For the same reason nobody waits for the probe to
@@ -11,6 +12,7 @@ use super::availability::Availability;
 use super::notify::{self, Manager};
 use crate::clock::Clock;
 use crate::ipc::ops::Op;
+use crate::ipc::qb::Clients;
 use crate::ipc::qb::client::{Client, ClientError};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
@@ -49,6 +51,12 @@ const ANSWERED: u8 = b'1';
 /// Report of the probe: the tree responded, the service did not.
 const TREE_ONLY: u8 = b't';
 
+/// Report of the probe: the tree responded, and the probe could not connect to the service in time.
+const NOT_CONNECTED: u8 = b'c';
+
+/// Peers accepted between two reports that show an accepting thread at work on a long queue.
+const QUEUE_PROGRESS: u64 = 64;
+
 /// What the probe asks for is short.
 const MESSAGE_SIZE: u32 = 8192;
 
@@ -80,12 +88,17 @@ impl Watchdog {
     ///
     /// # Errors
     /// When no thread can be made.
-    pub fn start(target: Target, manager: Arc<Manager>, availability: Arc<Availability>) -> io::Result<Self> {
+    pub fn start(
+        target: Target,
+        manager: Arc<Manager>,
+        availability: Arc<Availability>,
+        clients: Clients,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let watchdog = Self { shared: Arc::clone(&shared) };
         // The probe is told of the end of this thread, which lives as long as the process.
         std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
-            let mut feed = Feed { manager, availability, status: String::new() };
+            let mut feed = Feed { manager, availability, clients, accepted: 0, status: String::new() };
             loop {
                 if let Err(error) = shared.probe_until_it_ends(&target, &mut feed) {
                     log::warn!(target: "main", "unable to start the watchdog's probe: {error}");
@@ -115,11 +128,7 @@ impl Shared {
         let Some(reports) = self.start_probe(target)? else { return Ok(()) };
         // One report is one byte; whatever else ends the loop, the probe has ended.
         for report in io::BufReader::new(reports).bytes() {
-            let Some(is_alive) =
-                report.ok().and_then(|report| is_alive(report, feed.availability.has_name()))
-            else {
-                break;
-            };
+            let Some(is_alive) = report.ok().and_then(|report| feed.is_alive(report)) else { break };
             if is_alive {
                 feed.answered();
             }
@@ -155,10 +164,11 @@ impl Shared {
 }
 
 /// Whether a report shows a daemon that is alive; `None` if it is no report.
-fn is_alive(report: u8, has_name: bool) -> Option<bool> {
+fn is_alive(report: u8, has_name: bool, accepted: u64) -> Option<bool> {
     match report {
         ANSWERED => Some(true),
         TREE_ONLY => Some(!has_name),
+        NOT_CONNECTED => Some(!has_name || accepted >= QUEUE_PROGRESS),
         _ => None,
     }
 }
@@ -167,10 +177,18 @@ fn is_alive(report: u8, has_name: bool) -> Option<bool> {
 struct Feed {
     manager: Arc<Manager>,
     availability: Arc<Availability>,
+    clients: Clients,
+    /// Peers accepted until the last report.
+    accepted: u64,
     status: String,
 }
 
 impl Feed {
+    fn is_alive(&mut self, report: u8) -> Option<bool> {
+        let before = std::mem::replace(&mut self.accepted, self.clients.accepted());
+        is_alive(report, self.availability.has_name(), self.accepted.saturating_sub(before))
+    }
+
     fn answered(&mut self) {
         self.manager.alive();
         let status = self.availability.status();
@@ -222,7 +240,11 @@ fn report(service: &str, mount_point: &Path, limit: Duration) -> Option<u8> {
         Err(error) => log::warn!(target: "main", "the watchdog's probe fails: {error}"),
     }
     match read_tree(mount_point) {
-        Ok(()) => Some(if asked.is_ok() { ANSWERED } else { TREE_ONLY }),
+        Ok(()) => Some(match asked {
+            Ok(()) => ANSWERED,
+            Err(Unanswered::Connect { .. }) => NOT_CONNECTED,
+            Err(_) => TREE_ONLY,
+        }),
         Err(error) => {
             log::warn!(target: "main", "the watchdog is not fed: {error}");
             None
@@ -235,6 +257,8 @@ fn report(service: &str, mount_point: &Path, limit: Duration) -> Option<u8> {
 enum Unanswered {
     #[error("the service '{service}' does not answer: {source}")]
     Service { service: String, source: ClientError },
+    #[error("the service '{service}' accepts no connection in time")]
+    Connect { service: String },
     #[error("the service '{service}' answers with error {error}")]
     Refused { service: String, error: i32 },
     #[error("'{path}' cannot be read: {source}")]
@@ -253,6 +277,7 @@ fn ask_service(service: &str, limit: Duration) -> Result<(), Unanswered> {
         }
         // Full of clients, which is an answer: to end them all would help nobody.
         Err(ClientError::Refused(_)) => Ok(()),
+        Err(ClientError::TimedOut) => Err(Unanswered::Connect { service: service.to_owned() }),
         Err(error) => Err(failed(error)),
     }
 }
@@ -273,10 +298,17 @@ mod tests {
 
     #[test]
     fn tree_alone_counts_only_without_the_name() {
-        assert_eq!(is_alive(ANSWERED, true), Some(true));
-        assert_eq!(is_alive(ANSWERED, false), Some(true));
-        assert_eq!(is_alive(TREE_ONLY, true), Some(false), "the service hangs");
-        assert_eq!(is_alive(TREE_ONLY, false), Some(true));
-        assert_eq!(is_alive(b'x', false), None);
+        assert_eq!(is_alive(ANSWERED, true, 0), Some(true));
+        assert_eq!(is_alive(ANSWERED, false, 0), Some(true));
+        assert_eq!(is_alive(TREE_ONLY, true, 1000), Some(false), "the service hangs");
+        assert_eq!(is_alive(TREE_ONLY, false, 0), Some(true));
+        assert_eq!(is_alive(b'x', false, 0), None);
+    }
+
+    #[test]
+    fn flooded_service_counts_while_it_accepts() {
+        assert_eq!(is_alive(NOT_CONNECTED, true, 1000), Some(true));
+        assert_eq!(is_alive(NOT_CONNECTED, true, 1), Some(false), "only the probe itself was accepted");
+        assert_eq!(is_alive(NOT_CONNECTED, false, 0), Some(true));
     }
 }

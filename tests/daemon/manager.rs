@@ -1,13 +1,18 @@
 //! What a service manager hears of a daemon, and when.
 
 use crate::fixture::{Daemon, PATIENCE, Root, wait_until};
+use crate::public;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::Pid;
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What the manager gives the watchdog. The daemon lets a probe do its work three times in it.
@@ -119,6 +124,63 @@ fn the_watchdog_is_fed_only_while_the_tree_answers() {
     manager.hears_no_more();
     umount2(&root.path("etc/pve"), MntFlags::empty()).expect("unmounted");
     manager.hear("WATCHDOG=1");
+    daemon.stop();
+}
+
+const FLOODED: &str = "PMXCFS_TEST_FLOODED";
+
+/// Connects without a pause, and sends no request; runs only in the processes of [`Flood`].
+#[test]
+fn flood_process() {
+    let Ok(service) = std::env::var(FLOODED) else { return };
+    prctl::set_pdeathsig(Signal::SIGKILL).expect("set");
+    let mut name = service.into_bytes();
+    name.resize(107, 0);
+    let address = UnixAddr::new_abstract(&name).expect("a name");
+    let (mut held, end) = (VecDeque::new(), Instant::now() + 4 * PATIENCE);
+    while Instant::now() < end {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let peer = socket(AddressFamily::Unix, SockType::Stream, flags, None).expect("a socket");
+        if connect(peer.as_raw_fd(), &address).is_ok() {
+            held.push_back(peer);
+        }
+        held.drain(..held.len().saturating_sub(500));
+    }
+}
+
+/// A process of another user that keeps the queue of the service full.
+struct Flood(Child);
+
+impl Flood {
+    fn start(program: &public::Copy, root: &Root) -> Self {
+        let mut command = program.command_as(60001, 60001);
+        command.args(["--exact", "manager::flood_process"]).env(FLOODED, &root.service);
+        Self(command.stdout(Stdio::null()).spawn().expect("the program starts"))
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.0.kill().expect("our child");
+        self.0.wait().expect("our child");
+    }
+}
+
+#[test]
+fn watchdog_is_fed_while_others_flood_the_service() {
+    let (root, program) = (Root::new(), public::Copy::of(std::env::current_exe().expect("a program")));
+    let manager = Manager::new(&root);
+    let mut daemon = manager.start(root.command(&["--local", "--foreground"]));
+    manager.hear("WATCHDOG=1");
+    let floods: Vec<Flood> = (0..24).map(|_| Flood::start(&program, &root)).collect();
+    let (start, mut fed) = (Instant::now(), 0);
+    // Until it was fed often enough for a long flood, or not for much longer than a manager would wait.
+    while fed < 4 {
+        let heard = manager.hear_for(PATIENCE.min(4 * INTERVAL));
+        assert!(heard.is_some(), "fed {fed} times in {:?}", start.elapsed());
+        fed += u32::from(heard.is_some_and(|heard| heard == "WATCHDOG=1"));
+    }
+    drop(floods);
     daemon.stop();
 }
 

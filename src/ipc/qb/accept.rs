@@ -190,6 +190,7 @@ impl Acceptor {
             let Door::Open(bound) = &self.door else { return };
             match bound.listener().accept() {
                 Ok((socket, _)) => {
+                    self.shared.accepted.fetch_add(1, Ordering::Relaxed);
                     let deadline = self.shared.clock.uptime() + self.shared.options.auth_timeout;
                     self.make_room();
                     // It has usually sent its request already.

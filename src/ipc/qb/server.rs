@@ -83,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     stopping: AtomicBool,
     pub(crate) refused: AtomicU64,
+    /// Peers taken from the queue of the setup socket.
+    pub(crate) accepted: AtomicU64,
     pub(crate) hangups: Hangups,
     places: Places,
     table: Mutex<Table>,
@@ -115,6 +117,7 @@ impl Shared {
             clock: Clock::start(),
             stopping: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
             table: Mutex::default(),
             emptied: Condvar::new(),
             complaints: Mutex::default(),
@@ -216,6 +219,11 @@ pub struct Traffic {
 }
 
 impl Clients {
+    /// Peers that the accepting thread has taken from the queue of the setup socket, since the start.
+    pub fn accepted(&self) -> u64 {
+        self.shared.upgrade().map_or(0, |shared| shared.accepted.load(Ordering::Relaxed))
+    }
+
     /// As it is now; None when the server is gone.
     pub fn traffic(&self) -> Option<Traffic> {
         let shared = self.shared.upgrade()?;

@@ -44,7 +44,8 @@ serve() {
     wait_for $server "the tree is served" test -e run/etc/pve/.version || { cat $log; exit 1; }
     cat $log
     sed -n '/In another terminal/,/Ctrl-C/s/^    //p' $log >/var/tmp/try
-    for command in 'pmxcfs-ctl .* status' 'cat .*/.version' 'echo .* > .*100.conf'; do
+    # A path with a space is quoted.
+    for command in "pmxcfs-ctl'\{0,1\} .* status" 'cat .*/.version' 'echo .* > .*100.conf'; do
         grep -q "$command" /var/tmp/try || fail "make run did not print a command like '$command'"
     done
     wait_for $server "the service answers" sh -c "$(grep pmxcfs-ctl /var/tmp/try) >/dev/null"

@@ -230,7 +230,7 @@ impl Fs {
         }
     }
 
-    /// How the kernel caches the contents of a file that it opens or creates.
+    /// Caching of the contents of a file that the kernel opens or creates.
     pub fn caching(&self, writing: bool) -> Caching {
         self.rules.caching(writing)
     }

@@ -206,7 +206,7 @@ impl Seen {
         Self { names, inodes: inodes.collect() }
     }
 
-    /// Every difference must be among what was invalidated.
+    /// The invalidations must cover every difference.
     fn check_invalidated(&self, after: &Self, applied: &Applied) -> Result<(), String> {
         let stale: Vec<&Stale> =
             applied.invalidations.iter().map(|invalidation| &invalidation.stale).collect();

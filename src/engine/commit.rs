@@ -52,7 +52,7 @@ impl Committer {
 }
 
 impl Drop for Committer {
-    /// Completes all waiters, for whatever reason the thread ended.
+    /// Completes all waiters when the thread ends, even by a panic.
     fn drop(&mut self) {
         for waiter in self.inner.queue.finish() {
             answer(waiter, Err(EngineError::Closed));

@@ -25,7 +25,7 @@
 
 use crate::memdb::{ByteRange, Inode, Invalidation, Stale};
 
-/// How the kernel treats the contents of an open file.
+/// Caching of the contents of an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caching {
     /// In the page cache, which is kept from one open to the next.

@@ -22,7 +22,7 @@ const LOOKS: usize = 3;
 /// Most entries of a mount point that are counted.
 const COUNTED_MAX: usize = 1000;
 
-/// Why a tree cannot be mounted.
+/// Reason why a tree cannot be mounted.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// A file system that no pmxcfs made.

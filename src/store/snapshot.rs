@@ -8,10 +8,11 @@ use super::site::Site;
 use super::{Action, BUSY_TIMEOUT, Fault, Store, StoreError, checkpoint, reader};
 use crate::clock::UnixTime;
 use crate::dir::{Access, Belongs, Entry, Refusal};
+use crate::memdb::{BLOCK_SIZE, BLOCKS};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::Uid;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,6 +31,10 @@ const SHARED: Bytes = Bytes { start: 0x4000_0002, length: 510 };
 
 /// In the shared memory file: the locks of the writer and of the checkpointer.
 const WRITER_AND_CHECKPOINT: Bytes = Bytes { start: 120, length: 2 };
+
+/// The largest file that is copied: 32 times what a tree can hold. A sparse file of another user, which needs no space
+/// on the disk, would fill the file system of the [`Room`].
+const BYTES_MAX: u64 = 32 * BLOCKS * BLOCK_SIZE;
 
 /// Time between two attempts to lock.
 const RETRY: Duration = Duration::from_millis(5);
@@ -118,6 +123,7 @@ impl Snapshot {
 
     fn copy(site: &Site, original: &File, in_use: bool) -> Result<Self, Fault> {
         let room = Room::new()?;
+        check_size("it", original)?;
         copy_to_new(original, &room.database())?;
         let found = if_there(site, "-wal")?;
         let log = match found.filter(|log| log.metadata().is_ok_and(|metadata| metadata.len() > 0)) {
@@ -203,12 +209,25 @@ fn copy_log(site: &Site, log: &File, database: &Entry, room: &Room) -> Result<En
             database.uid
         )));
     }
+    check_size("its log", log)?;
     copy_to_new(log, &beside(&room.database(), "-wal"))?;
     Ok(entry)
 }
 
-fn copy_to_new(mut from: &File, to: &Path) -> io::Result<()> {
-    io::copy(&mut from, &mut File::create_new(to)?).map(drop)
+fn check_size(what: &str, file: &File) -> Result<(), Fault> {
+    let bytes = file.metadata()?.len();
+    if bytes <= BYTES_MAX {
+        return Ok(());
+    }
+    Err(Fault::Other(format!(
+        "{what} has {bytes} bytes; at most {BYTES_MAX} are copied from a directory that other users can write to, so \
+         move the database to a directory that only you can write to"
+    )))
+}
+
+fn copy_to_new(from: &File, to: &Path) -> io::Result<()> {
+    // It may grow meanwhile.
+    io::copy(&mut from.take(BYTES_MAX), &mut File::create_new(to)?).map(drop)
 }
 
 fn flock(kind: i32, bytes: Bytes) -> libc::flock {

@@ -230,3 +230,24 @@ fn exposed_temporary_directory_is_refused() {
     assert!(ran.complaint().ends_with("set TMPDIR to a directory that only you can write to"), "{ran:?}");
     assert_eq!(names(&theirs), ["config.db"]);
 }
+
+/// A sparse file needs no space on the disk, but its copy does.
+#[test]
+fn sparse_file_in_exposed_directory_is_not_copied() {
+    const BYTES: u64 = 5 << 30;
+    for (suffix, words) in
+        [("", "config.db': it has 5368709120 bytes"), ("-wal", "config.db': its log has 5368709120")]
+    {
+        let home = Home::golden();
+        let theirs = exposed(&home);
+        let (file, large) = (theirs.join("config.db"), theirs.join(format!("config.db{suffix}")));
+        let open = std::fs::File::options().create(true).append(true).open(&large).unwrap();
+        open.set_len(BYTES).unwrap();
+        give(&large, 0o640);
+        for ran in
+            [verb("check", &file), verb("compact", &file), verb2("export", &file, &theirs.join("tree"))]
+        {
+            assert!(ran.code == 2 && ran.err.contains(words), "{ran:?}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! through the mount, and by `pmxcfs-db`, both in this process and on disk.
 
 use super::tree::each_us;
+use crate::daemon::Side;
 use crate::shapes::Shape;
 use crate::table::{Goal, Unit};
 use crate::{Bench, Failure, Outcome, database};
@@ -92,14 +93,18 @@ fn mounted(bench: &mut Bench) -> Outcome<()> {
     }
     // The root and the directory are entries, too.
     let files = bench.amount(ENTRIES) - 2;
-    let daemons = bench.start("scale", |path| database::with_wide_directory(path, files))?;
-    bench.row(LIST, Unit::Milliseconds, Goal::Times(1.0), &daemons, |daemon, _| {
+    // The stock daemon does not finish in minutes with so many files in one directory.
+    let sides = std::mem::replace(&mut bench.sides, vec![Side::Ours]);
+    let started = bench.start("scale", |path| database::with_wide_directory(path, files));
+    bench.sides = sides;
+    let daemons = started?;
+    bench.row(LIST, Unit::Milliseconds, Goal::Reference, &daemons, |daemon, _| {
         let list = || timed(|| Ok(fs::read_dir("wide")?.count()));
         let (took, found) = daemon.inside(list)?;
         expect(found as u64, files as u64).map(|()| took)
     });
     let count = bench.amount(50);
-    bench.row(RENAME, Unit::Microseconds, Goal::Times(1.0), &daemons, |daemon, _| {
+    bench.row(RENAME, Unit::Microseconds, Goal::Reference, &daemons, |daemon, _| {
         daemon.inside(|| {
             each_us(count, |index| {
                 let names = ["wide/000000", "wide/renamed"];

@@ -89,14 +89,15 @@ build-lib: setup-build
 	@$(MAKE) --no-print-directory --silent $(LIB_OUT)/libpmxcfs.a
 
 # An archive has no list of what it exports, and would bring along all names of the Rust it is made of. So its
-# parts become one, in which only the names of the interface are left to others.
+# parts become one, in which only the names of the interface are left to others. Several makes can run at the same time:
+# each has a temporary directory of its own, and the names in the archive stay the same.
 $(LIB_OUT)/libpmxcfs.a: $(LIB_OUT)/libpmxcfs_c.a capi/symbols.txt
-	$(CC) -r -nostdlib -o $@.o $(addprefix -Wl$(comma)-u$(comma),$(C_NAMES)) $<
-	$(OBJCOPY) --keep-global-symbols=capi/symbols.txt --remove-section=.llvmbc --remove-section=.llvmcmd $@.o
-	rm -f $@.new
-	$(AR) rcD $@.new $@.o
-	rm $@.o
-	mv $@.new $@
+	@set -e; parts=$$(mktemp -d $@.XXXXXX); trap 'rm -rf "$$parts"' EXIT; \
+		$(CC) -r -nostdlib -o $$parts/libpmxcfs.o $(addprefix -Wl$(comma)-u$(comma),$(C_NAMES)) $<; \
+		$(OBJCOPY) --keep-global-symbols=capi/symbols.txt --remove-section=.llvmbc --remove-section=.llvmcmd \
+			$$parts/libpmxcfs.o; \
+		$(AR) rcD $$parts/libpmxcfs.a $$parts/libpmxcfs.o; \
+		mv $$parts/libpmxcfs.a $@
 
 install-lib: build-lib
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(QB_LIBDIR) $(DESTDIR)$(INCLUDEDIR)/pmxcfs/qb

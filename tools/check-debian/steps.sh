@@ -16,7 +16,11 @@ link_listed_programs() {
     sed '/^#/d; /^$/d' tools/programs.txt | while read -r program package optional; do
         # Not `command -v`, which also finds builtins of the shell.
         path=$(printf '%s' "$PATH" | tr : '\n' | sed "s,\$,/$program," | xargs ls 2>/dev/null | sed -n 1p)
-        if [ -n "$path" ]; then
+        if [ -n "$path" ] && [ "$(head -c 2 "$path")" = '#!' ]; then
+            # A script can look for its parts beside itself, as Debian's valgrind does.
+            printf '#!/bin/sh\nexec %s "$@"\n' "$path" >"/opt/listed/$program"
+            chmod 0755 "/opt/listed/$program"
+        elif [ -n "$path" ]; then
             ln -s "$path" "/opt/listed/$program"
         elif [ -z "$optional" ]; then
             fail "make setup did not install $program of $package"

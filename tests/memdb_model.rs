@@ -1,5 +1,5 @@
 //! The tree against a naive model: random lists of changes go to both, and after each step both must
-//! have the same answer, the same entries, guests and counters. What is reported as invalidated must
+//! have the same answer, the same entries, guests and counters. The reported invalidations must
 //! cover every difference, what goes to the disk must be the tree, and what a reader holds must stay.
 //!
 //! A failure prints its seed and a list of steps none of which can be left out. To run one seed again:

@@ -222,7 +222,7 @@ fn is_service(address: &str) -> bool {
 fn launch(side: &Side, dir: &Path, options: &[&str]) -> Outcome<(Child, Instant)> {
     let log = File::create(dir.join("log"))?;
     let mut command = side.command(dir, options);
-    // What the daemon's namespace is copied from has no propagation.
+    // The namespace that the daemon's is copied from has no propagation.
     namespace::enter_once();
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn()?;
     let mut line = String::new();

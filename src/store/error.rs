@@ -84,6 +84,14 @@ pub enum Fault {
         /// What SQLite keeps the transaction in.
         journal: PathBuf,
     },
+    #[error(
+        "a program has it open ('fuser -v' shows it), but its log '{}' was deleted; stop that program first",
+        log.display()
+    )]
+    LogMissing {
+        /// Path of the log.
+        log: PathBuf,
+    },
     #[error("'tree' is a {kind} there, not a table; this is no database of pmxcfs")]
     NotATable {
         /// What it is instead.

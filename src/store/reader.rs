@@ -7,7 +7,7 @@
 use super::connection::{self, beside};
 use super::rows::{self, LooseRow};
 use super::site::Site;
-use super::snapshot::Snapshot;
+use super::snapshot::{self, Snapshot};
 use super::{Action, Fault, StoreError, salvage};
 use crate::dir::{self, Entry};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -162,9 +162,8 @@ impl Reader {
 /// With whether the file was cut off.
 fn open(site: &Site) -> Result<(Connection, bool, Access), Fault> {
     let path = site.path();
-    let has_log = site.bytes_beside("-wal")? > 0;
     let with = |(connection, is_cut), access| Ok((connection, is_cut, access));
-    if !has_log && site.beside("-shm")?.is_none() {
+    if !may_have_log(site)? {
         return with(file_only(path)?, Access::FileOnly);
     }
     match left_log(path) {
@@ -173,6 +172,19 @@ fn open(site: &Site) -> Result<(Connection, bool, Access), Fault> {
         // Who may not write may still read what others have open.
         Err(Fault::ReadOnly | Fault::NoPermission) => with(shared(path)?, Access::Shared),
         Err(fault) => Err(fault),
+    }
+}
+
+/// Whether the log has to be read with the file. SQLite creates a missing log even for a reader, and leaves it
+/// behind. So a file without a log is read alone, unless the log was deleted under a program that uses it.
+fn may_have_log(site: &Site) -> Result<bool, Fault> {
+    let (log, has_index) = (site.beside("-wal")?, site.beside("-shm")?.is_some());
+    match log {
+        Some(log) => Ok(log.bytes > 0 || has_index),
+        None if !has_index || !snapshot::is_in_use(site)? => Ok(false),
+        // A program that opens the file creates the log first.
+        None if site.beside("-wal")?.is_some() => Ok(true),
+        None => Err(Fault::LogMissing { log: beside(site.path(), "-wal") }),
     }
 }
 

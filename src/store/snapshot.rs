@@ -245,6 +245,11 @@ fn lock(file: &File, bytes: Bytes, kind: i32) -> io::Result<bool> {
     }
 }
 
+/// Whether another program has the database open.
+pub(super) fn is_in_use(site: &Site) -> Result<bool, Fault> {
+    Ok(is_locked(&site.open(Access::Read)?, ALL)?)
+}
+
 fn is_locked(file: &File, bytes: Bytes) -> io::Result<bool> {
     let mut found = flock(libc::F_WRLCK, bytes);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;

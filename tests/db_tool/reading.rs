@@ -1,12 +1,13 @@
 //! The verbs that only read: `check`, `dump`, `info`.
 
-use crate::support::{Home, run, verb};
+use crate::support::{Home, run, verb, verb2};
 use pmxcfs::clock::Clock;
 use pmxcfs::engine::Engine;
 use pmxcfs::memdb::Change;
 use pmxcfs::store::Store;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 #[test]
@@ -204,4 +205,70 @@ fn odd_paths_to_the_file() {
         .output()
         .unwrap();
     assert!(ran.status.success());
+}
+
+/// Every file in the directory: name, contents, mode and time of its last change.
+fn listing(home: &Home) -> Vec<(String, Vec<u8>, u32, i64, i64)> {
+    let mut all: Vec<_> = std::fs::read_dir(home.dir.path())
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let found = entry.metadata().unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            (name, bytes_of(&entry.path()), found.mode(), found.mtime(), found.mtime_nsec())
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+fn run_all_reading_verbs(home: &Home) -> Vec<i32> {
+    let other = Home::golden();
+    let target = other.at("tree");
+    let runs = [
+        verb("check", &home.db()),
+        verb("dump", &home.db()),
+        verb("info", &home.db()),
+        verb("repair", &home.db()),
+        verb2("diff", &home.db(), &other.db()),
+        verb2("diff", &other.db(), &home.db()),
+        verb2("export", &home.db(), &target),
+    ];
+    runs.map(|ran| ran.code).to_vec()
+}
+
+#[test]
+fn reading_verbs_leave_directory_unchanged() {
+    let live = Home::golden();
+    let db = Engine::open(Store::open(&live.db(), 1).unwrap(), Clock::start()).unwrap();
+    db.submit_wait(Change::Mkdir { path: "fresh".into() }).unwrap();
+    let (log, index) = (bytes_of(&live.at("config.db-wal")), bytes_of(&live.at("config.db-shm")));
+    let file = bytes_of(&live.db());
+    db.close().unwrap();
+    for log in [None, Some(&[][..]), Some(&log)] {
+        for index in [None, Some(&[][..]), Some(&index)] {
+            let home = Home::empty();
+            std::fs::write(home.db(), &file).unwrap();
+            log.inspect(|log| std::fs::write(home.at("config.db-wal"), log).unwrap());
+            index.inspect(|index| std::fs::write(home.at("config.db-shm"), index).unwrap());
+            let before = listing(&home);
+            let case = format!("log {:?}, index {:?}", log.map(<[u8]>::len), index.map(<[u8]>::len));
+            let differs = i32::from(log.is_some_and(|log| !log.is_empty()));
+            assert_eq!(run_all_reading_verbs(&home), [0, 0, 0, 0, differs, differs, 0], "{case}");
+            assert!(listing(&home) == before, "{case}: {:?}", home.bytes().keys());
+        }
+    }
+}
+
+/// To read the file alone would show an old state, and a new log would be mistaken for the deleted one.
+#[test]
+fn deleted_log_of_an_open_database_is_refused() {
+    let home = Home::golden();
+    let db = Engine::open(Store::open(&home.db(), 1).unwrap(), Clock::start()).unwrap();
+    db.submit_wait(Change::Mkdir { path: "fresh".into() }).unwrap();
+    std::fs::remove_file(home.at("config.db-wal")).unwrap();
+    let before = listing(&home);
+    let ran = verb("check", &home.db());
+    assert!(ran.complaint().contains("config.db-wal' was deleted"), "{ran:?}");
+    assert_eq!(listing(&home), before);
 }

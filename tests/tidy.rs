@@ -1,6 +1,9 @@
 //! Reads the source tree and enforces the walls of docs/ARCHITECTURE.md: what may stand where.
 //! Every rule is a function from a file to complaints, and is shown to fire below.
 
+#[path = "tidy/prose.rs"]
+mod prose;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

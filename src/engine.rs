@@ -24,7 +24,10 @@ use crate::clock::Clock;
 use crate::counts::Count;
 use crate::dcdb::Refused;
 use crate::dfsm::SendError;
-use crate::memdb::{Applied, Change, ChangeError, Inode, Limits, LoadError, MemDb, Stamp, Trace, TreePath};
+use crate::memdb::{
+    Applied, Change, ChangeError, Inode, Limits, LoadError, MemDb, NUMBER_MAX, SOUND_VERSION_MAX, Stamp,
+    Trace, TreePath,
+};
 use crate::store::{Store, StoreError};
 use batch_writer::BatchWriter;
 use change_listeners::ChangeListeners;
@@ -140,6 +143,8 @@ struct EngineInner {
     failed: AtomicBool,
     /// Which time of another tree taking its place was the last that the log tells of.
     replaced_told: AtomicU64,
+    /// The log has a line about the last version.
+    last_version_logged: AtomicBool,
     commits: Count,
     rows: Count,
     bytes: Count,
@@ -153,6 +158,7 @@ impl Engine {
         let tree = store
             .load(|rows| MemDb::load(rows, now))?
             .map_err(|error| OpenError::Load { path: store.path().to_owned(), error })?;
+        warn_if_few_versions_left(&tree, store.path());
         // A table without a version row gets one with the first commit.
         let is_stored = tree.is_clean();
         let path = store.path().to_owned();
@@ -169,6 +175,7 @@ impl Engine {
             pending: PendingChanges::new(clock),
             failed: AtomicBool::new(false),
             replaced_told: AtomicU64::new(0),
+            last_version_logged: AtomicBool::new(false),
             commits: Count::default(),
             rows: Count::default(),
             bytes: Count::default(),
@@ -328,6 +335,18 @@ impl Drop for Engine {
     }
 }
 
+fn warn_if_few_versions_left(tree: &MemDb, path: &Path) {
+    let version = tree.version();
+    if version > SOUND_VERSION_MAX {
+        let (left, file) = (NUMBER_MAX.saturating_sub(version), path.display());
+        log::error!(
+            target: "database",
+            "database '{file}' has version {version}, so only {left} more changes are possible; stop the daemon and run \
+             'pmxcfs-db repair --apply {file}'"
+        );
+    }
+}
+
 /// Answers a change that is applied, once it is stored.
 fn answer_stored(applied: Applied, done: ChangeCallback) -> CommitCallback {
     Box::new(move |stored| done(stored.map(|()| applied)))
@@ -352,6 +371,15 @@ impl EngineInner {
         let applied = tree.apply(change, stamp, limits, now)?;
         self.listeners.notify(&applied.invalidations);
         Ok(applied)
+    }
+
+    /// Logs, once, that the database has reached its last version.
+    fn log_last_version(&self, error: &EngineError) {
+        if let EngineError::Change(error @ ChangeError::LastVersion { .. }) = error {
+            if !self.last_version_logged.swap(true, Ordering::Relaxed) {
+                log::error!(target: "database", "no more changes: {error}: '{}'", self.path.display());
+            }
+        }
     }
 
     /// Answers a change that need not be stored now, but soon.

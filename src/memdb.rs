@@ -37,7 +37,7 @@ pub use load::LoadError;
 pub use name::Name;
 pub use path::{GuestConfig, TreePath, is_openvz_script};
 pub use piecewise::{PartialChecksum, PartialIndex};
-pub use rules::{EntryError, MAX_FILE_SIZE, NAME_BYTES_MAX, NUMBER_MAX, check_entry};
+pub use rules::{EntryError, MAX_FILE_SIZE, NAME_BYTES_MAX, NUMBER_MAX, SOUND_VERSION_MAX, check_entry};
 pub use trace::Trace;
 pub use update::UpdateError;
 pub use versions::PathVersions;

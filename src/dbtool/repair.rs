@@ -4,6 +4,7 @@
 mod fixes;
 mod latest;
 mod lost;
+mod numbers;
 mod plan;
 
 use super::in_use::keep_daemon_out;

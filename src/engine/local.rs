@@ -11,7 +11,10 @@ impl EngineInner {
         let stamp = Stamp { writer: 0, time: self.clock.unix() };
         let requires_commit = requires_commit(&change);
         match self.apply(change, stamp, Limits::Enforced) {
-            Err(error) => done(Err(error)),
+            Err(error) => {
+                self.log_last_version(&error);
+                done(Err(error));
+            }
             Ok(applied) if requires_commit => self.store_now(answer_stored(applied, done)),
             Ok(applied) => self.answer_unstored(applied, done),
         }

@@ -234,8 +234,14 @@ impl Replica {
             }
             // The change timed out: its request failed already.
             (Ok(Ok(applied)), None) => (self.invalidate)(&applied.invalidations),
-            (Ok(Err(dcdb::Refused::Change(error))), Some(pending)) => (pending.callback)(Err(error.into())),
-            (Ok(Err(refused)), Some(pending)) => (pending.callback)(Err(refused.into())),
+            (Ok(Err(refused)), Some(pending)) => {
+                let error = match refused {
+                    dcdb::Refused::Change(error) => error.into(),
+                    other => EngineError::from(other),
+                };
+                self.engine.inner.log_last_version(&error);
+                (pending.callback)(Err(error));
+            }
             (Err(error), Some(pending)) => (pending.callback)(Err(error.into())),
             (Ok(Err(_)) | Err(_), None) => {}
         }

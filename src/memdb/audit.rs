@@ -2,7 +2,7 @@
 //! same code, and those with which only the stock daemon does not start.
 
 use super::load::LoadError;
-use super::{Entry, GuestKind, Guests, Inode, MemDb, PathVersions, ROOT, Row};
+use super::{Entry, GuestKind, Guests, Inode, MemDb, NUMBER_MAX, PathVersions, ROOT, Row, SOUND_VERSION_MAX};
 use std::fmt;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ pub struct Audit {
 pub enum Finding {
     /// The table cannot be loaded with this.
     Refused(LoadError),
+    /// The version is so high that few changes, or none, are possible. The database can be loaded and read.
+    FewVersionsLeft { version: u64 },
     /// A file where the stock daemon wants a directory of guests, and does not start otherwise.
     GuestsInFile { inode: Inode },
 }
@@ -42,6 +44,7 @@ impl Finding {
                 LoadError::InodeAhead { .. } => "inode-ahead",
                 LoadError::VersionAhead { .. } => "version-ahead",
             },
+            Self::FewVersionsLeft { .. } => "few-versions-left",
             Self::GuestsInFile { .. } => "guests-in-file",
         }
     }
@@ -63,6 +66,7 @@ impl Finding {
                 LoadError::DuplicateName { first, second, .. }
                 | LoadError::DuplicateGuest { first, second, .. } => vec![first, second],
             },
+            Self::FewVersionsLeft { .. } => vec![ROOT],
             Self::GuestsInFile { inode } => vec![inode],
         }
     }
@@ -72,6 +76,10 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(error) => write!(f, "{error}"),
+            Self::FewVersionsLeft { version } => {
+                let left = NUMBER_MAX.saturating_sub(*version);
+                write!(f, "the database's version is {version}, so only {left} more changes are possible")
+            }
             Self::GuestsInFile { inode } => {
                 write!(
                     f,
@@ -95,7 +103,10 @@ impl MemDb {
         // What notes every fault does not end with one.
         let tree = loaded.unwrap_or_default();
         let harmful = tree.files_for_guests().map(|entry| Finding::GuestsInFile { inode: entry.inode });
-        let findings = refused.into_iter().chain(harmful).collect();
+        let version = tree.version();
+        let is_high = (SOUND_VERSION_MAX + 1..=NUMBER_MAX).contains(&version);
+        let high = is_high.then_some(Finding::FewVersionsLeft { version });
+        let findings = refused.into_iter().chain(high).chain(harmful).collect();
         Audit { findings, tree }
     }
 
@@ -177,6 +188,11 @@ mod tests {
         assert_eq!(rules(&[]), []);
         assert_eq!(rules(&[version(90), row(91, 0, 8, b"a")]), [("inode-ahead", vec![91])]);
         assert_eq!(rules(&[version(89), row(80, 0, 8, b"a")]), [("version-ahead", vec![80])]);
+        assert_eq!(rules(&[version(SOUND_VERSION_MAX)]), []);
+        for high in [SOUND_VERSION_MAX + 1, NUMBER_MAX] {
+            assert_eq!(rules(&[version(high)]), [("few-versions-left", vec![ROOT])]);
+        }
+        assert_eq!(rules(&[version(NUMBER_MAX + 1)]), [("version-range", vec![ROOT])]);
         let data = |len| Some(Arc::new(vec![0; len]));
         let limit = MAX_FILE_SIZE as usize;
         assert_eq!(rules(&[version(90), Row { data: data(limit), ..row(1, 0, 8, b"a") }]), []);

@@ -59,8 +59,8 @@ pub enum ChangeError {
     NoInodes { path: TreePath },
     /// The database version is the highest possible one. Only a damaged database reaches it.
     #[error(
-        "database version {version} is the last that there can be; stop the daemon, export the database with \
-         'pmxcfs-db export' and make a new one of it with 'pmxcfs-db import'"
+        "database version {version} is the last that there can be; stop the daemon and run 'pmxcfs-db repair --apply' \
+         on the database"
     )]
     LastVersion { version: u64 },
 }

@@ -7,6 +7,9 @@ use super::{Inode, KIND_DIRECTORY, KIND_FILE, Name, ROOT, Row};
 /// Highest inode and version. It is below the highest integer of SQLite, to leave room for the numbers that a
 /// repair adds; a sound database never reaches it.
 pub const NUMBER_MAX: u64 = 1 << 62;
+/// Highest version of a sound database. A database above it has less than 2^32 changes left, and is a finding of an
+/// audit.
+pub const SOUND_VERSION_MAX: u64 = NUMBER_MAX - (1 << 32);
 /// Longest name, in bytes: the longest one that a kernel (from Linux 6.14 on) lets a stock node create.
 pub const NAME_BYTES_MAX: usize = 4095;
 /// Largest size of a file, in bytes.

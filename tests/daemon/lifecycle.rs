@@ -5,9 +5,12 @@ use crate::manager::helpers;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use pmxcfs::memdb::{Batch, NUMBER_MAX, Row};
+use pmxcfs::store::Store;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).expect("exists").permissions().mode() & 0o7777
@@ -102,6 +105,35 @@ fn a_daemon_that_cannot_start_says_why_and_fails_in_front_and_background() {
         assert!(!root.is_mounted(), "{options:?}");
         assert!(!root.pid_file().exists(), "{options:?}");
     }
+}
+
+#[test]
+fn last_version_refuses_changes_with_one_log_line() {
+    let root = Root::new();
+    fs::create_dir_all(root.path("var/lib/pve-cluster")).expect("dir");
+    let mut store = Store::open(&root.database(), 1).expect("a new database");
+    let row =
+        Row { version: NUMBER_MAX - 1, ..store.load(|rows| rows.next()).expect("rows").expect("a row") };
+    store.commit(&Batch { version: row.version, deleted: Vec::new(), rows: vec![row] }).expect("stored");
+    store.close().expect("closed");
+    let mut daemon = root.serve(&["-l"]);
+    fs::create_dir(root.tree("last")).expect("one more change");
+    for _ in 0..3 {
+        let refused = fs::create_dir(root.tree("none")).expect_err("no more changes");
+        assert_eq!(refused.raw_os_error(), Some(libc::EIO));
+    }
+    let (status, log) = daemon.stop();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let count = |line: &str| log.matches(line).count();
+    assert_eq!(count("so only 1 more changes are possible"), 1, "{log}");
+    assert_eq!(count("no more changes: database version 4611686018427387904 is the last"), 1, "{log}");
+
+    let mut tool = Command::new(env!("CARGO_BIN_EXE_pmxcfs-db"));
+    let repaired = tool.args(["repair", "--apply"]).arg(root.database()).output().expect("the program");
+    assert!(repaired.status.success(), "{repaired:?}");
+    let mut daemon = root.serve(&["-l"]);
+    fs::create_dir(root.tree("last/one")).expect("changes are possible again");
+    assert_eq!(daemon.stop().0.code(), Some(0));
 }
 
 #[test]
@@ -208,7 +240,7 @@ fn tree_of_another_daemon_refuses_the_start() {
     // Another database with the same mount point.
     fs::create_dir(root.path("other")).expect("directory");
     std::os::unix::fs::symlink(root.path("etc"), root.path("other/etc")).expect("a link");
-    let mut second = std::process::Command::new(env!("CARGO_BIN_EXE_pmxcfs"));
+    let mut second = Command::new(env!("CARGO_BIN_EXE_pmxcfs"));
     second.args(["-l", "-f", "--node", "n1", "--ip", "192.0.2.1", "--service", "other", "--root"]);
     second.arg(root.path("other")).stderr(std::process::Stdio::piped());
     let (status, log) = Daemon { child: second.spawn().expect("the program starts") }.wait();
@@ -239,7 +271,7 @@ fn mount_of_a_dying_daemon_is_aborted_only_if_it_is_a_tree() {
     let place = root.path("etc/pve");
     let file = mount_tmpfs(&place);
     fs::create_dir(root.path("run")).expect("directory");
-    let mut ended = std::process::Command::new("true").spawn().expect("a process");
+    let mut ended = Command::new("true").spawn().expect("a process");
     fs::write(root.pid_file(), format!("{}\n", ended.id())).expect("written");
     wait_until("it has ended", || is_zombie(Pid::from_raw(ended.id() as i32)));
     pmxcfs::daemon::guard::abort_mount_of_dead(&root.pid_file(), &place);

@@ -3,7 +3,9 @@
 
 use crate::support::{Home, rows};
 use pmxcfs::dbtool::{self, Exit, Output};
-use pmxcfs::memdb::{Change, Entry, KIND_DIRECTORY, Limits, MemDb, ROOT, Row, Stamp, TreePath, WriteAt};
+use pmxcfs::memdb::{
+    Change, Entry, KIND_DIRECTORY, Limits, MAX_FILE_SIZE, MemDb, ROOT, Row, Stamp, TreePath, WriteAt,
+};
 use pmxcfs::store::{Reader, Store};
 use rusqlite::Connection;
 use rusqlite::types::{Value, ValueRef};
@@ -77,17 +79,40 @@ fn good_tree(random: &mut Random) -> MemDb {
     tree
 }
 
+/// Numbers at the ends of ranges.
+const ODD: [i64; 11] = [
+    -1,
+    0,
+    1,
+    77,
+    4_294_967_296,
+    i64::MAX,
+    i64::MIN,
+    4_611_686_018_427_387_903,
+    4_611_686_018_427_387_904,
+    4_611_686_018_427_387_905,
+    3_000_000_000_000_000_000,
+];
+
+/// Values of each type of SQLite.
+const VALUES: [&str; 10] =
+    ["NULL", "''", "'text'", "x''", "x'00ff'", "1.5", "-1.0e300", "' 7'", "'7'", "CAST('a/b' AS BLOB)"];
+
+const COLUMNS: [&str; 8] = ["inode", "parent", "version", "writer", "mtime", "type", "name", "data"];
+
 /// Something that no daemon does to a row.
 fn damage(connection: &Connection, random: &mut Random) -> String {
     let mut inodes = connection.prepare("SELECT inode FROM tree").unwrap();
     let inodes: Vec<i64> = inodes.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     let Some(inode) = inodes.get(random.below(inodes.len().max(1))).copied() else { return String::new() };
     let other = *random.one_of(&inodes);
-    let odd = *random.one_of(&[-1, 0, 1, 77, 4_294_967_296, i64::MAX, i64::MIN, 4_611_686_018_427_387_905]);
+    let odd = *random.one_of(&ODD);
     let name =
         *random.one_of(&["''", "'.'", "'..'", "'a/b'", "'nodes'", "'priv'", "'lost+found'", "x'ff00'", "5"]);
     let set = |what: String| format!("UPDATE OR IGNORE tree SET {what} WHERE inode = {inode}");
-    let sql = match random.below(12) {
+    let column = *random.one_of(&["parent", "version", "writer", "mtime", "type", "name", "data"]);
+    let value = *random.one_of(&VALUES);
+    let sql = match random.below(16) {
         0 => format!("DELETE FROM tree WHERE inode = {inode}"),
         1 => set(format!("parent = {other}")),
         2 => set(format!("parent = {odd}")),
@@ -99,6 +124,10 @@ fn damage(connection: &Connection, random: &mut Random) -> String {
         8 => set(format!("mtime = {odd}, writer = {odd}")),
         9 => set(format!("mtime = {}", random.one_of(&["'text'", "1.5", "x'00'"]))),
         10 => set("data = CAST('odd ' || inode AS BLOB)".to_owned()),
+        11 => set(format!("{column} = {value}")),
+        12 => set(format!("{column} = (SELECT {} FROM tree WHERE inode = {other})", random.one_of(&COLUMNS))),
+        13 => format!("UPDATE OR IGNORE tree SET version = {odd} WHERE inode = 0"),
+        14 => set(format!("data = zeroblob({})", random.one_of(&[1, 1_048_576, 1_048_577, 3_000_000]))),
         _ => format!(
             "INSERT OR IGNORE INTO tree SELECT 500 + {inode}, parent, version + {}, writer, mtime, type, name, \
              CAST('copy of ' || inode AS BLOB) FROM tree WHERE inode = {inode}",
@@ -109,7 +138,8 @@ fn damage(connection: &Connection, random: &mut Random) -> String {
     sql
 }
 
-/// All contents in a database, however it is damaged; not those of the version row, which has none.
+/// All contents in a database, however it is damaged, in pieces of the largest size of a file; not those of the
+/// version row, which has none.
 fn contents(path: &Path) -> BTreeMap<Vec<u8>, usize> {
     let mut found = BTreeMap::new();
     let connection = Connection::open(path).unwrap();
@@ -117,7 +147,9 @@ fn contents(path: &Path) -> BTreeMap<Vec<u8>, usize> {
     let mut rows = statement.query([]).unwrap();
     while let Some(row) = rows.next().unwrap() {
         if let ValueRef::Blob(data) | ValueRef::Text(data) = row.get_ref(0).unwrap() {
-            *found.entry(data.to_vec()).or_default() += usize::from(!data.is_empty());
+            for piece in data.chunks(MAX_FILE_SIZE as usize) {
+                *found.entry(piece.to_vec()).or_default() += 1;
+            }
         }
     }
     found
@@ -180,10 +212,10 @@ fn round(seed: u64) {
     let (told, raw_after) = (told(&said), raw_rows(&file));
     let is_told =
         |row: &[Value]| matches!(row[0], Value::Integer(inode) if told.contains(&inode) || inode <= 0);
-    let stays = |row: &[Value]| matches!(row[1], Value::Integer(parent) if (0..1 << 62).contains(&parent));
+    let stays = |row: &[Value]| matches!(row[1], Value::Integer(parent) if (0..1 << 61).contains(&parent));
     for row in raw_before.iter().filter(|row| !is_told(row) && stays(row)) {
         let Value::Integer(inode) = row[0] else { continue };
-        if inode < 1 << 62 {
+        if inode < 1 << 61 {
             assert!(raw_after.contains(row), "{story}: {row:?} changed: {said}");
         }
     }

@@ -117,6 +117,18 @@ const CASES: &[Case] = &[
         "inode 11 ('storage.cfg') gets a new version",
         &[("storage.cfg", Some("abchello\n"))],
     ),
+    (
+        "UPDATE tree SET version = 4611686018427387904 WHERE inode = 0",
+        "the database's version is 29 instead of 4611686018427387904",
+        &[("storage.cfg", Some("abchello\n"))],
+    ),
+    (
+        "UPDATE tree SET inode = 4611686018427387903 WHERE inode = 6;
+         UPDATE tree SET parent = 4611686018427387903 WHERE parent = 6;
+         UPDATE tree SET version = 4611686018427387904 WHERE inode = 0; DELETE FROM tree WHERE inode = 4",
+        "'qemu-server' gets inode 29 instead of 4611686018427387903: its number is lowered",
+        &[("priv/lost+found/4-directory/n1/qemu-server/100.conf", Some("memory: 512\nname: a\n"))],
+    ),
 ];
 
 fn backups(home: &Home) -> Vec<PathBuf> {
@@ -206,6 +218,43 @@ fn changes_are_versions_like_all_others() {
     // Version 30 made the directory, 31 and 32 moved what had no name.
     assert_eq!(versions, [(0, 32, 0), (9, 31, 1), (11, 32, 2), (30, 30, 0)]);
     assert_eq!(changed[1].mtime, before.iter().find(|row| row.inode == 9).unwrap().mtime);
+}
+
+#[test]
+fn last_version_is_lowered_and_nothing_else_changes() {
+    let home = Home::golden();
+    let before = rows(&home.db());
+    home.sql("UPDATE tree SET version = 4611686018427387904 WHERE inode = 0");
+    let checked = verb("check", &home.db());
+    assert_eq!(checked.code, 1, "{checked:?}");
+    let finding = "the database's version is 4611686018427387904, so only 0 more changes are possible";
+    assert!(checked.out.contains(finding), "{}", checked.out);
+    assert_eq!(repair(&home.db()).code, 0);
+    let after = rows(&home.db());
+    assert_eq!(after[0], Row { version: 29, ..before[0].clone() });
+    assert_eq!(after[1..], before[1..]);
+}
+
+#[test]
+fn lowered_numbers_keep_their_order() {
+    let home = Home::damaged(
+        "UPDATE tree SET version = 4611686018427387000 + inode WHERE inode IN (9, 11, 25);
+         UPDATE tree SET inode = 4611686018427387001 WHERE inode = 6;
+         UPDATE tree SET parent = 4611686018427387001 WHERE parent = 6;
+         UPDATE tree SET version = 4611686018427387904 WHERE inode = 0",
+    );
+    let before = rows(&home.db());
+    assert_eq!(repair(&home.db()).code, 0);
+    let after = rows(&home.db());
+    assert_eq!(before.len(), after.len());
+    let numbers = |rows: &[Row]| -> Vec<u64> {
+        rows.iter().flat_map(|row| [row.inode, row.parent, row.version]).collect()
+    };
+    let (before, after) = (numbers(&before), numbers(&after));
+    for (one, other) in (0..before.len()).flat_map(|one| (0..one).map(move |other| (one, other))) {
+        assert_eq!(before[one].cmp(&before[other]), after[one].cmp(&after[other]), "{one} {other}");
+    }
+    assert!(after.iter().all(|number| *number < 100), "{after:?}");
 }
 
 #[test]

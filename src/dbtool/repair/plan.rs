@@ -33,12 +33,14 @@ pub(in super::super) struct Plan {
     /// The database's version.
     pub(super) version: u64,
     pub(super) now: u32,
-    /// Rows that are not as they were.
-    changed: BTreeSet<Inode>,
+    /// Rows that are not as they were, and get a new version.
+    pub(super) changed: BTreeSet<Inode>,
+    /// Rows with other numbers, in the same order as before.
+    pub(super) renumbered: BTreeSet<Inode>,
     /// Rows that were made by the plan.
     pub(super) made: BTreeSet<Inode>,
     /// Rows that are to go, as another number stands for them.
-    deleted: BTreeSet<Inode>,
+    pub(super) deleted: BTreeSet<Inode>,
     /// The directory for what cannot stay, once it is known.
     pub(super) lost: Option<Inode>,
     /// The names in a directory, so that they are gathered once and not for each that comes there.
@@ -68,6 +70,7 @@ impl Plan {
             version: 0,
             now,
             changed: BTreeSet::new(),
+            renumbered: BTreeSet::new(),
             made: BTreeSet::new(),
             deleted: BTreeSet::new(),
             lost: None,
@@ -183,36 +186,10 @@ impl Plan {
         }
         self.rows.insert(ROOT, row);
         self.fix_numbers();
+        self.lower_numbers();
     }
 
-    fn fix_numbers(&mut self) {
-        let impossible: Vec<Inode> = self.rows.range(NUMBER_MAX + 1..).map(|(&inode, _)| inode).collect();
-        for inode in impossible {
-            let Some(row) = self.rows.remove(&inode) else { continue };
-            let number = self.next_version();
-            self.deleted.insert(inode);
-            self.children.entry(row.parent).or_default().remove(&inode);
-            self.children.entry(row.parent).or_default().insert(number);
-            let what = format!("'{}' gets inode {number} instead of {}", escape(&row.name), inode as i64);
-            self.step(number, what, "no entry can have the other number");
-            self.rows.insert(number, Row { inode: number, ..row });
-            self.changed.insert(number);
-            for child in self.children.get(&inode).cloned().unwrap_or_default() {
-                self.change(child, |row| row.parent = number);
-            }
-        }
-        let late: Vec<Inode> =
-            self.rows.values().filter(|row| row.version > NUMBER_MAX).map(|row| row.inode).collect();
-        for inode in late {
-            let what = format!("inode {inode} ('{}') gets a new version", self.shown(inode));
-            self.step(inode, what, "no entry can have the version it had");
-            self.change(inode, |row| row.version = 0);
-        }
-        let version = self.version;
-        self.change_version_row(version);
-    }
-
-    fn change_version_row(&mut self, version: u64) {
+    pub(super) fn change_version_row(&mut self, version: u64) {
         if let Some(row) = self.rows.get_mut(&ROOT) {
             row.version = version;
         }
@@ -258,9 +235,10 @@ impl Plan {
                 row.mtime = now;
             });
         }
-        let Self { steps, rows, changed, deleted, .. } = self;
+        let Self { steps, rows, changed, renumbered, deleted, .. } = self;
         let all: Vec<Row> = rows.into_values().collect();
-        let changed = all.iter().filter(|row| changed.contains(&row.inode)).cloned().collect();
+        let is_other = |row: &&Row| changed.contains(&row.inode) || renumbered.contains(&row.inode);
+        let changed = all.iter().filter(is_other).cloned().collect();
         Repaired { steps, deleted: deleted.into_iter().collect(), changed, all }
     }
 }

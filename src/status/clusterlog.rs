@@ -1,5 +1,9 @@
-//! The cluster log of a node: its ring of entries, the counter that numbers its own, and what was
-//! last seen of each node, by which duplicates are told.
+//! The cluster log of a node: its ring of entries, the counter that numbers its own, and the keys of the
+//! entries that it has, which identify duplicates.
+//!
+//! An entry is kept whatever the clock of its node was. The stock daemon keeps only entries that are newer
+//! than the last one of the same node: one entry from a clock that ran ahead silences that node until the
+//! time of this entry has come.
 //!
 //! The ring's bytes are also the wire form that nodes exchange when they sync ([`Ring`]); a single
 //! entry travels as an [`Entry`]. Nothing here sends, and nothing asks for the time.
@@ -14,11 +18,12 @@ pub use entry::{Entry, EntryError, NewEntry, Record};
 pub use ring::{Ring, RingError};
 
 use super::json::{Backslash, push_escaped, push_number};
-use std::collections::HashMap;
+use merge::SortKey;
+use std::cmp::Reverse;
+use std::collections::HashSet;
 
-/// More nodes than this in the table of what was seen, and it is made again from the ring: node
-/// digests come from outside.
-const SEEN_MAX: usize = 4096;
+/// Above this number of keys, those of overwritten entries are removed. A ring holds at most 2,340 entries.
+const KEYS_MAX: usize = 4096;
 
 /// The log and what is needed to go on with it.
 #[derive(Debug, Default)]
@@ -26,12 +31,9 @@ pub struct ClusterLog {
     ring: Ring,
     /// Number of this process's last entry.
     uid: u32,
-    seen: Seen,
+    /// Keys of all entries in the ring, and of some that were overwritten since.
+    keys: HashSet<SortKey>,
 }
-
-/// The newest (time, uid) per node digest.
-#[derive(Debug, Default)]
-struct Seen(HashMap<u64, (u32, u32)>);
 
 impl ClusterLog {
     pub fn new() -> ClusterLog {
@@ -47,17 +49,18 @@ impl ClusterLog {
         Some(entry)
     }
 
-    /// Takes an entry unless its node had a newer one already; false for such a duplicate.
+    /// Adds an entry unless it is there already. Returns false for such a duplicate: an entry of this node
+    /// that came back, or one that a sync has brought before.
     pub fn insert(&mut self, entry: &Entry) -> bool {
         let record = entry.record();
-        let fresh = self.seen.record(&record);
-        if fresh {
-            self.ring.push(&record);
+        if !self.keys.insert(SortKey::of(&record)) {
+            return false;
         }
-        if self.seen.0.len() > SEEN_MAX {
-            self.seen = Seen::of(self.ring.records());
+        self.ring.push(&record);
+        if self.keys.len() > KEYS_MAX {
+            self.collect_keys();
         }
-        fresh
+        true
     }
 
     /// The ring in wire form, for a sync. It is sorted for that, here too.
@@ -69,50 +72,35 @@ impl ClusterLog {
     /// Takes in what all members of a sync have, this node's own ring being between `before` and
     /// `after` in the order of members.
     pub fn merge(&mut self, before: &[Ring], after: &[Ring]) {
-        let rings: Vec<&Ring> = before.iter().chain([&self.ring]).chain(after).collect();
-        let (merged, seen) = merge::merge(&rings);
-        self.ring = merged;
-        self.seen = seen;
+        // Entries that came since the last sync may be out of order; `merge` needs the order.
+        let own = self.ring.sorted();
+        let rings: Vec<&Ring> = before.iter().chain([&own]).chain(after).collect();
+        self.ring = merge::merge(&rings);
+        self.collect_keys();
+    }
+
+    fn collect_keys(&mut self) {
+        self.keys = self.ring.records().map(|record| SortKey::of(&record)).collect();
     }
 
     pub fn ring(&self) -> &Ring {
         &self.ring
     }
 
-    /// The `.clusterlog` text: entries newest first, at most `max`; only those of `user` when that
-    /// is not empty.
+    /// The `.clusterlog` text: entries in the order of their times, newest first, at most `max`; only those
+    /// of `user` when that is not empty. Entries of one second are in the order in which they came.
     pub fn text(&self, user: &[u8], max: usize) -> String {
         let digest = (!user.is_empty()).then(|| entry::digest(user));
         let wanted = |record: &Record<'_>| digest.is_none_or(|digest| record.ident_digest() == digest);
+        let mut records: Vec<Record<'_>> = self.ring.records().filter(wanted).collect();
+        records.sort_by_key(|record| Reverse(record.time()));
         let mut out = String::from("{\n\"data\": [\n");
-        for (index, record) in self.ring.records().filter(wanted).take(max).enumerate() {
+        for (index, record) in records.into_iter().take(max).enumerate() {
             out.push_str(if index > 0 { ",\n" } else { "" });
             push_record(&mut out, &record);
         }
         out.push_str(if out.ends_with('}') { "\n]\n}\n" } else { "]\n}\n" });
         out
-    }
-}
-
-impl Seen {
-    fn of<'a>(records: impl Iterator<Item = Record<'a>>) -> Seen {
-        let mut seen = Seen::default();
-        for record in records {
-            seen.record(&record);
-        }
-        seen
-    }
-
-    /// Notes an entry; false when it is not newer than what was seen of its node.
-    fn record(&mut self, record: &Record<'_>) -> bool {
-        let this = (record.time(), record.uid());
-        match self.0.get(&record.node_digest()) {
-            Some(&last) if this <= last => false,
-            _ => {
-                self.0.insert(record.node_digest(), this);
-                true
-            }
-        }
     }
 }
 
@@ -167,34 +155,55 @@ mod tests {
     }
 
     #[test]
-    fn only_newer_entries_of_a_node_are_taken() {
+    fn an_entry_is_added_once() {
         let mut log = ClusterLog::new();
         let entry = |node, time, uid| Entry::pack(&new(node, time, b"x"), uid).unwrap();
         let inserted = [
             (entry("a", 10, 7), true),
             (entry("a", 10, 7), false),
-            (entry("a", 10, 6), false),
-            (entry("a", 9, 8), false),
-            (entry("b", 9, 8), true),
-            (entry("a", 11, 1), true),
+            (entry("a", 10, 6), true),
+            (entry("b", 10, 7), true),
+            (entry("a", 11, 7), true),
         ];
         for (index, (entry, taken)) in inserted.iter().enumerate() {
             assert_eq!(log.insert(entry), *taken, "entry {index}");
         }
-        assert_eq!(uids(&log), [1, 8, 7]);
-        // A sync makes the table again from what it took.
+        assert_eq!(uids(&log), [7, 7, 6, 7]);
         log.merge(&[], &[]);
-        assert!(!log.insert(&entry("a", 11, 1)) && log.insert(&entry("a", 11, 2)));
+        for (entry, _) in &inserted {
+            assert!(!log.insert(entry), "a sync keeps the keys");
+        }
     }
 
     #[test]
-    fn nodes_without_number_do_not_fill_the_memory() {
+    fn a_clock_that_was_ahead_silences_no_node() {
+        const DAYS_30: u32 = 30 * 86_400;
+        let mut own = ClusterLog::new();
+        let mut peer = ClusterLog::new();
+        for time in [1000 + DAYS_30, 1000, 0, 1001] {
+            let entry = own.add(&new("a", time, b"x")).expect("a valid priority");
+            assert!(peer.insert(&entry), "entry of time {time}");
+        }
+        for log in [&own, &peer] {
+            let text: serde_json::Value = serde_json::from_str(&log.text(b"", 50)).unwrap();
+            let times = text["data"].as_array().unwrap().iter().map(|entry| entry["time"].as_u64().unwrap());
+            assert_eq!(times.collect::<Vec<_>>(), [1000 + u64::from(DAYS_30), 1001, 1000, 0]);
+        }
+        let ring = peer.ring().clone();
+        own.merge(&[], &[ring]);
+        assert_eq!(own.ring().records().count(), 4, "a sync keeps them all");
+    }
+
+    #[test]
+    fn keys_of_overwritten_entries_are_removed() {
         let mut log = ClusterLog::new();
-        for number in 0..2 * SEEN_MAX {
+        let entries = 2 * KEYS_MAX;
+        for number in 0..entries {
             log.add(&new(&format!("n{number}"), 5, b"x"));
         }
-        assert!(log.seen.0.len() <= SEEN_MAX);
-        assert!(!log.insert(&Entry::pack(&new(&format!("n{}", 2 * SEEN_MAX - 1), 5, b"x"), 0).unwrap()));
+        assert!(log.keys.len() <= KEYS_MAX);
+        let last = Entry::pack(&new(&format!("n{}", entries - 1), 5, b"x"), u32::try_from(entries).unwrap());
+        assert!(!log.insert(&last.unwrap()));
     }
 
     /// A merge takes the newest of all rings, up to what fits, and gives them in their order.

@@ -75,33 +75,44 @@ PROFILE ?= release
 CARGO_TARGET_DIR ?= target
 LIB_OUT = $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 LIB_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-# The number of the binary interface, which is not that of the project.
-LIB_ABI = $(shell sed -n 's/^const ABI: &str = "\(.*\)";/\1/p' capi/build.rs)
+# Number of the binary interface, independent of the project's version. It goes up when a program that was built
+# against the library could no longer run with it. Packages are named after it.
+LIB_ABI = 1
 # Where the loader finds a libqb only if it is told to.
 QB_LIBDIR = $(LIBDIR)/pmxcfs-qb
 
 OBJCOPY ?= objcopy
 comma = ,
-C_NAMES = $(shell cat capi/symbols.txt)
+# Version script: the public names.
+C_MAP = capi/libpmxcfs.map
+C_NAMES = $(shell sed -n 's/^\t\(pmxcfs_[a-z_]*\);$$/\1/p' $(C_MAP))
 
 build-lib: setup-build
 	$(CARGO) build --quiet --locked --profile $(PROFILE) $(LIBRARIES)
-	@$(MAKE) --no-print-directory --silent $(LIB_OUT)/libpmxcfs.a
+	@$(MAKE) --no-print-directory --silent $(LIB_OUT)/libpmxcfs.a $(LIB_OUT)/libpmxcfs.so
 
 # An archive has no list of what it exports, and would bring along all names of the Rust it is made of. So its
 # parts become one, in which only the names of the interface are left to others. Several makes can run at the same time:
 # each has a temporary directory of its own, and the names in the archive stay the same.
-$(LIB_OUT)/libpmxcfs.a: $(LIB_OUT)/libpmxcfs_c.a capi/symbols.txt
+$(LIB_OUT)/libpmxcfs.a: $(LIB_OUT)/libpmxcfs_c.a $(C_MAP)
 	@set -e; parts=$$(mktemp -d $@.XXXXXX); trap 'rm -rf "$$parts"' EXIT; \
 		$(CC) -r -nostdlib -o $$parts/libpmxcfs.o $(addprefix -Wl$(comma)-u$(comma),$(C_NAMES)) $<; \
-		$(OBJCOPY) --keep-global-symbols=capi/symbols.txt --remove-section=.llvmbc --remove-section=.llvmcmd \
-			$$parts/libpmxcfs.o; \
+		$(OBJCOPY) $(addprefix --keep-global-symbol=,$(C_NAMES)) --remove-section=.llvmbc \
+			--remove-section=.llvmcmd $$parts/libpmxcfs.o; \
 		$(AR) rcD $$parts/libpmxcfs.a $$parts/libpmxcfs.o; \
 		mv $$parts/libpmxcfs.a $@
 
+# Kept in memory once it is loaded: its SIGBUS handler and its thread-local texts must not vanish below a program that
+# closes it.
+$(LIB_OUT)/libpmxcfs.so: $(LIB_OUT)/libpmxcfs.a $(C_MAP)
+	@set -e; new=$$(mktemp $@.XXXXXX); trap 'rm -f "$$new"' EXIT; \
+		$(CC) -shared -o $$new $(LDFLAGS) -Wl,-soname,libpmxcfs.so.$(LIB_ABI) -Wl,--version-script=$(C_MAP) \
+			-Wl,-z,nodelete,-z,defs,-z,relro,-z,now,--gc-sections -Wl,--whole-archive $< -Wl,--no-whole-archive; \
+		chmod 0755 $$new; mv $$new $@
+
 install-lib: build-lib
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(QB_LIBDIR) $(DESTDIR)$(INCLUDEDIR)/pmxcfs/qb
-	install -m 0644 $(LIB_OUT)/libpmxcfs_c.so $(DESTDIR)$(LIBDIR)/libpmxcfs.so.$(LIB_ABI).$(LIB_VERSION)
+	install -m 0644 $(LIB_OUT)/libpmxcfs.so $(DESTDIR)$(LIBDIR)/libpmxcfs.so.$(LIB_ABI).$(LIB_VERSION)
 	ln -sf libpmxcfs.so.$(LIB_ABI).$(LIB_VERSION) $(DESTDIR)$(LIBDIR)/libpmxcfs.so.$(LIB_ABI)
 	ln -sf libpmxcfs.so.$(LIB_ABI) $(DESTDIR)$(LIBDIR)/libpmxcfs.so
 	install -m 0644 $(LIB_OUT)/libpmxcfs.a $(DESTDIR)$(LIBDIR)/libpmxcfs.a
@@ -205,7 +216,7 @@ build-perl: build-lib
 	mv $(PERL_OUT)/IPCC.c.new $(PERL_OUT)/IPCC.c
 	$(CC) -shared -o $(PERL_OUT)/IPCC.so -O2 -g $(LDFLAGS) $(PERL_CFLAGS) -Wall -Werror -isystem $(PERL_CORE) -Iinclude \
 		-DVERSION='"$(PERL_VERSION_OF_US)"' -DXS_VERSION='"$(PERL_VERSION_OF_US)"' \
-		$(PERL_OUT)/IPCC.c $(LIB_OUT)/libpmxcfs_c.so
+		$(PERL_OUT)/IPCC.c $(LIB_OUT)/libpmxcfs.so
 
 install-perl: build-perl
 	install -d $(DESTDIR)$(PERL_ARCHDIR)/Pmxcfs $(DESTDIR)$(PERL_ARCHDIR)/auto/Pmxcfs/IPCC
@@ -235,7 +246,7 @@ soak: setup
 
 ## Each load once, so that the benchmark itself stays whole; unoptimized, as everything else is built for tests.
 smoke: setup
-	$(CARGO) build --locked $(LIBRARIES)
+	@$(MAKE) --no-print-directory build-lib PROFILE=dev
 	$(CARGO) bench --locked --profile dev --bench pmxcfs -- --quick
 
 ## A table of medians; with STOCK=/path/to/a/stock/pmxcfs the same loads on it, and the ratio.

@@ -29,6 +29,22 @@ static pmxcfs_options options_for(const char *service)
 	return options;
 }
 
+/* The initializer and the function set the same values. */
+static void defaults(void)
+{
+	pmxcfs_options constant = PMXCFS_OPTIONS_INIT, written;
+	CHECK_IS(pmxcfs_options_init(&written), 0);
+	CHECK_IS(constant.size, written.size);
+	CHECK_IS(strcmp(constant.service, written.service), 0);
+	CHECK_IS(constant.message_max, written.message_max);
+	CHECK_IS(constant.connect_timeout_ms, written.connect_timeout_ms);
+	CHECK_IS(constant.timeout_ms, written.timeout_ms);
+	CHECK_IS(strcmp(constant.restart_flag, written.restart_flag), 0);
+	CHECK_IS(constant.restart_timeout_ms, written.restart_timeout_ms);
+	CHECK_IS(constant.resend, written.resend);
+	CHECK_IS(pmxcfs_version_number(), PMXCFS_VERSION_NUMBER);
+}
+
 static pmxcfs_client *connect_to(const char *service)
 {
 	pmxcfs_options options = options_for(service);
@@ -155,6 +171,7 @@ static void typed(const char *service)
 {
 	pmxcfs_client *client = connect_to(service);
 	pmxcfs_answer answer = {0};
+	defaults();
 	CHECK_IS(pmxcfs_message_max(client), PMXCFS_MESSAGE_MAX);
 	CHECK_IS(pmxcfs_get_fs_version(client, &answer), 0);
 	CHECK(has_text(&answer, "\"starttime\"") && answer.id == CFS_IPC_GET_FS_VERSION);

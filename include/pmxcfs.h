@@ -19,6 +19,10 @@
  * Signals. No call ends early because of a signal. The library handles SIGBUS for memory that it shares
  * with the daemon, and passes on any other to the handler that was there before the first connect.
  *
+ * Binary interface. A program runs with every later libpmxcfs.so.1, compiled against any earlier header.
+ * Functions keep their meaning, and structs keep their layout; of those only pmxcfs_options can grow, at
+ * its end, which its `size` is for. Each function has the symbol version of the release that added it.
+ *
  * This file is made from the library's source; do not edit it.
  */
 
@@ -32,11 +36,19 @@
 /* The version of this header. */
 #define PMXCFS_VERSION "0.2.0"
 
+/* The same as a number: a million for each major version, a thousand for each minor one. */
+#define PMXCFS_VERSION_NUMBER 2000
+
 /* The service of the daemon. */
 #define PMXCFS_SERVICE "pve2"
 
-/* The file that is there while the daemon is being restarted. */
+/* The file that exists while the daemon is being restarted. */
 #define PMXCFS_RESTART_FLAG "/run/pve-cluster/cfs-restart-flag"
+
+/* Initializers, as constant expressions: pmxcfs_options options = PMXCFS_OPTIONS_INIT; */
+#define PMXCFS_OPTIONS_INIT { sizeof(struct pmxcfs_options), PMXCFS_SERVICE, PMXCFS_MESSAGE_MAX, 10000, \
+    PMXCFS_NO_LIMIT, PMXCFS_RESTART_FLAG, 10000, 1 }
+#define PMXCFS_ANSWER_INIT { NULL, 0, 0, 0, NULL, 0 }
 
 
 /**
@@ -76,12 +88,16 @@
 typedef struct pmxcfs_client pmxcfs_client;
 
 /**
- * How to connect. Have pmxcfs_options_init fill it, then change what you want. Strings need only
- * live until pmxcfs_connect returns.
+ * How to connect. Set it to PMXCFS_OPTIONS_INIT or call pmxcfs_options_init, then change single
+ * fields. Strings need only live until pmxcfs_connect returns.
+ *
+ * Later versions may add fields at the end, for which 0 is the behaviour of today. The library reads
+ * and writes no more than `size` bytes.
  */
 typedef struct pmxcfs_options {
     /**
-     * sizeof(pmxcfs_options) of the program, so that later versions of the library may add to it.
+     * sizeof(pmxcfs_options) as the program was compiled. A larger size than the library knows is fine
+     * if all bytes that the library does not know are 0.
      */
     size_t size;
     /**
@@ -119,9 +135,9 @@ typedef struct pmxcfs_options {
 } pmxcfs_options;
 
 /**
- * What the daemon answers. Fill it with zeros (`pmxcfs_answer answer = {0};`) before its first
- * use; after that use it for as many calls as you like, in one thread at a time, and free it with
- * pmxcfs_answer_free. The next call with it overwrites what is in it.
+ * An answer of the daemon. Set it to PMXCFS_ANSWER_INIT, or all zeros, before its first use. Use it
+ * for any number of calls, in one thread at a time, and free it with pmxcfs_answer_free. The next call
+ * with it overwrites its content.
  */
 typedef struct pmxcfs_answer {
     /**
@@ -252,10 +268,22 @@ typedef struct pmxcfs_guest_config_property_request {
 
 #ifdef __cplusplus
 extern "C" {
-#endif // __cplusplus
+#endif /* __cplusplus */
 
 /**
- * Fills options with what a stock client does. Returns 0, or -EINVAL if options is NULL.
+ * Sets options of `size` bytes to the defaults, which are those of stock clients. Call
+ * pmxcfs_options_init instead, a macro that passes the size. Returns 0; -EINVAL if options is NULL or
+ * no version has options of this size.
+ */
+int32_t pmxcfs_options_init_sized(struct pmxcfs_options *options,
+                                  size_t size);
+
+/**
+ * Sets options to the defaults, which are those of stock clients. Returns 0, or -EINVAL if options is
+ * NULL.
+ *
+ * In C and C++ this is a macro for pmxcfs_options_init_sized. The function of this name is for programs
+ * compiled against 0.1.0 or 0.2.0: it writes the fields up to `resend` and no others.
  */
 int32_t pmxcfs_options_init(struct pmxcfs_options *options);
 
@@ -425,23 +453,31 @@ ptrdiff_t pmxcfs_send_fd(int32_t socket, int32_t fd, const void *data, size_t le
 const char *pmxcfs_error_text(void);
 
 /**
- * The version of the library, as "0.2.0"; PMXCFS_VERSION is that of the header. Never NULL, never to
- * be freed.
+ * The version of the library as text, "0.2.0" for example; PMXCFS_VERSION is that of the header. Never
+ * NULL. The text is static: never free it.
  */
 const char *pmxcfs_version(void);
 
+/**
+ * The version of the library as a number, to be compared with PMXCFS_VERSION_NUMBER: 2000 for 0.2.0,
+ * 1002003 for 1.2.3.
+ */
+uint32_t pmxcfs_version_number(void);
+
 #ifdef __cplusplus
-}  // extern "C"
-#endif  // __cplusplus
-
-#endif  /* PMXCFS_H */
+} /* extern "C" */
+#endif /* __cplusplus */
 
 
-#ifdef __cplusplus
+/* Sets options to the defaults. Returns 0, or -EINVAL if options is NULL. */
+#define pmxcfs_options_init(options) pmxcfs_options_init_sized((options), sizeof(struct pmxcfs_options))
+
+#if defined(__cplusplus) && __cplusplus >= 201103L
 #define PMXCFS_CHECK(fact) static_assert(fact, #fact)
-#else
+#elif !defined(__cplusplus) && defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
 #define PMXCFS_CHECK(fact) _Static_assert(fact, #fact)
 #endif
+#if defined(PMXCFS_CHECK) && UINTPTR_MAX > 0xffffffff
 PMXCFS_CHECK(sizeof(struct pmxcfs_request_header) == 16);
 PMXCFS_CHECK(offsetof(struct pmxcfs_request_header, id) == 0);
 PMXCFS_CHECK(offsetof(struct pmxcfs_request_header, size) == 8);
@@ -479,4 +515,7 @@ PMXCFS_CHECK(offsetof(struct pmxcfs_options, timeout_ms) == 24);
 PMXCFS_CHECK(offsetof(struct pmxcfs_options, restart_flag) == 32);
 PMXCFS_CHECK(offsetof(struct pmxcfs_options, restart_timeout_ms) == 40);
 PMXCFS_CHECK(offsetof(struct pmxcfs_options, resend) == 44);
+#endif
 #undef PMXCFS_CHECK
+
+#endif  /* PMXCFS_H */

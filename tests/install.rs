@@ -1,6 +1,8 @@
 //! `make install` and `make uninstall`: every file with its mode against a committed list, the unit against
 //! systemd's own judgement, the manual pages against what they describe.
 
+#[path = "common/map.rs"]
+mod map;
 #[path = "common/rules.rs"]
 mod rules;
 
@@ -144,7 +146,7 @@ fn every_program_and_every_function_has_its_manual() {
     }
     let page = read("docs/man/libpmxcfs.3");
     let synopsis = page.split(".SH DESCRIPTION").next().expect("a part");
-    for function in read("capi/symbols.txt").split_whitespace() {
+    for (function, _) in map::names() {
         assert!(synopsis.contains(&format!("{function}(")), "{function} has no line in libpmxcfs.3");
     }
     let commands = [

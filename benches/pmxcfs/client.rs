@@ -47,7 +47,7 @@ pub fn compile(dir: &Path, library: Library) -> Outcome<PathBuf> {
     match library {
         Library::Libqb => compiler.arg("-l:libqb.so.100"),
         Library::Libpmxcfs => {
-            let built = Path::new(env!("CARGO_BIN_EXE_pmxcfs")).with_file_name("libpmxcfs_c.so");
+            let built = Path::new(env!("CARGO_BIN_EXE_pmxcfs")).with_file_name("libpmxcfs.so");
             std::os::unix::fs::symlink(&built, dir.join(LIBRARY_NAME))?;
             let rpath = format!("-Wl,-rpath,{}", dir.canonicalize()?.display());
             compiler.args(["-DWITH_LIBPMXCFS", "-I"]).arg(project.join("include")).arg(built).arg(rpath)

@@ -5,9 +5,9 @@ use pmxcfs::ipc::qb::client::ClientError;
 use pmxcfs::ipc::qb::wire::{RESPONSE_HEADER_LEN, ResponseHeader};
 use std::ffi::{c_char, c_void};
 
-/// What the daemon answers. Fill it with zeros (`pmxcfs_answer answer = {0};`) before its first
-/// use; after that use it for as many calls as you like, in one thread at a time, and free it with
-/// pmxcfs_answer_free. The next call with it overwrites what is in it.
+/// An answer of the daemon. Set it to PMXCFS_ANSWER_INIT, or all zeros, before its first use. Use it
+/// for any number of calls, in one thread at a time, and free it with pmxcfs_answer_free. The next call
+/// with it overwrites its content.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Answer {

@@ -68,7 +68,8 @@ pub extern "C" fn pmxcfs_error_text() -> *const c_char {
     TEXT.try_with(|kept| kept.borrow().as_ptr()).unwrap_or(c"".as_ptr())
 }
 
-fn null(what: &str) -> Failure {
+/// Error for a pointer that must not be null.
+pub(crate) fn null(what: &str) -> Failure {
     Failure::new(libc::EINVAL, format!("{what} is NULL"))
 }
 

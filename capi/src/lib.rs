@@ -21,4 +21,4 @@ pub use client::*;
 pub use layout::*;
 pub use options::*;
 pub use send_fd::pmxcfs_send_fd;
-pub use version::pmxcfs_version;
+pub use version::*;

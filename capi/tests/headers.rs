@@ -25,12 +25,19 @@ fn compare(name: &str, made: &str) {
     );
 }
 
+/// Begin of the layout checks. Older languages have no assertions at compile time and go without.
+const CHECKS_BEGIN: &str = "
+#if defined(__cplusplus) && __cplusplus >= 201103L
+#define PMXCFS_CHECK(fact) static_assert(fact, #fact)
+#elif !defined(__cplusplus) && defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#define PMXCFS_CHECK(fact) _Static_assert(fact, #fact)
+#endif
+#if defined(PMXCFS_CHECK) && UINTPTR_MAX > 0xffffffff
+";
+
 /// A check that the C compiler lays the structs out as this library does.
 fn layout_checks() -> String {
-    let mut text = String::from(
-        "\n#ifdef __cplusplus\n#define PMXCFS_CHECK(fact) static_assert(fact, #fact)\n#else\n\
-         #define PMXCFS_CHECK(fact) _Static_assert(fact, #fact)\n#endif\n",
-    );
+    let mut text = String::from(CHECKS_BEGIN);
     let mut check = |fact: String| writeln!(text, "PMXCFS_CHECK({fact});").unwrap();
     macro_rules! check {
         ($($type:ident $name:literal { $($field:ident),* })*) => {$(
@@ -57,22 +64,60 @@ fn layout_checks() -> String {
             resend
         }
     }
-    text + "#undef PMXCFS_CHECK\n"
+    text + "#endif\n#undef PMXCFS_CHECK\n"
+}
+
+/// Macros that cbindgen cannot make: texts, versions, initializers.
+fn macros() -> String {
+    format!(
+        "
+/* The version of this header. */
+#define PMXCFS_VERSION \"{}\"
+
+/* The same as a number: a million for each major version, a thousand for each minor one. */
+#define PMXCFS_VERSION_NUMBER {VERSION_NUMBER}
+
+/* The service of the daemon. */
+#define PMXCFS_SERVICE \"{PMXCFS_SERVICE}\"
+
+/* The file that exists while the daemon is being restarted. */
+#define PMXCFS_RESTART_FLAG \"{PMXCFS_RESTART_FLAG}\"
+
+/* Initializers, as constant expressions: pmxcfs_options options = PMXCFS_OPTIONS_INIT; */
+#define PMXCFS_OPTIONS_INIT {{ sizeof(struct pmxcfs_options), PMXCFS_SERVICE, PMXCFS_MESSAGE_MAX, 10000, \\
+    PMXCFS_NO_LIMIT, PMXCFS_RESTART_FLAG, 10000, 1 }}
+#define PMXCFS_ANSWER_INIT {{ NULL, 0, 0, 0, NULL, 0 }}
+",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// Passes the caller's size of the options, so that the library never writes past their end.
+const OPTIONS_INIT: &str = "
+/* Sets options to the defaults. Returns 0, or -EINVAL if options is NULL. */
+#define pmxcfs_options_init(options) pmxcfs_options_init_sized((options), sizeof(struct pmxcfs_options))
+";
+
+/// The header as cbindgen writes it, with all of it inside of the include guard and comments of C89.
+fn finished(made: &str) -> String {
+    const GUARD_END: &str = "#endif  /* PMXCFS_H */\n";
+    let (body, checks) = made.split_once(GUARD_END).expect("an include guard");
+    let lines = format!("{}{checks}\n{GUARD_END}", body.trim_end_matches('\n').to_owned() + "\n");
+    let plain = |line: &str| match line.split_once("//") {
+        Some((code, comment)) if code.starts_with(['#', '}']) => {
+            format!("{} /*{comment} */\n", code.trim_end())
+        }
+        _ => format!("{line}\n"),
+    };
+    lines.lines().map(plain).collect()
 }
 
 #[test]
 fn pmxcfs_h() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut config = cbindgen::Config::from_file(source.join("cbindgen.toml")).unwrap();
-    // cbindgen has no texts.
-    config.after_includes = Some(format!(
-        "\n/* The version of this header. */\n#define PMXCFS_VERSION \"{}\"\n\
-         \n/* The service of the daemon. */\n#define PMXCFS_SERVICE \"{PMXCFS_SERVICE}\"\n\
-         \n/* The file that is there while the daemon is being restarted. */\n\
-         #define PMXCFS_RESTART_FLAG \"{PMXCFS_RESTART_FLAG}\"\n",
-        env!("CARGO_PKG_VERSION")
-    ));
-    config.trailer = Some(layout_checks());
+    config.after_includes = Some(macros());
+    config.trailer = Some(OPTIONS_INIT.to_owned() + &layout_checks());
     let mut builder = cbindgen::Builder::new().with_config(config);
     // In the order in which they are to be read.
     for file in ["layout", "options", "answer", "client", "calls", "send_fd", "boundary", "version"] {
@@ -80,7 +125,7 @@ fn pmxcfs_h() {
     }
     let mut made = Vec::new();
     builder.generate().unwrap().write(&mut made);
-    compare("pmxcfs.h", &String::from_utf8(made).unwrap());
+    compare("pmxcfs.h", &finished(&String::from_utf8(made).unwrap()));
 }
 
 /// The name of a constant in C.

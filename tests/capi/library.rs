@@ -1,17 +1,24 @@
 //! What the libraries are as files: names, links, symbols, what they need, and headers that compile.
 
 use crate::installed::{compile, include_dir, lib_dir, project, qb_dir};
+use crate::map;
 use crate::support::{TestServer, run};
 use std::path::Path;
 use std::process::Command;
 
-/// The names a library defines for others.
+/// The names a library defines for others, with their versions.
 fn exported(library: &Path) -> Vec<String> {
     let text = run(Command::new("nm").args(["--dynamic", "--defined-only", "--format=posix"]).arg(library));
-    let mut names: Vec<String> =
-        text.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    // Versions themselves are absolute symbols.
+    let symbols = text.lines().filter(|line| !line.contains(" A "));
+    let mut names: Vec<String> = symbols.map(|line| line.split(' ').next().unwrap().to_owned()).collect();
     names.sort();
     names
+}
+
+/// Public names of libpmxcfs.
+fn public() -> Vec<String> {
+    map::names().into_iter().map(|(name, _)| name).collect()
 }
 
 fn listed(file: &str) -> Vec<String> {
@@ -29,7 +36,9 @@ fn dynamic(library: &Path, tag: &str) -> Vec<String> {
 
 #[test]
 fn exactly_the_listed_names_are_exported() {
-    assert_eq!(exported(&lib_dir().join("libpmxcfs.so")), listed("capi/symbols.txt"));
+    let versioned: Vec<String> =
+        map::names().iter().map(|(name, version)| format!("{name}@@{version}")).collect();
+    assert_eq!(exported(&lib_dir().join("libpmxcfs.so")), versioned);
     assert_eq!(exported(&qb_dir().join("libqb.so.100")), listed("qb-compat/symbols.txt"));
 }
 
@@ -45,9 +54,10 @@ fn every_name_is_declared_and_every_declaration_there() {
             .map(str::to_owned)
             .collect();
         names.sort();
+        names.dedup();
         names
     };
-    assert_eq!(declared(&["include/pmxcfs.h"], "pmxcfs_"), listed("capi/symbols.txt"));
+    assert_eq!(declared(&["include/pmxcfs.h"], "pmxcfs_"), public());
     let compat = ["include/compat/qb/qbipcc.h", "include/compat/qb/qblog.h"];
     assert_eq!(declared(&compat, "qb_"), listed("qb-compat/symbols.txt"));
 }
@@ -105,29 +115,41 @@ fn the_static_library_offers_the_same_names() {
     let text = run(Command::new("nm").args(["--extern-only", "--defined-only"]).arg(&library));
     let mut names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').nth(2)).collect();
     names.sort();
-    assert_eq!(names, listed("capi/symbols.txt"));
+    assert_eq!(names, public());
 }
 
 #[test]
-fn the_static_library_links() {
+fn static_linking_by_pkg_config_works() {
+    let mut flags = Command::new("pkg-config");
+    flags.args(["--static", "--libs", "pmxcfs"]).env("PKG_CONFIG_PATH", lib_dir().join("pkgconfig"));
+    flags.env("PKG_CONFIG_SYSROOT_DIR", crate::installed::root()).env("PKG_CONFIG_ALLOW_SYSTEM_LIBS", "1");
+    let flags = run(&mut flags);
     let library = lib_dir().join("libpmxcfs.a");
-    let pc = std::fs::read_to_string(lib_dir().join("pkgconfig/pmxcfs.pc")).unwrap();
-    let private = pc.lines().find_map(|line| line.strip_prefix("Libs.private: ")).unwrap();
-    let mut extra = vec![library.to_str().unwrap()];
-    extra.extend(private.split(' '));
-    let program = compile("cc", "pmxcfs_client.c", "client-static", &extra);
-    run(Command::new(&program).arg("fds"));
-    run(Command::new(&program).args(["long", &TestServer::start().name, "1"]));
+    // All static, and with only our library static.
+    let whole = ["-static"].into_iter().chain(flags.split_whitespace());
+    let private = flags.split_whitespace().filter(|flag| *flag != "-lpmxcfs" && !flag.starts_with("-L"));
+    let ours = [library.to_str().unwrap()].into_iter().chain(private);
+    for (name, extra) in [("client-static", whole.collect::<Vec<_>>()), ("client-archive", ours.collect())] {
+        let program = compile("cc", "pmxcfs_client.c", name, &extra);
+        run(Command::new(&program).arg("fds"));
+        run(Command::new(&program).args(["long", &TestServer::start().name, "1"]));
+    }
 }
 
+/// Each dialect that a program may be written in, as strict as the compiler can be.
 #[test]
 fn headers_compile_as_c_and_cpp() {
     let compat = format!("-I{}", include_dir().join("pmxcfs").display());
-    compile("cc", "headers.c", "headers-c", &["-std=c11", &compat]);
+    for dialect in ["c90", "c99", "c11", "c17", "gnu17"] {
+        compile("cc", "headers.c", "headers-c", &[&format!("-std={dialect}"), &compat]);
+    }
     let dir = format!("-L{}", lib_dir().display());
-    let program = compile("c++", "headers.cpp", "headers-cpp", &["-std=c++11", &compat, &dir, "-lpmxcfs"]);
-    let out = run(Command::new(program).env("LD_LIBRARY_PATH", lib_dir()));
-    assert_eq!(out.trim(), env!("CARGO_PKG_VERSION"));
+    for dialect in ["c++98", "c++11", "c++17", "c++20"] {
+        let dialect = format!("-std={dialect}");
+        let program = compile("c++", "headers.cpp", "headers-cpp", &[&dialect, &compat, &dir, "-lpmxcfs"]);
+        let out = run(Command::new(program).env("LD_LIBRARY_PATH", lib_dir()));
+        assert_eq!(out.trim(), env!("CARGO_PKG_VERSION"), "{dialect}");
+    }
 }
 
 /// What the stack's packaging does with the numbers of requests.

@@ -6,6 +6,8 @@ mod fixture;
 #[path = "../ipc/golden.rs"]
 mod golden;
 mod installed;
+#[path = "../common/map.rs"]
+mod map;
 #[path = "../common/public.rs"]
 mod public;
 #[path = "../common/rules.rs"]
@@ -13,6 +15,7 @@ mod rules;
 #[path = "../ipc/support.rs"]
 mod support;
 
+mod abi;
 mod bad_server;
 mod documented;
 mod hostile;

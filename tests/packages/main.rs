@@ -6,6 +6,8 @@
 
 mod lists;
 mod machine;
+#[path = "../common/map.rs"]
+mod map;
 #[path = "../common/namespace.rs"]
 mod namespace;
 mod package;

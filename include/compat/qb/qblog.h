@@ -18,12 +18,12 @@ enum {
 	QB_LOG_SYSLOG = 0,
 	QB_LOG_STDERR = 1,
 	QB_LOG_BLACKBOX = 2,
-	QB_LOG_STDOUT = 3,
+	QB_LOG_STDOUT = 3
 };
 
 enum qb_log_conf {
 	QB_LOG_CONF_ENABLED = 0,
-	QB_LOG_CONF_FACILITY = 1,
+	QB_LOG_CONF_FACILITY = 1
 };
 
 void qb_log_init(const char *name, int32_t facility, uint8_t priority);

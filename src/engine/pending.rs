@@ -22,15 +22,23 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Table of pending changes. Time comes in as a value, so the simulation of clusters uses this table, too.
 #[derive(Debug)]
 pub struct PendingTable<P> {
-    pending: BTreeMap<Ticket, (P, Duration)>,
+    pending: BTreeMap<Ticket, Entry<P>>,
     last_ticket: u64,
     stall: Option<Stall>,
     is_closed: bool,
 }
 
+#[derive(Debug)]
+struct Entry<P> {
+    pending: P,
+    registered: Duration,
+    deadline: Duration,
+}
+
 /// The group does not respond.
 #[derive(Debug)]
 struct Stall {
+    /// Uptime at which the first change that failed was registered.
     since: Duration,
     next_probe: Duration,
 }
@@ -70,33 +78,43 @@ impl<P> PendingTable<P> {
         let deadline = now + timeout;
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
-        self.pending.insert(ticket, (pending, deadline));
+        self.pending.insert(ticket, Entry { pending, registered: now, deadline });
         Ok((ticket, deadline))
     }
 
     /// Removes and returns a change; `None` if it left the table before.
     pub fn complete(&mut self, ticket: Ticket) -> Option<P> {
-        self.pending.remove(&ticket).map(|(pending, _)| pending)
+        self.pending.remove(&ticket).map(|entry| entry.pending)
     }
 
-    /// Removes and returns all changes whose deadline passed. If there are any, call
-    /// [`PendingTable::on_timeout`].
-    pub fn take_expired(&mut self, now: Duration) -> Vec<P> {
-        let is_expired = |(_, (_, deadline)): &(&Ticket, &(P, Duration))| *deadline <= now;
-        let tickets: Vec<Ticket> =
-            self.pending.iter().filter(is_expired).map(|(ticket, _)| *ticket).collect();
-        tickets.into_iter().filter_map(|ticket| self.complete(ticket)).collect()
+    /// Removes and returns all changes whose deadline passed. The second value is true if they are the first
+    /// ones that fail since the group responded.
+    pub fn take_expired(&mut self, now: Duration) -> (Vec<P>, bool) {
+        let expired: Vec<(Ticket, Duration)> = self
+            .pending
+            .iter()
+            .filter(|(_, entry)| entry.deadline <= now)
+            .map(|(ticket, entry)| (*ticket, entry.registered))
+            .collect();
+        let since = expired.iter().map(|(_, registered)| *registered).min();
+        let is_first = since.is_some_and(|since| self.start_stall(since, now));
+        (expired.into_iter().filter_map(|(ticket, _)| self.complete(ticket)).collect(), is_first)
     }
 
     /// The earliest deadline, as an uptime.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.pending.values().map(|(_, deadline)| *deadline).min()
+        self.pending.values().map(|entry| entry.deadline).min()
     }
 
-    /// A change timed out or could not be sent. Returns true for the first one since the group responded.
-    pub fn on_timeout(&mut self, now: Duration) -> bool {
+    /// The change could not be sent. Returns true for the first failure since the group responded.
+    pub fn on_send_failed(&mut self, ticket: Ticket, now: Duration) -> bool {
+        let since = self.pending.get(&ticket).map_or(now, |entry| entry.registered);
+        self.start_stall(since, now)
+    }
+
+    fn start_stall(&mut self, since: Duration, now: Duration) -> bool {
         let is_first = self.stall.is_none();
-        self.stall.get_or_insert(Stall { since: now, next_probe: now + PROBE_INTERVAL });
+        self.stall.get_or_insert(Stall { since, next_probe: now + PROBE_INTERVAL });
         is_first
     }
 
@@ -108,7 +126,7 @@ impl<P> PendingTable<P> {
     /// Removes and returns all changes. From now on the table accepts none.
     pub fn close(&mut self) -> Vec<P> {
         self.is_closed = true;
-        std::mem::take(&mut self.pending).into_values().map(|(pending, _)| pending).collect()
+        std::mem::take(&mut self.pending).into_values().map(|entry| entry.pending).collect()
     }
 }
 
@@ -174,9 +192,9 @@ impl PendingChanges {
         }
     }
 
-    /// A change timed out or could not be sent.
-    pub(super) fn on_timeout(&self) {
-        let is_first = self.lock().table.on_timeout(self.clock.uptime());
+    /// A change could not be sent.
+    pub(super) fn on_send_failed(&self, ticket: Ticket) {
+        let is_first = self.lock().table.on_send_failed(ticket, self.clock.uptime());
         log_stall(is_first);
     }
 
@@ -185,9 +203,8 @@ impl PendingChanges {
         let mut state = self.lock();
         while !state.table.is_closed {
             let now = self.clock.uptime();
-            let expired = state.table.take_expired(now);
+            let (expired, is_first) = state.table.take_expired(now);
             if !expired.is_empty() {
-                let is_first = state.table.on_timeout(now);
                 drop(state);
                 log_stall(is_first);
                 fail_all(expired, &EngineError::TimedOut);
@@ -299,13 +316,23 @@ mod tests {
         let mut table = PendingTable::default();
         let (ticket, deadline) = table.register('a', seconds(1)).expect("taken");
         assert_eq!((deadline, table.next_deadline()), (seconds(61), Some(seconds(61))));
-        assert_eq!((table.take_expired(seconds(60)), table.take_expired(seconds(61))), (vec![], vec!['a']));
+        assert_eq!(table.take_expired(seconds(60)), (vec![], false));
+        assert_eq!(table.take_expired(seconds(61)), (vec!['a'], true));
         assert_eq!(table.complete(ticket), None);
-        assert!(table.on_timeout(seconds(61)) && !table.on_timeout(seconds(62)));
         assert_eq!(table.register('b', seconds(70)), Err(('b', Rejection::Stalled)));
-        assert_eq!(table.on_group_active(seconds(71)), Some(seconds(10)));
-        let (ticket, _) = table.register('c', seconds(71)).expect("taken");
-        assert_eq!((table.complete(ticket), table.complete(ticket)), (Some('c'), None));
-        assert_eq!(table.on_group_active(seconds(72)), None);
+        let (probe, _) = table.register('b', seconds(72)).expect("a probe is due");
+        assert_eq!(table.take_expired(seconds(74)), (vec!['b'], false));
+        assert!(!table.on_send_failed(probe, seconds(74)), "the stall is known");
+        // The stall began with the change that failed first, not with its timeout.
+        assert_eq!(table.on_group_active(seconds(75)), Some(seconds(74)));
+        let (ticket, _) = table.register('c', seconds(80)).expect("taken");
+        assert!(table.on_send_failed(ticket, seconds(85)));
+        assert_eq!(
+            (table.complete(ticket), table.on_group_active(seconds(86))),
+            (Some('c'), Some(seconds(6)))
+        );
+        let (ticket, _) = table.register('d', seconds(91)).expect("taken");
+        assert_eq!((table.complete(ticket), table.complete(ticket)), (Some('d'), None));
+        assert_eq!(table.on_group_active(seconds(92)), None);
     }
 }

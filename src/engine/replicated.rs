@@ -226,7 +226,7 @@ impl Replica {
     pub fn complete(&self, ticket: Ticket, result: Result<dcdb::Outcome, SendError>) {
         let pending = &self.engine.inner.pending;
         if result == Err(SendError::SendFailed) {
-            pending.on_timeout();
+            pending.on_send_failed(ticket);
         }
         match (result, pending.complete(ticket)) {
             (Ok(Ok(applied)), Some(pending)) => {

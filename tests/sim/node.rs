@@ -334,10 +334,7 @@ impl Node {
     pub fn tick(&mut self, world: &mut World) -> Vec<Seen> {
         let mut seen = self.take_quorum(world);
         let pending = &mut self.running().pending;
-        for ticket in pending.take_expired(world.time) {
-            pending.on_timeout(world.time);
-            seen.push(timed_out(ticket));
-        }
+        seen.extend(pending.take_expired(world.time).0.into_iter().map(timed_out));
         seen.extend(self.dcdb_event(Event::Tick, world));
         if world.with_status {
             seen.extend(self.kv_event(Event::Tick, world));

@@ -83,7 +83,7 @@ impl Node {
                     let change = applied.take().filter(|_| is_change);
                     let pending = &mut self.running().pending;
                     if matches!(result, Err(SendError::SendFailed)) {
-                        pending.on_timeout(world.time);
+                        pending.on_send_failed(ticket, world.time);
                     }
                     let Some(ticket) = pending.complete(ticket) else { continue };
                     let result = result.map_err(Into::into);

@@ -1,6 +1,6 @@
 //! What a client of ours and a server of ours do otherwise than libqb: the mark by which they know each
 //! other, the server's short answer to it, and the sealed memory that comes with that answer and holds
-//! the rings. It waits for nobody and decides on nothing; docs/CLIENTS.md is its specification.
+//! the rings. docs/protocol/ipc.md is its specification.
 //!
 //! The rings of libqb take files of megabytes, whose making and zeroing is most of the time of a connect.
 //! Here a connection begins with small rings. In each direction it goes on in a long one from the first message

@@ -17,6 +17,7 @@ mod incremental_digest;
 mod local;
 mod pending;
 mod replicated;
+mod sync_queue;
 
 pub use change_listeners::ChangeListener;
 
@@ -40,6 +41,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+pub use sync_queue::SYNC_DELAY;
+use sync_queue::SyncQueue;
 use thiserror::Error;
 
 /// Called once with what became of a change; without any lock held.
@@ -131,6 +135,7 @@ struct EngineInner {
     path: PathBuf,
     tree: RwLock<MemDb>,
     queue: CommitQueue,
+    syncs: Arc<SyncQueue>,
     /// Locked only by the thread that has the commit permit. None once it is closed.
     writer: Mutex<Option<BatchWriter>>,
     listeners: ChangeListeners,
@@ -154,6 +159,11 @@ struct EngineInner {
 impl Engine {
     /// Loads all of `store` and starts the threads that write to it.
     pub fn open(store: Store, clock: Clock) -> Result<Self, OpenError> {
+        Self::open_with_delay(store, clock, SYNC_DELAY)
+    }
+
+    /// [`Engine::open`] with another time than [`SYNC_DELAY`].
+    pub fn open_with_delay(store: Store, clock: Clock, sync_delay: Duration) -> Result<Self, OpenError> {
         let now = clock.uptime();
         let tree = store
             .load(|rows| MemDb::load(rows, now))?
@@ -162,13 +172,15 @@ impl Engine {
         // A table without a version row gets one with the first commit.
         let is_stored = tree.is_clean();
         let path = store.path().to_owned();
-        let writer = BatchWriter::new(store)?;
+        let syncs = Arc::new(SyncQueue::new(clock, sync_delay));
+        let writer = BatchWriter::new(store, &syncs)?;
         let inner = Arc::new(EngineInner {
             clock,
             path,
             committed: AtomicU64::new(if is_stored { tree.version() } else { 0 }),
             tree: RwLock::new(tree),
             queue: CommitQueue::default(),
+            syncs,
             writer: Mutex::new(Some(writer)),
             listeners: ChangeListeners::default(),
             proposer: OnceLock::new(),
@@ -248,6 +260,17 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::sync`], but calls `done` once the changes also survive a power failure. Never blocks on the disk
+    /// for longer than [`Engine::sync`] does.
+    pub fn fsync(&self, done: CommitCallback) {
+        self.sync(self.inner.then_sync(done));
+    }
+
+    /// As [`Engine::fsync`], for one entry.
+    pub fn fsync_entry(&self, inode: Inode, done: CommitCallback) {
+        self.sync_entry(inode, self.inner.then_sync(done));
+    }
+
     /// Blocking form of [`Engine::submit`]. Must not be called from a [`ChangeCallback`] or
     /// [`CommitCallback`].
     pub fn submit_wait(&self, change: Change) -> Result<Applied, EngineError> {
@@ -261,6 +284,13 @@ impl Engine {
     pub fn sync_wait(&self) -> Result<(), EngineError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         self.sync(Box::new(move |result| drop(sender.send(result))));
+        receiver.recv().unwrap_or(Err(EngineError::Closed))
+    }
+
+    /// Blocking form of [`Engine::fsync`]. Must not be called from a [`ChangeCallback`] or [`CommitCallback`].
+    pub fn fsync_wait(&self) -> Result<(), EngineError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.fsync(Box::new(move |result| drop(sender.send(result))));
         receiver.recv().unwrap_or(Err(EngineError::Closed))
     }
 
@@ -279,6 +309,11 @@ impl Engine {
     /// Whether what the tree was at this version is on disk.
     pub fn is_stored(&self, version: u64) -> bool {
         self.inner.committed.load(Ordering::Acquire) >= version
+    }
+
+    /// Returns true if all transactions so far survive a power failure.
+    pub fn is_synced(&self) -> bool {
+        self.inner.syncs.is_synced()
     }
 
     /// Whether changes are refused because the file cannot be written.
@@ -386,6 +421,15 @@ impl EngineInner {
     fn answer_unstored(&self, applied: Applied, done: ChangeCallback) {
         self.queue.commit_soon(self.clock);
         done(Ok(applied));
+    }
+
+    /// Completes the waiter of a commit after the log was synced.
+    fn then_sync(&self, done: CommitCallback) -> CommitCallback {
+        let syncs = Arc::clone(&self.syncs);
+        Box::new(move |stored| match stored {
+            Ok(()) => syncs.wait(done),
+            Err(error) => done(Err(error)),
+        })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, MemDb> {

@@ -9,6 +9,7 @@ mod checkpoint;
 mod connection;
 mod error;
 mod exclusive;
+mod log_sync;
 mod reader;
 mod room;
 mod rows;
@@ -20,6 +21,7 @@ pub use checkpoint::Checkpointer;
 pub use connection::PAGE_BYTES;
 pub use error::{Action, Fault, RowFault, StoreError};
 pub use exclusive::{Backup, Exclusive, Handles};
+pub use log_sync::LogSync;
 pub use reader::{FileFacts, Reader};
 pub use room::Room;
 pub use rows::LooseRow;
@@ -154,6 +156,11 @@ impl Store {
     /// Moves the log into the file as far as no reader needs it, beside readers and writers.
     pub fn checkpoint(&self) -> Result<(), StoreError> {
         checkpoint::passive(&self.connection).map_err(|fault| self.error(Action::Checkpoint, fault))
+    }
+
+    /// To sync the log, beside readers and writers.
+    pub fn log_sync(&self) -> Result<LogSync, StoreError> {
+        LogSync::open(&self.site)
     }
 
     /// A second connection that can do the same without keeping commits waiting.

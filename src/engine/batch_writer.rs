@@ -2,9 +2,11 @@
 //! Its caller has the permit of [`super::commit_queue`] and completes the waiters.
 
 use super::checkpoints::Checkpoints;
+use super::sync_queue::{SyncQueue, SyncThread};
 use super::{EngineError, EngineInner, OpenError};
 use crate::memdb::Batch;
 use crate::store::{Store, StoreError};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ const RETRY_BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 pub(super) struct BatchWriter {
     store: Store,
     checkpoints: Checkpoints,
+    syncs: SyncThread,
     failure: Option<Failure>,
 }
 
@@ -35,8 +38,9 @@ struct Failure {
 pub(super) struct WouldBlock;
 
 impl BatchWriter {
-    pub(super) fn new(store: Store) -> Result<Self, OpenError> {
-        Ok(Self { checkpoints: Checkpoints::start(&store)?, store, failure: None })
+    pub(super) fn new(store: Store, syncs: &Arc<SyncQueue>) -> Result<Self, OpenError> {
+        let syncs = SyncThread::start(&store, Arc::clone(syncs))?;
+        Ok(Self { checkpoints: Checkpoints::start(&store)?, syncs, store, failure: None })
     }
 
     pub(super) fn is_failing(&self) -> bool {
@@ -88,6 +92,7 @@ impl BatchWriter {
     /// Closes the file.
     pub(super) fn close(mut self) {
         self.checkpoints.stop();
+        self.syncs.stop();
         if let Err(error) = self.store.close() {
             log::warn!(target: "database", "{error}");
         }
@@ -100,6 +105,7 @@ impl BatchWriter {
         stored: Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         if stored.is_ok() {
+            inner.syncs.on_commit();
             inner.commits.one();
             inner.rows.many(batch.rows.len() as u64);
             let sizes = batch.rows.iter().map(|row| row.data.as_ref().map_or(0, |data| data.len()));

@@ -232,9 +232,21 @@ impl Fs {
         }
     }
 
-    /// Answers when all changes so far are on disk; at once when they are.
-    pub fn sync(&self, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
-        self.cfs.engine.sync(Box::new(move |result| done(result.map_err(FsError::from))));
+    /// As [`Fs::flush`], but calls `done` once the file also survives a power failure.
+    pub fn fsync(&self, ino: u64, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
+        match entry_target(ino) {
+            Some(inode) => {
+                let done = move |result: Result<(), EngineError>| done(result.map_err(FsError::from));
+                self.cfs.engine.fsync_entry(inode, Box::new(done));
+            }
+            // Generated.
+            None => done(Ok(())),
+        }
+    }
+
+    /// As [`Fs::fsync`], for all changes so far: a directory's fsync covers every name in it.
+    pub fn fsync_all(&self, done: impl FnOnce(Result<(), FsError>) + Send + 'static) {
+        self.cfs.engine.fsync(Box::new(move |result| done(result.map_err(FsError::from))));
     }
 
     /// Nothing changes without quorum.

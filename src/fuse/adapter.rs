@@ -355,8 +355,8 @@ impl Filesystem for Adapter {
             }
             let fs = Arc::clone(&self.fs);
             self.fs.write(ino.0, write, move |outcome| {
-                fs.flush(ino.0, move |flushed| {
-                    let result = flushed.and(outcome.result);
+                fs.fsync(ino.0, move |synced| {
+                    let result = synced.and(outcome.result);
                     finish(Outcome { result, ..outcome });
                 });
             });
@@ -373,7 +373,7 @@ impl Filesystem for Adapter {
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         self.serve(KernelRequest::Fsync, || {
-            self.fs.flush(ino.0, |result| {
+            self.fs.fsync(ino.0, |result| {
                 guarded("fsync", || answer("fsync", result, reply, |reply, ()| reply.ok()));
             });
         });
@@ -381,7 +381,7 @@ impl Filesystem for Adapter {
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         self.serve(KernelRequest::Fsyncdir, || {
-            self.fs.sync(|result| {
+            self.fs.fsync_all(|result| {
                 guarded("fsyncdir", || answer("fsyncdir", result, reply, |reply, ()| reply.ok()));
             });
         });

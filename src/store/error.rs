@@ -34,6 +34,7 @@ pub enum Action {
     Read,
     Write,
     Checkpoint,
+    Sync,
     Close,
 }
 
@@ -44,6 +45,7 @@ impl fmt::Display for Action {
             Self::Read => "read",
             Self::Write => "write to",
             Self::Checkpoint => "move the log into",
+            Self::Sync => "sync the log of",
             Self::Close => "close",
         })
     }
@@ -104,6 +106,8 @@ pub enum Fault {
     },
     #[error("{0}; 'pmxcfs-db repair' shows what can be done, or restore a copy of the file")]
     Row(#[from] RowFault),
+    #[error("the log beside it was removed; copy the tree, then stop the daemon and restore the copy")]
+    LogRemoved,
     #[error("{0}; check the disk (see 'dmesg')")]
     Io(String),
     #[error("{0}")]

@@ -15,6 +15,7 @@ mod handles;
 mod incarnations;
 mod ino;
 mod known;
+mod late_replies;
 mod listing;
 pub(crate) mod mode;
 mod pending_pages;
@@ -28,6 +29,7 @@ pub use change::{Outcome, Write};
 pub use coherence::{CacheRules, Caching, StalePages, Tail};
 pub use error::FsError;
 pub use ino::ROOT_INO;
+pub use late_replies::LateReplies;
 pub use listing::DirEntry;
 pub use pending_pages::Covered;
 pub use setattr::SetAttr;
@@ -123,7 +125,7 @@ impl Fs {
     /// The tree over `cfs`, with these rules for the kernel's caches.
     pub fn new(cfs: Arc<Cfs>, rules: CacheRules) -> Arc<Self> {
         let handles = Arc::<Handles>::default();
-        let (known, pending_pages) = (Arc::<Known>::default(), Arc::<PendingPages>::default());
+        let (known, pending_pages) = (Arc::new(Known::new(cfs.clock)), Arc::<PendingPages>::default());
         let weak = (Arc::downgrade(&handles), Arc::downgrade(&known), Arc::downgrade(&pending_pages));
         cfs.engine.observe(Box::new(move |invalidations| {
             let (Some(handles), Some(known), Some(pending_pages)) =
@@ -152,6 +154,38 @@ impl Fs {
     /// does not accept.
     pub fn set_name_bytes_max(&self, bytes: usize) {
         self.name_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Sets the rule for late replies. Must be called before the first reply.
+    pub fn set_late_replies(&self, rule: LateReplies) {
+        self.known.recent().set_rule(rule);
+    }
+
+    /// The rule for late replies.
+    pub fn late_replies(&self) -> LateReplies {
+        self.known.recent().rule()
+    }
+
+    /// Returns true if the kernel may cache a late reply with this name after the next notification. Must be called before
+    /// that notification.
+    pub fn name_may_be_late(&self, parent: u64, name: &[u8]) -> bool {
+        self.known.recent().take_name(parent, name)
+    }
+
+    /// Returns true if the kernel may cache a late reply with this node's attributes after the next notification. Must be
+    /// called before that notification.
+    pub fn node_may_be_late(&self, ino: u64) -> bool {
+        self.known.recent().take_node(ino)
+    }
+
+    /// The attributes of this inode in the kernel may be of a late reply.
+    pub fn note_late_node(&self, ino: u64) {
+        self.known.recent().note_late_node(ino);
+    }
+
+    /// Returns true, once, if the attributes of an inode must be invalidated before it is opened.
+    pub fn take_late_node(&self, ino: u64) -> bool {
+        self.known.recent().take_late_node(ino)
     }
 
     /// What the kernel asks for is counted here.
@@ -356,6 +390,14 @@ impl Fs {
         let ino = ino::of_entry(entry.inode);
         self.known.note_node(ino);
         self.attr(ino, kind, permissions, links, entry.size(), mtime)
+    }
+
+    /// Attributes of a new entry, for the reply to its creation.
+    fn created_attr(&self, inode: Inode) -> Option<Attr> {
+        let tree = self.cfs.engine.read();
+        let entry = tree.get(inode)?;
+        self.known.note_name(ino::of_entry(entry.parent), &entry.name);
+        Some(self.attr_of(entry, mode::class_of(entry)))
     }
 
     fn removed_attr(&self, inode: Inode, removed: &Removed, class: Class) -> Attr {

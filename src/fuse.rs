@@ -18,14 +18,18 @@
 //! and whatever comes from other nodes.
 
 mod adapter;
+mod hooks;
 mod invalidate;
 mod leftovers;
 mod mount_table;
 mod mounted;
+mod notifier;
 mod reply;
 
-pub use crate::fs::CacheRules;
+pub use crate::fs::{CacheRules, LateReplies};
+pub use hooks::Hooks;
 pub use invalidate::Invalidate;
 pub use leftovers::{MountError, is_dead};
 pub use mount_table::{Mount, mount_at, mounted_device};
 pub use mounted::{Mounted, Options, has_tree, mount};
+pub use notifier::Notification;

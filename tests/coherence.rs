@@ -7,6 +7,8 @@ mod fixture;
 
 #[path = "coherence/group.rs"]
 mod group;
+#[path = "coherence/held.rs"]
+mod held;
 #[path = "common/namespace.rs"]
 mod namespace;
 #[path = "coherence/operations.rs"]

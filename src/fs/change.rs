@@ -99,7 +99,7 @@ impl Fs {
         self.cfs.engine.submit(
             change(place.path),
             Box::new(move |result| {
-                let made = |applied: Applied| fs.entry_attr(applied.inode).ok_or(FsError::NotFound);
+                let made = |applied: Applied| fs.created_attr(applied.inode).ok_or(FsError::NotFound);
                 done(outcome(result, unsure, made));
             }),
         );

@@ -17,7 +17,8 @@
 //! | The kernel adopts a larger size before it drops the old last page, whose rest is zero. | A reply with attributes of a file waits until the file's pages were invalidated ([`pending_pages`](super::pending_pages)). |
 //! | Attributes of GETATTR, LOOKUP and READDIRPLUS are dropped when an invalidation came after their request; attributes of SETATTR are not. | [`CacheRules::setattr_expires`]: in a group, attributes in a reply to SETATTR expire immediately. |
 //! | A write that bypasses the page cache leaves older pages of other descriptors there, and an append may land at another offset than the kernel expects. | [`CacheRules::pages_before_reply`]: all pages of the file are invalidated before the reply. |
-//! | Names, and attributes of inodes new to the kernel, are changed under the lock of their directory. An invalidation of a name takes this lock, too. | Names are invalidated under that lock, and attributes once more after it; see `fuse/invalidate.rs`. |
+//! | Names, and attributes of inodes new to the kernel, are changed under the lock of their directory. Until Linux 6.18 an invalidation of a name takes this lock, too. | [`LateReplies::Locked`](super::LateReplies): names are invalidated under that lock, and attributes once more after it; see `fuse/invalidate.rs`. |
+//! | Since Linux 6.19 an invalidation takes that lock only for a name that the kernel knows. Since 6.16 a name has the epoch from before its request. | [`LateReplies::Epoch`](super::LateReplies): if the kernel does not know a name or inode that was replied recently, a new epoch expires all names; see [`late_replies`](super::late_replies). |
 //! | The kernel fills one cached listing from several handles, and returns names from before a handle was opened. | Listings are not cached; see `fs/listing.rs`. |
 //!
 //! On a node by itself all changes come through the kernel, which orders them itself. So it caches writes,

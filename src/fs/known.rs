@@ -7,6 +7,8 @@
 //! noted, or earlier and contained in the reply.
 
 use super::ROOT_INO;
+use super::late_replies::RecentReplies;
+use crate::clock::Clock;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,6 +19,8 @@ const BITS: u64 = 1 << 21;
 #[derive(Debug)]
 pub(super) struct Known {
     words: Box<[AtomicU64]>,
+    /// Replies that the kernel may not have cached yet.
+    recent: RecentReplies,
 }
 
 #[derive(Hash)]
@@ -26,21 +30,27 @@ enum Item<'a> {
     Pages(u64),
 }
 
-impl Default for Known {
-    fn default() -> Self {
-        Self { words: (0..BITS / 64).map(|_| AtomicU64::new(0)).collect() }
-    }
-}
-
 impl Known {
+    pub(super) fn new(clock: Clock) -> Self {
+        let words = (0..BITS / 64).map(|_| AtomicU64::new(0)).collect();
+        Self { words, recent: RecentReplies::new(clock) }
+    }
+
+    /// Replies that the kernel may not have cached yet.
+    pub(super) fn recent(&self) -> &RecentReplies {
+        &self.recent
+    }
+
     /// The kernel is told what this name in a directory means, or that there is none.
     pub(super) fn note_name(&self, parent: u64, name: &[u8]) {
         self.note(&Item::Name(parent, name));
+        self.recent.note_name(parent, name);
     }
 
     /// The kernel is told the attributes of a node.
     pub(super) fn note_node(&self, ino: u64) {
         self.note(&Item::Node(ino));
+        self.recent.note_node(ino);
     }
 
     /// The kernel gets contents of a file, which it may cache.
@@ -91,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_was_noted_is_known() {
-        let known = Known::default();
+        let known = Known::new(Clock::start());
         for number in 0..20_000 {
             let name = format!("name {number}");
             known.note_name(number % 7, name.as_bytes());
@@ -103,7 +113,7 @@ mod tests {
 
     #[test]
     fn most_of_what_was_not_noted_is_not() {
-        let known = Known::default();
+        let known = Known::new(Clock::start());
         (0..20_000).for_each(|number| known.note_node(number));
         let taken_for_known = (20_000..40_000).filter(|number| known.has_node(*number)).count();
         assert!(taken_for_known < 400, "{taken_for_known} of 20000");

@@ -80,6 +80,7 @@ impl PendingPages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::memdb::ByteRange;
 
     fn changed(inode: u64) -> [Invalidation; 1] {
@@ -88,7 +89,7 @@ mod tests {
 
     #[test]
     fn change_is_pending_until_invalidated() {
-        let (pending, known) = (PendingPages::default(), Known::default());
+        let (pending, known) = (PendingPages::default(), Known::new(Clock::start()));
         known.note_pages(5);
         pending.note(&changed(5), &known, CacheRules::GROUP);
         pending.note(&changed(6), &known, CacheRules::GROUP);
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn change_during_invalidation_stays_pending() {
-        let (pending, known) = (PendingPages::default(), Known::default());
+        let (pending, known) = (PendingPages::default(), Known::new(Clock::start()));
         known.note_pages(5);
         pending.note(&changed(5), &known, CacheRules::GROUP);
         let covered = pending.begin(5);
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn nothing_is_pending_on_a_node_by_itself() {
-        let (pending, known) = (PendingPages::default(), Known::default());
+        let (pending, known) = (PendingPages::default(), Known::new(Clock::start()));
         known.note_pages(5);
         pending.note(&changed(5), &known, CacheRules::THIS_MOUNT);
         assert!(!pending.contains(5));

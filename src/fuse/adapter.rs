@@ -2,11 +2,14 @@
 //! Answers that have to wait move into the closure that is called when the work is done, so an event
 //! loop never waits for the disk.
 
+use super::hooks::Hooks;
 use super::invalidate::Invalidate;
 use super::reply::{Refuse, absent, answer, file_attr, file_type, generation, guarded};
 use crate::clock;
 use crate::counts::KernelRequest;
-use crate::fs::{Attr, Caching, Fs, FsError, Lifetime, Opened, Outcome, SetAttr, StalePages, Write};
+use crate::fs::{
+    Attr, Caching, Fs, FsError, LateReplies, Lifetime, Opened, Outcome, SetAttr, StalePages, Write,
+};
 use crate::memdb::NAME_BYTES_MAX;
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
@@ -49,11 +52,12 @@ pub(super) struct Adapter {
     fs: Arc<Fs>,
     invalidate: Invalidate,
     lifetime: Duration,
+    hooks: Hooks,
 }
 
 impl Adapter {
-    pub(super) fn new(fs: Arc<Fs>, invalidate: Invalidate, lifetime: Duration) -> Self {
-        Self { fs, invalidate, lifetime }
+    pub(super) fn new(fs: Arc<Fs>, invalidate: Invalidate, lifetime: Duration, hooks: Hooks) -> Self {
+        Self { fs, invalidate, lifetime, hooks }
     }
 
     /// Counts a request and does its work.
@@ -142,14 +146,22 @@ impl Filesystem for Adapter {
         }
         // Refused only when it is out of fuser's range.
         let _ = config.set_max_write(WRITE_MAX);
-        if config.kernel_abi() >= LONG_NAMES {
+        let kernel = config.kernel_abi();
+        let rule = self.hooks.late_replies.unwrap_or(LateReplies::of_kernel(kernel.0, kernel.1));
+        self.fs.set_late_replies(rule);
+        if kernel >= LONG_NAMES {
             self.fs.set_name_bytes_max(NAME_BYTES_MAX);
         }
         Ok(())
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.serve(KernelRequest::Lookup, || match self.fs.lookup(parent.0, name.as_bytes()) {
+        let found = || {
+            let found = self.fs.lookup(parent.0, name.as_bytes());
+            self.hooks.before_reply(KernelRequest::Lookup);
+            found
+        };
+        self.serve(KernelRequest::Lookup, || match found() {
             // A name that is not there is something to remember too.
             Err(FsError::NotFound) => {
                 reply.entry(&self.lifetime, &absent(), fuser::Generation(0));
@@ -166,7 +178,9 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         self.serve(KernelRequest::Getattr, || {
-            answer("getattr", self.fs.getattr(ino.0), reply, |reply, attr| {
+            let found = self.fs.getattr(ino.0);
+            self.hooks.before_reply(KernelRequest::Getattr);
+            answer("getattr", found, reply, |reply, attr| {
                 let lifetime = self.lifetime_of(&attr);
                 self.after_pages(vec![attr.ino], move || reply.attr(&lifetime, &file_attr(&attr)));
             });
@@ -303,6 +317,7 @@ impl Filesystem for Adapter {
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.serve(KernelRequest::Open, || {
             let writing = opened_for_writing(flags);
+            self.invalidate.before_open(ino.0);
             answer("open", self.fs.open(ino.0, writing), reply, |reply, opened| match opened {
                 Opened::Entry(caching) => reply.opened(NO_HANDLE, open_flags(writing, caching)),
                 Opened::Text(handle) => {
@@ -326,6 +341,7 @@ impl Filesystem for Adapter {
     ) {
         self.serve(KernelRequest::Read, || {
             let read = self.fs.read(ino.0, handle.0, opened_for_writing(flags), offset, size);
+            self.hooks.before_reply(KernelRequest::Read);
             answer("read", read, reply, |reply, chunk| reply.data(&chunk));
         });
     }
@@ -405,6 +421,7 @@ impl Filesystem for Adapter {
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         self.serve(KernelRequest::Opendir, || {
+            self.invalidate.before_open(ino.0);
             answer("opendir", self.fs.opendir(ino.0), reply, |reply, handle| {
                 // Not FOPEN_CACHE_DIR: the kernel fills one cached listing from several handles, so a handle
                 // opened after a change could get names from before the change.
@@ -419,6 +436,7 @@ impl Filesystem for Adapter {
                 let name = OsStr::from_bytes(entry.name);
                 reply.add(INodeNo(entry.attr.ino), entry.next, file_type(entry.attr.kind), name)
             });
+            self.hooks.before_reply(KernelRequest::Readdir);
             answer("readdir", listed, reply, |reply, ()| reply.ok());
         });
     }
@@ -439,6 +457,7 @@ impl Filesystem for Adapter {
                 let lifetime = self.lifetime_of(attr);
                 reply.add(INodeNo(attr.ino), entry.next, name, &lifetime, &file_attr(attr), generation(attr))
             });
+            self.hooks.before_reply(KernelRequest::Readdirplus);
             answer("readdirplus", listed, reply, |reply, ()| self.after_pages(files, || reply.ok()));
         });
     }

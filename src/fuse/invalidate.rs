@@ -11,21 +11,20 @@
 //!
 //! So a slow request delays only invalidations of its own file or directory. Pages and attributes are dropped
 //! immediately, even if their directory is locked. A lookup that read the tree before a change and is replied
-//! to after that invalidation could restore old attributes. So the lane of names drops attributes once more,
-//! after it had the directory's lock.
+//! to after that invalidation could restore old attributes. Until Linux 6.15 the lane of names drops attributes
+//! once more, after it had the directory's lock. Later kernels get a new epoch instead; see
+//! [`LateReplies`].
 
 mod lane;
 
+use super::notifier::{Notification, Notifier};
 use crate::cfs::{Event, Watcher};
-use crate::fs::{Fs, Stale, StalePages, Tail};
+use crate::fs::{Fs, LateReplies, Stale, StalePages, Tail};
 use crate::memdb::{self, Invalidation, Name};
-use fuser::{INodeNo, Notifier};
 use lane::Lane;
 use std::collections::{BTreeSet, HashSet};
-use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -175,6 +174,14 @@ impl Invalidate {
         lanes.attributes.wait(timeout) && lanes.contents.wait(timeout) && lanes.names.wait(timeout)
     }
 
+    /// Drops the attributes of a node that is about to be opened, if they may be of a late reply. Waits for no
+    /// request.
+    pub(super) fn before_open(&self, ino: u64) {
+        if self.lanes.kernel.fs.take_late_node(ino) {
+            self.lanes.kernel.attributes(ino);
+        }
+    }
+
     /// If only the attributes of a node are stale, drops them immediately and returns true. Unlike
     /// everything else this waits for no request, so it may be done before a request is answered.
     pub(super) fn attributes_now(&self, invalidation: &Invalidation) -> bool {
@@ -237,7 +244,7 @@ impl Invalidate {
     }
 
     fn push_looked_up(&self, parent: Option<u64>, ino: u64) {
-        if let Some(parent) = parent {
+        if let (Some(parent), LateReplies::Locked) = (parent, self.lanes.kernel.fs.late_replies()) {
             self.lanes.names.push(parent, |directory| {
                 directory.looked_up.insert(ino);
             });
@@ -254,7 +261,9 @@ impl Kernel {
         if jobs.looked_up.is_empty() && jobs.removed.is_empty() {
             return;
         }
-        self.entry(ino, NO_NAME);
+        if self.fs.late_replies() == LateReplies::Locked {
+            self.entry(ino, NO_NAME);
+        }
         for ino in jobs.looked_up.into_iter().chain(jobs.removed.iter().copied()) {
             self.attributes(ino);
         }
@@ -272,38 +281,60 @@ impl Kernel {
     fn modes(&self, names: &Lane<u64, Directory>) {
         let nodes = self.fs.nodes_by_directory();
         nodes.values().flatten().for_each(|ino| self.attributes(*ino));
+        if self.fs.late_replies() != LateReplies::Locked {
+            return;
+        }
         for (directory, nodes) in nodes {
             names.push(directory, |directory| directory.looked_up.extend(nodes));
         }
     }
 
     fn entry(&self, parent: u64, name: &[u8]) {
-        self.with_notifier(|kernel| kernel.inval_entry(INodeNo(parent), OsStr::from_bytes(name)));
+        // In this order: the notification covers all replies noted before.
+        let may_be_late = self.fs.name_may_be_late(parent, name);
+        if !self.send(&Notification::Entry { parent, name }) && may_be_late {
+            self.send(&Notification::Epoch);
+        }
     }
 
     fn content(&self, ino: u64, tails: &[Tail]) {
         let covered = self.fs.begin_page_invalidation(ino);
-        self.with_notifier(|kernel| kernel.inval_inode(INodeNo(ino), 0, 0));
+        self.inode(ino, 0, 0);
         self.fs.end_page_invalidation(covered);
         for tail in tails {
             // After the invalidation, so that no reader finds the new size and the old last page. The byte
             // may create a page that counts as complete: that page is dropped, too.
-            self.with_notifier(|kernel| kernel.store(INodeNo(ino), tail.offset, &[tail.byte]));
+            self.send(&Notification::Store { ino, offset: tail.offset, bytes: &[tail.byte] });
             // The length of a file always fits.
             let offset = i64::try_from(tail.offset).unwrap_or(0);
-            self.with_notifier(|kernel| kernel.inval_inode(INodeNo(ino), offset, 1));
+            self.send(&Notification::Inode { ino, offset, length: 1 });
         }
     }
 
     fn attributes(&self, ino: u64) {
-        self.with_notifier(|kernel| kernel.inval_inode(INodeNo(ino), -1, 0));
+        self.inode(ino, -1, 0);
     }
 
-    fn with_notifier(&self, tell: impl FnOnce(&Notifier) -> io::Result<()>) {
+    /// Drops attributes, and pages unless `offset` is negative.
+    fn inode(&self, ino: u64, offset: i64, length: i64) {
+        let may_be_late = self.fs.node_may_be_late(ino);
+        if !self.send(&Notification::Inode { ino, offset, length }) && may_be_late {
+            self.fs.note_late_node(ino);
+            self.send(&Notification::Epoch);
+        }
+    }
+
+    /// Returns false if the kernel does not know the name or inode.
+    fn send(&self, notification: &Notification<'_>) -> bool {
         self.fs.counts().invalidations.one();
-        if let Some(Err(error)) = self.notifier.get().map(tell) {
-            // The mount ended, or the kernel had nothing to drop.
-            log::debug!(target: "fuse", "invalidation: {error}");
+        match self.notifier.get().map(|notifier| notifier.send(notification)) {
+            Some(Err(error)) => {
+                // Also at the end of the mount.
+                log::debug!(target: "fuse", "{notification:?}: {error}");
+                false
+            }
+            // Without a notifier the kernel has no caches yet.
+            Some(Ok(())) | None => true,
         }
     }
 }

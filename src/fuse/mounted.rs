@@ -2,9 +2,11 @@
 //! daemon learns that the tree was unmounted by somebody else.
 
 use super::adapter::Adapter;
+use super::hooks::Hooks;
 use super::invalidate::{self, Invalidate};
 use super::leftovers::{self, MountError};
 use super::mount_table::{mounted_device, topmost};
+use super::notifier::Notifier;
 use crate::cfs::Cfs;
 use crate::fs::{CacheRules, Fs};
 use fuser::{Config, Session, SessionACL};
@@ -29,14 +31,16 @@ const LOOPS: std::ops::RangeInclusive<usize> = 2..=4;
 /// By which the kernel talks to file systems outside of it.
 pub(super) const DEVICE: &str = "/dev/fuse";
 
-/// How a tree is mounted.
+/// Options of a mount.
 pub struct Options {
-    /// How long the kernel may rely on names and attributes.
+    /// Lifetime of names and attributes in the kernel.
     pub cache_lifetime: Duration,
     /// Rules for the kernel's caches.
     pub rules: CacheRules,
     /// Event loops.
     pub loops: usize,
+    /// Hooks of tests.
+    pub hooks: Hooks,
     /// Called once when the tree was unmounted by somebody else than [`Mounted::unmount`].
     pub on_end: Box<dyn FnOnce() + Send>,
 }
@@ -48,6 +52,7 @@ impl Default for Options {
             cache_lifetime: CACHE_LIFETIME,
             rules: CacheRules::THIS_MOUNT,
             loops: cores.clamp(*LOOPS.start(), *LOOPS.end()),
+            hooks: Hooks::default(),
             on_end: Box::new(|| ()),
         }
     }
@@ -63,7 +68,7 @@ pub struct Mounted {
     end: Arc<End>,
 }
 
-/// Whether the session has ended.
+/// End of the session.
 #[derive(Debug, Default)]
 struct End {
     asked: AtomicBool,
@@ -82,9 +87,12 @@ pub fn mount(cfs: Arc<Cfs>, path: &Path, options: Options) -> Result<Mounted, Mo
     leftovers::warn_of_hidden(&path);
     let fs = Fs::new(Arc::clone(&cfs), options.rules);
     let invalidate = invalidate::queue(Arc::clone(&fs));
-    let adapter = Adapter::new(fs, invalidate.clone(), options.cache_lifetime);
-    let session = start_session(adapter, &path, options.loops)?;
-    invalidate.start(session.notifier())?;
+    let notification = options.hooks.notification.clone();
+    let adapter = Adapter::new(fs, invalidate.clone(), options.cache_lifetime, options.hooks);
+    let (device, copy) = attach(&path)?;
+    let notifier = Notifier::new(copy, notification);
+    let session = start_session(adapter, device, &path, options.loops)?;
+    invalidate.start(notifier)?;
     cfs.watch(invalidate.watcher());
     let end = Arc::<End>::default();
     let device = mounted_device(&path);
@@ -118,8 +126,12 @@ fn real_path(path: &Path) -> io::Result<PathBuf> {
 
 /// A session on what is mounted here. It is not left to fuser to mount: it would unmount when the session
 /// ends, which may be after somebody else has mounted another tree at the same place.
-fn start_session(adapter: Adapter, path: &Path, loops: usize) -> io::Result<Session<Adapter>> {
-    let device = attach(path)?;
+fn start_session(
+    adapter: Adapter,
+    device: OwnedFd,
+    path: &Path,
+    loops: usize,
+) -> io::Result<Session<Adapter>> {
     let mut config = Config::default();
     config.acl = SessionACL::All;
     config.n_threads = Some(loops);
@@ -129,9 +141,10 @@ fn start_session(adapter: Adapter, path: &Path, loops: usize) -> io::Result<Sess
     })
 }
 
-/// The device by which the kernel asks for what is below `path` from now on.
-fn attach(path: &Path) -> io::Result<OwnedFd> {
+/// The device by which the kernel asks for what is below `path` from now on, and a copy for notifications.
+fn attach(path: &Path) -> io::Result<(OwnedFd, OwnedFd)> {
     let device = OpenOptions::new().read(true).write(true).open(DEVICE)?;
+    let copy = device.try_clone()?;
     let options = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
         device.as_raw_fd(),
@@ -146,7 +159,7 @@ fn attach(path: &Path) -> io::Result<OwnedFd> {
         MsFlags::MS_NODEV | MsFlags::MS_NOSUID,
         Some(options.as_str()),
     )?;
-    Ok(device.into())
+    Ok((device.into(), copy.into()))
 }
 
 /// Whether the topmost mount at `path` looks like the tree of a daemon.

@@ -4,7 +4,8 @@
 use crate::fixture::Tree;
 use crate::operations::SIZE;
 use crate::views::{by_path, mapped, show, truth, whole};
-use pmxcfs::fuse::{CacheRules, Options};
+use pmxcfs::fuse::{CacheRules, Hooks, Options};
+use pmxcfs::memdb::{Change, WriteAt};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
@@ -32,6 +33,21 @@ impl Scene {
         scene
     }
 
+    /// The same directory, made without this kernel, which knows only `d` itself.
+    pub fn unseen(hooks: Hooks) -> Tree {
+        let rules = CacheRules::GROUP;
+        let tree = Tree::with_options(Options { rules, hooks, loops: 4, ..Options::default() });
+        let make = |change| drop(tree.cfs.engine.submit_wait(change).expect("made"));
+        make(Change::Mkdir { path: "d".into() });
+        make(Change::Mkdir { path: "d/s".into() });
+        for (path, data) in [("d/f", vec![b'.'; SIZE]), ("d/g", b"the other file".to_vec())] {
+            make(Change::Create { path: path.into() });
+            make(Change::Write { path: path.into(), at: WriteAt::End, data });
+        }
+        assert!(tree.path("d").is_dir(), "the kernel knows the directory");
+        tree
+    }
+
     /// Lets the reader fill the page cache and the attributes. This takes no lock of a directory, so a local
     /// operation never blocks it.
     pub fn fill(&self) {
@@ -42,28 +58,51 @@ impl Scene {
 
     /// Compares the reader's view of its file with the tree, unless the file was removed.
     pub fn check_content(&self, when: &str) -> Verdict {
-        let meta = self.reader.metadata().map_err(|error| format!("{when}: fstat: {error}"))?;
-        let content = self.tree.cfs.engine.read().get(meta.ino()).and_then(|entry| entry.content().cloned());
-        let Some(content) = content else { return Ok(()) };
-        let read = whole(&self.reader).map_err(|error| format!("{when}: read: {error}"))?;
-        same(&format!("{when}: read of an open file"), &show(&read), &show(&content))?;
-        let pages = mapped(&self.reader, read.len());
-        same(&format!("{when}: mapping of an open file"), &show(&pages), &show(&content))?;
-        let size = self.reader.metadata().map_err(|error| format!("{when}: fstat: {error}"))?.size();
-        same(&format!("{when}: size of an open file"), &size, &(content.len() as u64))
+        check_open(&self.tree, &self.reader, when)
     }
 
     /// Compares all views with the tree, after all invalidations were sent.
     pub fn check(&self) -> Verdict {
         self.tree.drain();
         self.check_content("in the end")?;
-        let (truth, seen) = (truth(&self.tree), by_path(&self.tree)?);
-        same("names", &seen.keys().collect::<Vec<_>>(), &truth.keys().collect::<Vec<_>>())?;
-        for (name, node) in &truth {
-            same(name, &seen[name].to_string(), &node.to_string())?;
-        }
-        same("listing", &self.tree.list("d"), &truth.into_keys().collect::<Vec<_>>())
+        check_paths(&self.tree)
     }
+}
+
+/// Compares the views by paths with the tree.
+pub fn check_paths(tree: &Tree) -> Verdict {
+    let (truth, seen) = (truth(tree), by_path(tree)?);
+    same("names", &seen.keys().collect::<Vec<_>>(), &truth.keys().collect::<Vec<_>>())?;
+    for (name, node) in &truth {
+        same(name, &seen[name].to_string(), &node.to_string())?;
+    }
+    same("listing", &tree.list("d"), &truth.into_keys().collect::<Vec<_>>())
+}
+
+/// Compares the view by an open file with the tree, unless the file was removed.
+pub fn check_open(tree: &Tree, file: &File, when: &str) -> Verdict {
+    let meta = file.metadata().map_err(|error| format!("{when}: fstat: {error}"))?;
+    let content = tree.cfs.engine.read().get(meta.ino()).and_then(|entry| entry.content().cloned());
+    let Some(content) = content else { return Ok(()) };
+    let read = whole(file).map_err(|error| format!("{when}: read: {error}"))?;
+    same(&format!("{when}: read of an open file"), &show(&read), &show(&content))?;
+    let pages = mapped(file, read.len());
+    same(&format!("{when}: mapping of an open file"), &show(&pages), &show(&content))?;
+    let meta = file.metadata().map_err(|error| format!("{when}: fstat: {error}"))?;
+    same(&format!("{when}: size of an open file"), &meta.size(), &(content.len() as u64))
+}
+
+/// Compares the attributes of an open file with the tree, unless the file was removed. A read would let the kernel
+/// fetch them again.
+pub fn check_attributes(tree: &Tree, file: &File) -> Verdict {
+    let meta = file.metadata().map_err(|error| format!("fstat: {error}"))?;
+    let tree = tree.cfs.engine.read();
+    let Some(entry) = tree.get(meta.ino()) else { return Ok(()) };
+    same(
+        "size and time of an open file",
+        &(meta.size(), meta.mtime()),
+        &(entry.size(), i64::from(entry.mtime)),
+    )
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, seen: &T, truth: &T) -> Verdict {

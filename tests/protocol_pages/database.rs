@@ -86,3 +86,19 @@ fn text_as_contents_is_accepted() {
     let file = tree.get(3).expect("the file");
     assert_eq!(file.content().map(|content| content.as_slice()), Some(&b"dir: x"[..]));
 }
+
+/// Each rule that `pmxcfs-db check` can print is on the page.
+#[test]
+fn database_page_lists_all_rules() {
+    let page = Page::open("database.md");
+    let mut count = 0;
+    for source in [include_str!("../../src/memdb/audit.rs"), include_str!("../../src/memdb/rules.rs")] {
+        let rules = source.split("pub fn rule(&self)").nth(1).expect("the function");
+        let rules = rules.split("\n    }\n").next().expect("its end");
+        for rule in rules.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(page.text().contains(&format!("`{rule}`")), "{rule} is not on the page");
+            count += 1;
+        }
+    }
+    assert!(count >= 20, "only {count} rules were found");
+}

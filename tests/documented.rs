@@ -6,6 +6,8 @@ mod fixture;
 
 #[path = "documented/commands.rs"]
 mod commands;
+#[path = "documented/hacking.rs"]
+mod hacking;
 #[path = "documented/log_lines.rs"]
 mod log_lines;
 #[path = "documented/node.rs"]

@@ -1,6 +1,10 @@
 //! The only place that reads a clock. Everything else is handed time as a value, so that the core
 //! can be replayed: [`Clock::unix`] for what is stored, [`Clock::uptime`] for what is compared.
 
+mod calendar;
+
+pub use calendar::{utc, utc_for_name};
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

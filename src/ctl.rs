@@ -62,6 +62,9 @@ pub enum CtlError {
     /// Stock daemons do not know that request.
     #[error("this daemon cannot tell: {0} needs pmxcfs of this project to run, not a stock one")]
     Unsupported(&'static str),
+    /// The daemon's database file is not at its path any more.
+    #[error("the database: {0}")]
+    FileLost(String),
     /// Anything else that the daemon or the system said.
     #[error("{0}")]
     Failed(String),
@@ -83,6 +86,7 @@ impl CtlError {
             Self::NoPermission(_) => 4,
             Self::TimedOut { .. } => 5,
             Self::Unsupported(_) => 6,
+            Self::FileLost(_) => 7,
         }
     }
 

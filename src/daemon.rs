@@ -155,6 +155,7 @@ fn open_database(config: &Config, clock: Clock) -> Result<Engine, StartError> {
     let store = Store::open(&paths.database, clock.unix()).map_err(OpenError::from)?;
     let is_fresh = store.is_created();
     let db = Engine::open(store, clock)?;
+    db.set_rescue_dir(paths.run_dir.clone());
     if is_fresh && !config.local {
         import_corosync_conf(config, &db)?;
     }

@@ -17,7 +17,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -110,6 +110,8 @@ pub struct Entry {
     pub uid: u32,
     /// Permissions.
     pub mode: u32,
+    /// Number of names; 0 for an open file that was deleted.
+    pub links: u64,
     /// Time of the last change of its contents: seconds and nanoseconds.
     pub modified: (i64, i64),
 }
@@ -136,6 +138,7 @@ impl Entry {
             bytes: u64::try_from(stat.st_size).unwrap_or_default(),
             uid: stat.st_uid,
             mode: stat.st_mode & 0o7777,
+            links: stat.st_nlink,
             modified: (stat.st_mtime, stat.st_mtime_nsec),
         }
     }
@@ -251,6 +254,19 @@ impl Dir {
             Access::ReadWrite => OFlag::O_RDWR,
         };
         Ok(self.open_kind(name, flags, Kind::File)?.into())
+    }
+
+    /// Opens an entry only to identify it. Closing the handle, unlike one for reading, keeps the locks of this
+    /// process on the file.
+    pub fn pin(&self, name: &OsStr) -> io::Result<OwnedFd> {
+        self.open_entry(name_of_entry(name)?, OFlag::O_PATH, 0)
+    }
+
+    /// Path of the directory now, which may have been moved. Other processes can change it at any moment, so it
+    /// is only for messages.
+    pub fn current_path(&self) -> PathBuf {
+        let link = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        std::fs::read_link(link).unwrap_or_else(|_| self.path.clone())
     }
 
     /// Opens a regular file in this directory for writing, and makes it with this mode if it is missing.

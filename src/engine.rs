@@ -13,6 +13,7 @@ mod change_listeners;
 mod checkpoints;
 mod commit;
 mod commit_queue;
+mod file_loss;
 mod incremental_digest;
 mod local;
 mod pending;
@@ -34,6 +35,8 @@ use batch_writer::BatchWriter;
 use change_listeners::ChangeListeners;
 use commit::Committer;
 use commit_queue::CommitQueue;
+pub use file_loss::FileLoss;
+use file_loss::{FileGuard, Watcher};
 pub use pending::{PENDING_TIMEOUT, PendingChanges, PendingTable, Rejection};
 pub use replicated::{GroupClosed, Invalidate, Notify, Proposal, Proposer, Replica};
 use std::io;
@@ -125,6 +128,7 @@ pub struct FileSizes {
 pub struct Engine {
     inner: Arc<EngineInner>,
     committer: Mutex<Option<JoinHandle<Result<(), EngineError>>>>,
+    watcher: Mutex<Option<Watcher>>,
 }
 
 /// State that callers and the commit thread share. The locks of `tree` and `queue` are never held
@@ -146,6 +150,8 @@ struct EngineInner {
     committed: AtomicU64,
     /// The last commit failed: what is in the tree is not on disk.
     failed: AtomicBool,
+    /// Checks that the paths lead to the open files.
+    file: FileGuard,
     /// Which time of another tree taking its place was the last that the log tells of.
     replaced_told: AtomicU64,
     /// The log has a line about the last version.
@@ -173,6 +179,7 @@ impl Engine {
         let is_stored = tree.is_clean();
         let path = store.path().to_owned();
         let syncs = Arc::new(SyncQueue::new(clock, sync_delay));
+        let file = FileGuard::new(&store)?;
         let writer = BatchWriter::new(store, &syncs)?;
         let inner = Arc::new(EngineInner {
             clock,
@@ -186,6 +193,7 @@ impl Engine {
             proposer: OnceLock::new(),
             pending: PendingChanges::new(clock),
             failed: AtomicBool::new(false),
+            file,
             replaced_told: AtomicU64::new(0),
             last_version_logged: AtomicBool::new(false),
             commits: Count::default(),
@@ -196,10 +204,11 @@ impl Engine {
         if !is_stored {
             inner.queue.commit_soon(clock);
         }
+        let watcher = Watcher::start(Arc::clone(&inner))?;
         let committer = Committer::new(Arc::clone(&inner));
         let thread = thread::Builder::new().name("commit".to_owned());
         let thread = thread.spawn(move || committer.run()).map_err(OpenError::Thread)?;
-        Ok(Self { inner, committer: Mutex::new(Some(thread)) })
+        Ok(Self { inner, committer: Mutex::new(Some(thread)), watcher: Mutex::new(Some(watcher)) })
     }
 
     /// The tree as it is now, on disk or not. Hold it briefly: changes wait for it.
@@ -308,7 +317,7 @@ impl Engine {
 
     /// Whether what the tree was at this version is on disk.
     pub fn is_stored(&self, version: u64) -> bool {
-        self.inner.committed.load(Ordering::Acquire) >= version
+        !self.inner.file.is_lost() && self.inner.committed.load(Ordering::Acquire) >= version
     }
 
     /// Returns true if all transactions so far survive a power failure.
@@ -331,9 +340,23 @@ impl Engine {
         }
     }
 
-    /// The version on disk.
+    /// The version on disk, as the next start would find it.
     pub fn stored_version(&self) -> u64 {
-        self.inner.committed.load(Ordering::Acquire)
+        match self.inner.file.is_lost() {
+            true => self.inner.file.version_at_path(),
+            false => self.inner.committed.load(Ordering::Acquire),
+        }
+    }
+
+    /// Loss of the file; `None` while its path leads to it.
+    pub fn file_loss(&self) -> Option<FileLoss> {
+        self.inner.file.report()
+    }
+
+    /// Sets the directory for a copy of the tree, if the file is lost and no copy can be made beside its path. Only
+    /// the first call counts.
+    pub fn set_rescue_dir(&self, dir: PathBuf) {
+        self.inner.file.set_spare(dir);
     }
 
     /// The database file.
@@ -352,6 +375,11 @@ impl Engine {
     /// Stores what is left and closes the file; the tree can still be read. An error means that
     /// changes were lost that nobody was told to be stored.
     pub fn close(&self) -> Result<(), EngineError> {
+        if let Some(watcher) = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            watcher.stop();
+            // The last commit still saves the tree of a file that was lost since the last check.
+            self.inner.check_file();
+        }
         self.inner.queue.stop();
         let thread = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
         match thread {

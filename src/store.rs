@@ -9,8 +9,10 @@ mod checkpoint;
 mod connection;
 mod error;
 mod exclusive;
+mod file_watch;
 mod log_sync;
 mod reader;
+mod rescue;
 mod room;
 mod rows;
 mod salvage;
@@ -21,8 +23,10 @@ pub use checkpoint::Checkpointer;
 pub use connection::PAGE_BYTES;
 pub use error::{Action, Fault, RowFault, StoreError};
 pub use exclusive::{Backup, Exclusive, Handles};
+pub use file_watch::{FileWatch, Loss};
 pub use log_sync::LogSync;
 pub use reader::{FileFacts, Reader};
+pub use rescue::{Rescued, rescue};
 pub use room::Room;
 pub use rows::LooseRow;
 pub use site::Site;
@@ -32,9 +36,10 @@ use crate::clock::UnixTime;
 use crate::dir::Access;
 use crate::memdb::{Batch, Row};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use std::cell::OnceCell;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a lock that another program holds on the file is waited for.
@@ -57,6 +62,8 @@ const STORE: &str = "INSERT INTO tree (inode, parent, version, writer, mtime, ty
 /// An open database file.
 #[derive(Debug)]
 pub struct Store {
+    /// Path as it was given.
+    given: PathBuf,
     site: Site,
     connection: Connection,
     busy_timeout: Duration,
@@ -76,7 +83,8 @@ impl Store {
         let open = || -> Result<Self, Fault> {
             let site = Site::of(path)?;
             let (connection, created) = connection::open_or_create(&site, now, busy_timeout)?;
-            Ok(Self { site, connection, busy_timeout, created, log: OnceCell::new() })
+            let given = path.to_owned();
+            Ok(Self { given, site, connection, busy_timeout, created, log: OnceCell::new() })
         };
         open().map_err(|fault| StoreError::new(path, Action::Open, fault))
     }
@@ -153,6 +161,19 @@ impl Store {
         self.log.get().and_then(|log| log.metadata().ok()).map_or(0, |log| log.len())
     }
 
+    /// Identity of its files, to notice when they are lost. Only after [`Store::load`]: then the log exists.
+    pub fn file_watch(&self) -> Result<FileWatch, StoreError> {
+        FileWatch::new(&self.given, &self.site).map_err(|error| self.error(Action::Open, error.into()))
+    }
+
+    /// Moves the log into the file and empties it. For a lost file: its log may still be at the path, and would be
+    /// applied to another file that is there.
+    pub fn empty_log(&self) -> Result<(), StoreError> {
+        let emptied = checkpoint::truncate(&self.connection);
+        let restored = self.connection.busy_timeout(self.busy_timeout).map_err(Fault::from);
+        emptied.and(restored).map_err(|fault| self.error(Action::Checkpoint, fault))
+    }
+
     /// Moves the log into the file as far as no reader needs it, beside readers and writers.
     pub fn checkpoint(&self) -> Result<(), StoreError> {
         checkpoint::passive(&self.connection).map_err(|fault| self.error(Action::Checkpoint, fault))
@@ -175,6 +196,16 @@ impl Store {
         let closed = self.connection.close().map_err(|(_, error)| Fault::from(error));
         let fail = |fault| StoreError::new(self.site.path(), Action::Close, fault);
         moved.and(closed).map_err(fail)
+    }
+
+    /// Closes a file that is lost. Files at its path stay, even if they are named like its log: they may belong to
+    /// another database.
+    pub fn close_lost(self) -> Result<(), StoreError> {
+        let kept = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        let emptied = self.empty_log();
+        let fail = |fault| StoreError::new(self.site.path(), Action::Close, fault);
+        let closed = self.connection.close().map_err(|(_, error)| fail(error.into()));
+        kept.map_err(|error| fail(error.into())).and(emptied).and(closed)
     }
 
     fn error(&self, action: Action, fault: Fault) -> StoreError {

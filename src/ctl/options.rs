@@ -150,7 +150,7 @@ pub fn command() -> Command {
         .about("Asks a running pmxcfs what it has and does")
         .after_help(
             "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no daemon, 4 no permission, 5 no answer in time, \
-             6 not known to this daemon",
+             6 not known to this daemon, 7 its database file is lost",
         )
         .subcommand_required(true)
         .arg_required_else_help(true)

@@ -4,7 +4,7 @@
 use super::CtlError;
 use super::daemon::Daemon;
 use super::options::Options;
-use super::text::print_json;
+use super::text::{plain, print_json};
 use crate::ipc::ops::Op;
 use serde_json::{Map, Value, json};
 use std::io::Write;
@@ -32,7 +32,26 @@ pub(super) fn run(
     };
     let mut status = gather(&mut daemon, options)?;
     status["rates"] = rates(&before, &status["daemon"]);
-    if options.json { Ok(print_json(out, &status)?) } else { Ok(print::print(out, &status)?) }
+    if options.json {
+        print_json(out, &status)?;
+    } else {
+        print::print(out, &status)?;
+    }
+    match lost_file(&status["daemon"]["database"]) {
+        Some(lost) => Err(CtlError::FileLost(lost)),
+        None => Ok(()),
+    }
+}
+
+/// Loss of the daemon's database file, with the path of the copy of its tree; `None` while its path leads
+/// to it, and for daemons that do not report it.
+fn lost_file(database: &Value) -> Option<String> {
+    let word = database["file"].as_str().filter(|word| *word != "in-place")?;
+    let copy = match database["rescued"].as_str() {
+        Some(path) => format!("copy saved in '{}'", plain(path)),
+        None => "no copy saved".to_owned(),
+    };
+    Some(format!("FILE LOST ({}): changes are refused, {copy} (see the log)", plain(word)))
 }
 
 /// The status as one document. `daemon` is null if it is a stock one.

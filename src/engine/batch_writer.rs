@@ -5,7 +5,7 @@ use super::checkpoints::Checkpoints;
 use super::sync_queue::{SyncQueue, SyncThread};
 use super::{EngineError, EngineInner, OpenError};
 use crate::memdb::Batch;
-use crate::store::{Store, StoreError};
+use crate::store::{Loss, Store, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub(super) struct BatchWriter {
     checkpoints: Checkpoints,
     syncs: SyncThread,
     failure: Option<Failure>,
+    /// Version up to which a lost file has everything, with an empty log.
+    secured: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -40,7 +42,7 @@ pub(super) struct WouldBlock;
 impl BatchWriter {
     pub(super) fn new(store: Store, syncs: &Arc<SyncQueue>) -> Result<Self, OpenError> {
         let syncs = SyncThread::start(&store, Arc::clone(syncs))?;
-        Ok(Self { checkpoints: Checkpoints::start(&store)?, syncs, store, failure: None })
+        Ok(Self { checkpoints: Checkpoints::start(&store)?, syncs, store, failure: None, secured: None })
     }
 
     pub(super) fn is_failing(&self) -> bool {
@@ -49,9 +51,16 @@ impl BatchWriter {
 
     /// Stores what changed, and waits for the lock of another program for as long as that is patient.
     pub(super) fn commit(&mut self, inner: &EngineInner) -> Result<(), EngineError> {
+        if let Some(loss) = inner.file.loss() {
+            return self.commit_lost(inner, loss);
+        }
+        self.secured = None;
         let batch = match take_batch(inner) {
             Ok(Some(batch)) => batch,
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                self.recover(inner);
+                return Ok(());
+            }
             Err(error) => return self.fail(inner, "a fault of this program left a change half-made", error),
         };
         let stored = match self.failure {
@@ -70,12 +79,32 @@ impl BatchWriter {
     /// Commits, but returns immediately if another program has locked the file or the commit fails.
     /// [`BatchWriter::commit`] then waits, and reports the error.
     pub(super) fn try_commit(&mut self, inner: &EngineInner) -> Result<(), WouldBlock> {
-        if self.is_failing() {
+        if self.is_failing() || inner.file.is_lost() {
             return Err(WouldBlock);
         }
         let Some(batch) = take_batch(inner).map_err(|_| WouldBlock)? else { return Ok(()) };
         let stored = self.store.commit_within(&batch, Duration::ZERO);
         self.finish(inner, batch, stored).map_err(|_| WouldBlock)
+    }
+
+    /// The file is lost. It still gets all changes, since it may come back, and its log is emptied, since that may
+    /// be left at the path. Then the tree is saved where an admin finds it.
+    fn commit_lost(&mut self, inner: &EngineInner, loss: Loss) -> Result<(), EngineError> {
+        let stored = match take_batch(inner) {
+            Err(_) => false,
+            Ok(None) => true,
+            Ok(Some(batch)) => {
+                let stored = self.store.commit_within(&batch, RETRY_BUSY_TIMEOUT);
+                self.finish(inner, batch, stored).is_ok()
+            }
+        };
+        let version = inner.committed.load(Ordering::Acquire);
+        if stored && self.secured != Some(version) {
+            self.secured = self.store.empty_log().is_ok().then_some(version);
+        }
+        let outcome = inner.file.secure(inner, loss, stored && self.secured.is_some());
+        let path = self.store.path().display();
+        self.fail(inner, &format!("database '{path}' {loss}; {outcome}"), EngineError::Storage)
     }
 
     /// Checkpoints the WAL if that is due. Returns true if it is so long that [`BatchWriter::checkpoint`]
@@ -90,10 +119,11 @@ impl BatchWriter {
     }
 
     /// Closes the file.
-    pub(super) fn close(mut self) {
+    pub(super) fn close(mut self, inner: &EngineInner) {
         self.checkpoints.stop();
         self.syncs.stop();
-        if let Err(error) = self.store.close() {
+        let closed = if inner.file.is_lost() { self.store.close_lost() } else { self.store.close() };
+        if let Err(error) = closed {
             log::warn!(target: "database", "{error}");
         }
     }
@@ -118,11 +148,16 @@ impl BatchWriter {
     }
 
     fn recover(&mut self, inner: &EngineInner) {
+        if inner.failed.load(Ordering::Acquire) {
+            inner.failed.store(false, Ordering::Release);
+        }
         let Some(failure) = self.failure.take() else { return };
-        inner.failed.store(false, Ordering::Release);
         let seconds = inner.clock.uptime().saturating_sub(failure.since).as_secs();
         let path = self.store.path().display();
-        log::warn!(target: "database", "database '{path}' can be written again, after {seconds} s");
+        let rescued = inner.file.take_rescued();
+        let hint = rescued.map(|copy| format!("; the copy '{}' is no longer needed", copy.display()));
+        let hint = hint.unwrap_or_default();
+        log::warn!(target: "database", "database '{path}' can be written again, after {seconds} s{hint}");
     }
 
     /// Each cause is logged once, however often it is met.

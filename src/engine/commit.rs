@@ -58,7 +58,7 @@ impl Drop for Committer {
             answer(waiter, Err(EngineError::Closed));
         }
         if let Some(writer) = self.inner.writer.lock().ok().and_then(|mut writer| writer.take()) {
-            writer.close();
+            writer.close(&self.inner);
         }
     }
 }

@@ -117,6 +117,12 @@ impl MemDb {
         Some(Batch { version: self.root.version, deleted: dirty.deleted.into_iter().collect(), rows })
     }
 
+    /// The whole tree as one batch, for a new database. Stored or not makes no difference, and does not change.
+    pub fn whole(&self) -> Batch {
+        let rows = std::iter::once(&self.root).chain(self.entries.values()).map(Row::of).collect();
+        Batch { version: self.root.version, deleted: Vec::new(), rows }
+    }
+
     /// Takes a batch back that did not reach the disk; the next one will hold its rows, as they
     /// are by then.
     pub fn put_back(&mut self, batch: Batch) {

@@ -3,7 +3,7 @@
 
 use super::Fault;
 use crate::dir::Dir;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A directory below `TMPDIR` or `/tmp`, only for the user of this process; removed when dropped.
 #[derive(Debug)]
@@ -14,7 +14,11 @@ pub struct Room {
 impl Room {
     /// Creates the directory.
     pub fn new() -> Result<Self, Fault> {
-        let parent = std::env::temp_dir();
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// Creates the directory in `parent` instead of the usual one.
+    pub(super) fn below(parent: &Path) -> Result<Self, Fault> {
         let refuse = |why: String| {
             let parent = parent.display();
             Fault::Other(format!(
@@ -22,7 +26,7 @@ impl Room {
                  only you can write to"
             ))
         };
-        let dir = Dir::open(&parent).map_err(|error| refuse(error.to_string()))?;
+        let dir = Dir::open(parent).map_err(|error| refuse(error.to_string()))?;
         if let Some(exposed) = dir.exposed() {
             return Err(refuse(format!("other users can rename entries of '{}'", exposed.display())));
         }

@@ -9,6 +9,7 @@ mod appends;
 mod coherence;
 mod corosync_conf;
 mod crossing;
+mod file_loss;
 #[path = "fixture/fixture.rs"]
 mod fixture;
 mod guests;

@@ -17,7 +17,7 @@ fn ask(node: &Node, op: Op, body: &[u8]) -> Value {
     serde_json::from_slice(&data).expect("JSON")
 }
 
-fn groups(node: &Node) -> Value {
+pub fn groups(node: &Node) -> Value {
     ask(node, Op::GetDaemonStatus, &[])["groups"].clone()
 }
 

@@ -172,7 +172,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 pub fn is_mount_point(path: &Path) -> bool {
-    let table = fs::read_to_string("/proc/self/mounts").expect("mount table");
+    let table = fs::read_to_string("/proc/thread-self/mounts").expect("mount table");
     let wanted = path.to_str().expect("UTF-8 path");
     table.lines().any(|line| line.split(' ').nth(1) == Some(wanted))
 }

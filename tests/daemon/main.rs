@@ -2,11 +2,14 @@
 //! mount of its own, kills only what it started, and unmounts what it left.
 
 mod crash;
+mod file_loss;
 mod fixture;
 mod lifecycle;
 mod manager;
 mod memory;
 mod name;
+#[path = "../common/namespace.rs"]
+mod namespace;
 #[path = "../common/public.rs"]
 mod public;
 mod shares;

@@ -1,5 +1,6 @@
 //! The recipes of docs/OPERATIONS.md.
 
+use crate::fixture::wait_until;
 use crate::node::Node;
 use crate::script;
 use rusqlite::Connection;
@@ -53,6 +54,23 @@ fn a_copy_takes_the_place_of_a_damaged_file() {
     let (good, output) = node.run("-eu", "systemctl start pve-cluster");
     assert!(!good && output.contains("unable to"), "{output}");
     node.does(&script(PAGE, "copy"));
+    assert_eq!(fs::read_to_string(node.tree("storage.cfg")).expect("the file"), "good");
+}
+
+#[test]
+fn deleted_database_is_put_back_from_its_copy() {
+    let node = Node::new();
+    node.does("systemctl start pve-cluster");
+    fs::write(node.tree("storage.cfg"), "good").expect("a file");
+    let dir = node.root.path("var/lib/pve-cluster");
+    for name in ["config.db", "config.db-wal", "config.db-shm"] {
+        fs::remove_file(dir.join(name)).expect("removed");
+    }
+    wait_until("a copy", || {
+        let (good, output) = node.run("-eu", "pmxcfs-ctl status");
+        !good && output.contains("FILE LOST (deleted): changes are refused, copy saved in")
+    });
+    node.does(&script(PAGE, "rescue"));
     assert_eq!(fs::read_to_string(node.tree("storage.cfg")).expect("the file"), "good");
 }
 

@@ -120,6 +120,8 @@ fn database(database: &Value) -> Vec<Metric> {
         gauge("database_stored_version", "Version of the database on disk.")
             .with(&database["stored_version"]),
         gauge("database_writable", "Whether the last commit succeeded.").with(&database["writable"]),
+        gauge("database_file_in_place", "Whether the path of the database leads to the file in use.")
+            .with(&file_in_place(&database["file"])),
         gauge("database_entries", "Files and directories.").with(&database["entries"]),
         gauge("database_blocks", "Blocks of 4096 bytes in use, of 32768.").with(&database["blocks"]),
         gauge("database_file_bytes", "Size of the database file.").with(&database["file_bytes"]),
@@ -129,6 +131,10 @@ fn database(database: &Value) -> Vec<Metric> {
         counter("database_row_bytes_total", "Bytes of files in these rows.").with(&database["row_bytes"]),
         counter("database_commit_failures_total", "Transactions that failed.").with(&database["failures"]),
     ]
+}
+
+fn file_in_place(file: &Value) -> Value {
+    file.as_str().map_or(Value::Null, |word| (word == "in-place").into())
 }
 
 /// A metric of both groups.

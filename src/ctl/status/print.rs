@@ -105,7 +105,11 @@ fn database(database: &Value) -> String {
     }
     let (version, stored) = (number(&database["version"]), number(&database["stored_version"]));
     let on_disk = if stored >= version { "on disk".to_owned() } else { format!("{stored} on disk") };
-    let failed = if database["writable"] == false { ", CANNOT BE WRITTEN (see the log)" } else { "" };
+    let failed = match super::lost_file(database) {
+        Some(lost) => format!(", {lost}"),
+        None if database["writable"] == false => ", CANNOT BE WRITTEN (see the log)".to_owned(),
+        None => String::new(),
+    };
     format!(
         "version {version} ({on_disk}), {} entries, {} and {} of log{failed}",
         database["entries"],

@@ -91,11 +91,14 @@ fn database(cfs: &Cfs) -> Value {
         (tree.version(), tree.usage())
     };
     let (stats, sizes) = (cfs.engine.commit_stats(), cfs.engine.file_sizes());
+    let loss = cfs.engine.file_loss();
     json!({
         "path": cfs.engine.path().to_string_lossy(),
         "version": version,
         "stored_version": cfs.engine.stored_version(),
         "writable": !cfs.engine.is_failed(),
+        "file": loss.as_ref().map_or("in-place", |loss| loss.loss.word()),
+        "rescued": loss.and_then(|loss| Some(loss.rescued?.to_string_lossy().into_owned())),
         "entries": usage.entries,
         "blocks": usage.blocks,
         "file_bytes": sizes.database,

@@ -6,9 +6,11 @@
 //! file gets owner and mode by its descriptor before it has contents ([`Draft`]).
 
 mod draft;
+pub(crate) mod temporary;
 mod walk;
 
 pub use draft::{Belongs, Draft};
+pub use temporary::remove_on_signals;
 
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
@@ -286,6 +288,7 @@ impl Dir {
 
     /// Creates a file with exactly this mode; fails if the name exists.
     pub fn make_file(&self, name: &OsStr, mode: u32) -> io::Result<File> {
+        temporary::wait_if_ending();
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
         let file = File::from(self.open_entry(name_of_entry(name)?, flags, 0o600 & mode)?);
         set_mode(&file, mode)?;
@@ -301,6 +304,7 @@ impl Dir {
 
     /// Creates a directory and enters it; fails if the name exists.
     pub fn make_and_enter(&mut self, name: &OsStr, mode: u32) -> io::Result<()> {
+        temporary::wait_if_ending();
         mkdirat(&self.fd, name_of_entry(name)?, Mode::from_bits_truncate(mode))?;
         self.enter(name)?;
         // Between the two calls another user may have put an existing directory in its place.

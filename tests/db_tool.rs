@@ -26,3 +26,5 @@ mod random;
 mod reading;
 #[path = "db_tool/repair.rs"]
 mod repair;
+#[path = "db_tool/signals.rs"]
+mod signals;

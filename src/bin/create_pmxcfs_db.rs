@@ -4,7 +4,7 @@
 //! Nothing is written before all files were read, and then all of it in one transaction.
 
 use pmxcfs::clock::Clock;
-use pmxcfs::dir::{Access, Dir, Kind};
+use pmxcfs::dir::{self, Access, Dir, Kind};
 use pmxcfs::memdb::{BLOCK_SIZE, BLOCKS, Change, Limits, MAX_FILE_SIZE, MemDb, Stamp, TreePath, WriteAt};
 use pmxcfs::store;
 use std::error::Error;
@@ -32,6 +32,9 @@ fn main() -> ExitCode {
             return ExitCode::from(FAILURE);
         }
     };
+    if let Err(error) = dir::remove_on_signals() {
+        eprintln!("create_pmxcfs_db: a signal will leave temporary files: {error}");
+    }
     match create(Path::new(directory), Path::new(file)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

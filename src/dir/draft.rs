@@ -1,6 +1,7 @@
 //! A new file or directory under a temporary name beside its final one, so that incomplete contents are never
-//! visible there. It is removed unless it is moved to the final name.
+//! visible there. It is removed unless it is moved to the final name, also if a signal ends a tool.
 
+use super::temporary::{self, Temporary};
 use super::{Dir, Entry, Kind, Refusal, set_mode};
 use nix::fcntl::{AtFlags, renameat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
@@ -54,6 +55,8 @@ pub struct Draft<Made: AsFd> {
     name: OsString,
     target: OsString,
     made: Made,
+    /// Dropped after the removal of the draft.
+    _temporary: Temporary,
 }
 
 impl Dir {
@@ -80,11 +83,16 @@ impl Dir {
             let mut name = OsString::from(".");
             name.push(target);
             name.push(format!(".new-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
-            match make(&name) {
+            let removal = |made: &Made| -> io::Result<temporary::Removal> {
+                let (dir, name, made) = (self.try_clone()?, name.clone(), made.as_fd().try_clone_to_owned()?);
+                Ok(Box::new(move || discard(&dir, &name, &made)))
+            };
+            match temporary::make(|| make(&name), removal) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < TRIES => {}
                 made => {
+                    let (made, temporary) = made?;
                     let (dir, target) = (self.try_clone()?, target.to_owned());
-                    return Ok(Draft { dir, name, target, made: made? });
+                    return Ok(Draft { dir, name, target, made, _temporary: temporary });
                 }
             }
         }
@@ -120,40 +128,41 @@ impl<Made: AsFd> Draft<Made> {
     }
 
     fn check_and_sync(&self) -> io::Result<()> {
-        if !self.is_at(&self.target)? {
+        if !is_at(&self.dir, &self.target, &self.made)? {
             return Err(Refusal::Exchanged.into());
         }
         // The contents are synced; a power failure can only lose the name.
         let _ = self.dir.readable().and_then(|dir| dir.sync_all());
         Ok(())
     }
-
-    fn is_at(&self, name: &OsStr) -> io::Result<bool> {
-        let own = Entry::of_open(&self.made)?;
-        Ok(self.dir.entry(name)?.is_some_and(|entry| entry.id == own.id))
-    }
-
-    fn discard(&self) -> io::Result<()> {
-        // Another process may have replaced it. Then the entry is not this draft, and is kept.
-        if !self.is_at(&self.name)? {
-            return Ok(());
-        }
-        let flag = match Entry::of_open(&self.made)?.kind {
-            Kind::Directory => {
-                empty(&self.made)?;
-                UnlinkatFlags::RemoveDir
-            }
-            _ => UnlinkatFlags::NoRemoveDir,
-        };
-        Ok(unlinkat(&self.dir.fd, &*self.name, flag)?)
-    }
 }
 
 impl<Made: AsFd> Drop for Draft<Made> {
     fn drop(&mut self) {
         // Leftovers under a temporary name are harmless.
-        let _ = self.discard();
+        let _ = discard(&self.dir, &self.name, &self.made);
     }
+}
+
+/// Returns true if the entry `name` is this open file or directory.
+fn is_at(dir: &Dir, name: &OsStr, made: impl AsFd) -> io::Result<bool> {
+    let own = Entry::of_open(made)?;
+    Ok(dir.entry(name)?.is_some_and(|entry| entry.id == own.id))
+}
+
+fn discard(dir: &Dir, name: &OsStr, made: impl AsFd) -> io::Result<()> {
+    // Another process may have replaced it. Then the entry is not this draft, and is kept.
+    if !is_at(dir, name, &made)? {
+        return Ok(());
+    }
+    let flag = match Entry::of_open(&made)?.kind {
+        Kind::Directory => {
+            empty(&made)?;
+            UnlinkatFlags::RemoveDir
+        }
+        _ => UnlinkatFlags::NoRemoveDir,
+    };
+    Ok(unlinkat(&dir.fd, name, flag)?)
 }
 
 /// Removes everything in a directory, by descriptor: its path may lead elsewhere by now.

@@ -6,6 +6,7 @@ use super::reader::{self, Access, Reader};
 use super::site::Site;
 use super::snapshot::{Log, Snapshot};
 use super::{Action, DELETE, Fault, STORE, StoreError, checkpoint, rows};
+use crate::dir::temporary::{self, Removal, Temporary};
 use crate::dir::{self, Belongs, Dir};
 use crate::memdb::{Inode, Row};
 use rusqlite::config::DbConfig;
@@ -29,6 +30,8 @@ pub struct Handles {
 pub struct Backup {
     dir: Dir,
     names: Vec<OsString>,
+    /// Registrations of its files, until it is complete.
+    incomplete: Vec<Temporary>,
 }
 
 impl Handles {
@@ -55,7 +58,8 @@ impl Handles {
             if dir.entry(&log)?.is_some() {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            let mut backup = Backup { dir: dir.try_clone()?, names: Vec::new() };
+            let (dir, names, incomplete) = (dir.try_clone()?, Vec::new(), Vec::new());
+            let mut backup = Backup { dir, names, incomplete };
             let mut copy = || -> io::Result<()> {
                 backup.add(&self.file, name)?;
                 match &self.log {
@@ -64,7 +68,7 @@ impl Handles {
                 }
             };
             match copy() {
-                Ok(()) => Ok(backup),
+                Ok(()) => Ok(backup.complete()),
                 Err(error) => {
                     backup.remove();
                     Err(error)
@@ -85,10 +89,21 @@ impl Handles {
 
 impl Backup {
     fn add(&mut self, mut from: &File, name: &OsStr) -> io::Result<()> {
-        let mut to = self.dir.make_file(name, connection::MODE)?;
+        let removal = |_: &File| -> io::Result<Removal> {
+            let (dir, name) = (self.dir.try_clone()?, name.to_owned());
+            Ok(Box::new(move || dir.remove(&name).map(drop)))
+        };
+        let made = temporary::make(|| self.dir.make_file(name, connection::MODE), removal)?;
+        let (mut to, temporary) = made;
+        self.incomplete.push(temporary);
         self.names.push(name.to_owned());
         io::copy(&mut from, &mut to)?;
         to.sync_all()
+    }
+
+    fn complete(mut self) -> Self {
+        self.incomplete.clear();
+        self
     }
 
     /// Removes the copy.

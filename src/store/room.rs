@@ -3,12 +3,18 @@
 
 use super::Fault;
 use crate::dir::Dir;
+use crate::dir::temporary::{self, Temporary};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-/// A directory below `TMPDIR` or `/tmp`, only for the user of this process; removed when dropped.
+/// A directory below `TMPDIR` or `/tmp`, only for the user of this process; removed when dropped, and when a signal
+/// ends a tool.
 #[derive(Debug)]
 pub struct Room {
     path: PathBuf,
+    /// Dropped after the removal of the directory.
+    _temporary: Temporary,
 }
 
 impl Room {
@@ -30,9 +36,14 @@ impl Room {
         if let Some(exposed) = dir.exposed() {
             return Err(refuse(format!("other users can rename entries of '{}'", exposed.display())));
         }
-        let template = format!("pmxcfs-db-{}", "X".repeat(6));
-        let made = nix::unistd::mkdtemp(&dir.path().join(template));
-        Ok(Self { path: made.map_err(|errno| refuse(errno.to_string()))? })
+        let template = dir.path().join(format!("pmxcfs-db-{}", "X".repeat(6)));
+        let removal = |path: &PathBuf| -> io::Result<temporary::Removal> {
+            let path = path.clone();
+            Ok(Box::new(move || fs::remove_dir_all(&path)))
+        };
+        let made = temporary::make(|| Ok(nix::unistd::mkdtemp(&template)?), removal);
+        let (path, temporary) = made.map_err(|error| refuse(error.to_string()))?;
+        Ok(Self { path, _temporary: temporary })
     }
 
     /// Path of a database in the directory.
@@ -48,6 +59,6 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         // Only its owner can read a copy that remains.
-        let _ = std::fs::remove_dir_all(&self.path);
+        let _ = fs::remove_dir_all(&self.path);
     }
 }

@@ -311,3 +311,37 @@ impl App for Dcdb {
 
     fn synced(&mut self, _store: &mut MemDb, _port: &mut Port<'_, Self>) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dfsm::wire::{NORMAL_BYTES_MAX, NORMAL_LEN};
+    use crate::dfsm::{Dfsm, Effect, Event, Now, SendError, Submission};
+    use std::time::Duration;
+
+    #[test]
+    fn change_longer_than_one_message_is_refused() {
+        let now = Now { unix: 1, uptime: Duration::ZERO };
+        let local = MemberId { node: 1, pid: 10 };
+        let mut store = MemDb::new();
+        let mut app = Dcdb::new();
+        app.set_quorate(true);
+        let mut dfsm = Dfsm::new(app);
+        dfsm.handle(&mut store, Event::Join(local), now);
+        dfsm.handle(&mut store, Event::Confchg { members: &[local], joined: true }, now);
+        let room = NORMAL_BYTES_MAX - NORMAL_LEN - wire::CHANGE_HEAD - "file\0".len();
+        let mut write = |bytes: usize| {
+            let change = Change::Write { path: "file".into(), at: WriteAt::Offset(0), data: vec![0; bytes] };
+            let ticket = Some(Ticket(1));
+            let submission = Submission { request: Request::Change(change), ticket, expires: Duration::MAX };
+            dfsm.submit(submission, now, |app, request| app.check(&store, request))
+        };
+        let sent = write(room);
+        let [Effect::Send(frame)] = sent.as_slice() else { panic!("{sent:?}") };
+        assert_eq!(frame.bytes.len(), NORMAL_BYTES_MAX);
+        let refused = write(room + 1);
+        let is_refused =
+            matches!(refused.as_slice(), [Effect::Answer { result: Err(SendError::TooLong), .. }]);
+        assert!(is_refused, "{refused:?}");
+    }
+}

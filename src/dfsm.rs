@@ -261,7 +261,13 @@ impl<A: App> Dfsm<A> {
     ) {
         match checked {
             Ok(request) => {
-                let frame = self.sender.normal(now, A::encode(request));
+                let outgoing = A::encode(request);
+                if outgoing.len() > wire::NORMAL_BYTES_MAX - wire::NORMAL_LEN {
+                    let result = Err(SendError::TooLong);
+                    out.extend(ticket.map(|ticket| Effect::Answer { ticket, result }));
+                    return;
+                }
+                let frame = self.sender.normal(now, outgoing);
                 if let Some(ticket) = ticket {
                     self.pending_sends.sent(self.sender.count, ticket);
                 }

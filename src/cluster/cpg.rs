@@ -35,6 +35,8 @@ pub(super) struct Connection {
     local: MemberId,
     /// As it travels: with its NUL, as stock counts it.
     group: String,
+    /// Bytes of the longest message that corosync takes as one.
+    one_part_bytes_max: usize,
 }
 
 impl Connection {
@@ -49,7 +51,9 @@ impl Connection {
         let fd = cpg::fd_get(&handle)?;
         let node = cpg::local_get(&handle)?;
         let local = MemberId { node: u32::from(node), pid: std::process::id() };
-        Ok(Self { handle, fd, local, group: format!("{group}\0") })
+        let one_part_bytes_max = cpg::max_atomic_msgsize_get(&handle)?;
+        let one_part_bytes_max = usize::try_from(one_part_bytes_max).unwrap_or(usize::MAX);
+        Ok(Self { handle, fd, local, group: format!("{group}\0"), one_part_bytes_max })
     }
 
     /// This process as a member.
@@ -65,10 +69,18 @@ impl Connection {
         cpg::leave(&self.handle, &self.group)
     }
 
+    /// Whether the library sends a message of this length in one part. Members get all of it or nothing.
+    pub(super) fn fits_in_one_part(&self, bytes: usize) -> bool {
+        bytes <= self.one_part_bytes_max
+    }
+
     pub(super) fn send(&self, message: &[u8]) -> Result<Sent, CsError> {
         match cpg::mcast_joined(&self.handle, Guarantee::TypeAgreed, message) {
             Ok(()) => Ok(Sent::Yes),
             Err(CsError::CsErrTryAgain) => Ok(Sent::TryAgain),
+            // The membership changed between two parts. Receivers drop the first parts, so the message is
+            // sent again from its start.
+            Err(CsError::CsErrInterrupt) if !self.fits_in_one_part(message.len()) => Ok(Sent::TryAgain),
             Err(error) => Err(error),
         }
     }

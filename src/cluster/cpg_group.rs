@@ -7,7 +7,9 @@ use super::cpg::{Connection, Report, Sent};
 use super::in_flight::InFlight;
 use crate::cfs::GroupReport;
 use crate::dfsm::wire::Epoch;
-use crate::dfsm::{App, Dfsm, Effect, Event, Frame, Level, Mode, Now, SendError, Submission, Ticket};
+use crate::dfsm::{
+    App, Dfsm, Effect, Event, Frame, Level, Mode, Now, Purpose, SendError, Submission, Ticket,
+};
 use rust_corosync::CsError;
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -67,6 +69,8 @@ struct Summary {
 enum Unsent {
     /// Corosync did not take it for too long.
     Refused,
+    /// A change that corosync would send in several parts.
+    SeveralParts,
     Failed(CsError),
 }
 
@@ -324,6 +328,9 @@ impl<A: App> CpgGroup<A> {
         while let Err(unsent) = self.send_what_can_be_sent(driver, now) {
             match unsent {
                 Unsent::Refused => self.drop_unsent(driver, "corosync does not take it", now),
+                Unsent::SeveralParts => {
+                    self.drop_unsent(driver, "the change is longer than corosync sends at once", now);
+                }
                 Unsent::Failed(error @ (CsError::CsErrLibrary | CsError::CsErrBadHandle)) => {
                     return self.lost(driver, error, now);
                 }
@@ -339,6 +346,9 @@ impl<A: App> CpgGroup<A> {
             let len = frame.bytes.len();
             if !self.in_flight.has_room(len) {
                 break;
+            }
+            if matches!(frame.purpose, Purpose::Normal(_)) && !connection.fits_in_one_part(len) {
+                return Err(Unsent::SeveralParts);
             }
             match connection.send(&frame.to_vec()).map_err(Unsent::Failed)? {
                 Sent::Yes => {

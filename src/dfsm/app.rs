@@ -125,6 +125,18 @@ pub struct Outgoing {
     pub body: Option<Arc<Vec<u8>>>,
 }
 
+impl Outgoing {
+    /// Bytes of the payload.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.body.as_ref().map_or(0, |body| body.len())
+    }
+
+    /// Whether the payload has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// What an application may ask for while it handles something.
 #[derive(Debug)]
 pub struct Port<'a, A: App> {

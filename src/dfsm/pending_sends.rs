@@ -32,6 +32,8 @@ pub enum SendError {
     Partitioned,
     #[error("the change could not be sent to the cluster")]
     SendFailed,
+    #[error("the change does not fit into one message of the cluster; it was not made")]
+    TooLong,
 }
 
 /// All pending sends.

@@ -106,6 +106,10 @@ pub const BASE_LEN: usize = 16;
 pub const NORMAL_LEN: usize = 24;
 /// Bytes of the head of a message of the state machine.
 pub const SYNC_LEN: usize = 32;
+/// Longest normal message, in bytes. Corosync's client library sends a longer one in several parts: a member
+/// that joins between two parts gets only the later ones, and does not apply what the others apply. This is the
+/// result of `cpg_max_atomic_msgsize_get` with all versions that have it.
+pub const NORMAL_BYTES_MAX: usize = 1_047_552;
 
 impl Extension {
     /// The bits that both have.

@@ -41,6 +41,7 @@ impl ToErrno for crate::dfsm::SendError {
     fn to_errno(&self) -> i32 {
         match self {
             Self::NotMember | Self::Left | Self::Partitioned | Self::SendFailed => libc::EBUSY,
+            Self::TooLong => libc::EFBIG,
         }
     }
 }
@@ -243,6 +244,7 @@ mod tests {
         assert_eq!(SendError::Left.to_errno(), libc::EBUSY);
         assert_eq!(SendError::Partitioned.to_errno(), libc::EBUSY);
         assert_eq!(SendError::SendFailed.to_errno(), libc::EBUSY);
+        assert_eq!(SendError::TooLong.to_errno(), libc::EFBIG);
     }
 
     #[test]

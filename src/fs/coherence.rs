@@ -78,6 +78,13 @@ impl CacheRules {
     /// For a tree that other members of a group change, too.
     pub const GROUP: Self = Self { writers_bypass: true, pages_before_reply: true, setattr_expires: true };
 
+    /// Longest write in one request, in bytes. The kernel splits a longer one. In a group, a write must fit into
+    /// one message of corosync beside heads and path. Both values divide the largest size of a file: a write
+    /// that ends beyond it then lands in part, up to this size, as with stock.
+    pub fn write_bytes_max(self) -> u32 {
+        if self == Self::THIS_MOUNT { 1 << 20 } else { 1 << 19 }
+    }
+
     /// Caching of a file of the database that is opened.
     pub(super) fn caching(self, writing: bool) -> Caching {
         if writing && self.writers_bypass { Caching::Bypass } else { Caching::Pages }

@@ -8,7 +8,8 @@ use super::reply::{Refuse, absent, answer, file_attr, file_type, generation, gua
 use crate::clock;
 use crate::counts::KernelRequest;
 use crate::fs::{
-    Attr, Caching, Fs, FsError, LateReplies, Lifetime, Opened, Outcome, SetAttr, StalePages, Write,
+    Attr, CacheRules, Caching, Fs, FsError, LateReplies, Lifetime, Opened, Outcome, SetAttr, StalePages,
+    Write,
 };
 use crate::memdb::NAME_BYTES_MAX;
 use fuser::{
@@ -24,9 +25,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-
-/// The longest write in one request: a file at its longest.
-const WRITE_MAX: u32 = 1 << 20;
 
 /// The kernel interface of Linux 6.14, the first that takes names of up to [`NAME_BYTES_MAX`] bytes.
 const LONG_NAMES: Version = Version(7, 42);
@@ -53,11 +51,19 @@ pub(super) struct Adapter {
     invalidate: Invalidate,
     lifetime: Duration,
     hooks: Hooks,
+    /// Longest write in one request, in bytes.
+    write_bytes_max: u32,
 }
 
 impl Adapter {
-    pub(super) fn new(fs: Arc<Fs>, invalidate: Invalidate, lifetime: Duration, hooks: Hooks) -> Self {
-        Self { fs, invalidate, lifetime, hooks }
+    pub(super) fn new(
+        fs: Arc<Fs>,
+        invalidate: Invalidate,
+        lifetime: Duration,
+        hooks: Hooks,
+        rules: CacheRules,
+    ) -> Self {
+        Self { fs, invalidate, lifetime, hooks, write_bytes_max: rules.write_bytes_max() }
     }
 
     /// Counts a request and does its work.
@@ -145,7 +151,7 @@ impl Filesystem for Adapter {
             }
         }
         // Refused only when it is out of fuser's range.
-        let _ = config.set_max_write(WRITE_MAX);
+        let _ = config.set_max_write(self.write_bytes_max);
         let kernel = config.kernel_abi();
         let rule = self.hooks.late_replies.unwrap_or(LateReplies::of_kernel(kernel.0, kernel.1));
         self.fs.set_late_replies(rule);

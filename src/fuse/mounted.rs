@@ -88,7 +88,7 @@ pub fn mount(cfs: Arc<Cfs>, path: &Path, options: Options) -> Result<Mounted, Mo
     let fs = Fs::new(Arc::clone(&cfs), options.rules);
     let invalidate = invalidate::queue(Arc::clone(&fs));
     let notification = options.hooks.notification.clone();
-    let adapter = Adapter::new(fs, invalidate.clone(), options.cache_lifetime, options.hooks);
+    let adapter = Adapter::new(fs, invalidate.clone(), options.cache_lifetime, options.hooks, options.rules);
     let (device, copy) = attach(&path)?;
     let notifier = Notifier::new(copy, notification);
     let session = start_session(adapter, device, &path, options.loops)?;

@@ -319,7 +319,7 @@ fn join_cluster(config: &Config, cfs: &Arc<Cfs>, mounted: &fuse::Mounted) -> io:
     let invalidate = mounted.invalidate().clone();
     Cluster::start(cluster::Options {
         cfs: Arc::clone(cfs),
-        invalidate: Box::new(move |invalidations| invalidate.changed_elsewhere(invalidations)),
+        invalidate: Box::new(move |invalidations| invalidate.queue(invalidations)),
         corosync_conf: config.paths.corosync_conf.clone(),
     })
 }

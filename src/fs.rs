@@ -22,18 +22,17 @@ mod pending_pages;
 pub(crate) mod plug;
 mod removed;
 mod setattr;
-mod stale;
 
 pub use attr::{Attr, Kind, Lifetime, StatFs};
 pub use change::{Outcome, Write};
 pub use coherence::{CacheRules, Caching, StalePages, Tail};
 pub use error::FsError;
 pub use ino::ROOT_INO;
+pub(crate) use ino::of_entry as ino_of;
 pub use late_replies::LateReplies;
 pub use listing::DirEntry;
 pub use pending_pages::Covered;
 pub use setattr::SetAttr;
-pub use stale::Stale;
 
 use crate::cfs::Cfs;
 use crate::clock::UnixTime;

@@ -3,10 +3,13 @@
 //! The kernel adopts a new size first and drops the old pages afterwards. A reader in between finds the new
 //! size with the old last page, whose rest is zero bytes. So a reply with the attributes of such a file is
 //! sent after its pages were invalidated.
+//!
+//! The range of each change is kept here, under the lock of the tree, and not only in the queue of invalidations: a
+//! change can be noted before it is queued, and an invalidation that begins then must cover it.
 
 use super::known::Known;
 use super::{CacheRules, ino};
-use crate::memdb::{Invalidation, Stale};
+use crate::memdb::{ByteRange, Invalidation, Stale};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Files that changed and whose pages are not invalidated yet.
 #[derive(Debug, Default)]
 pub(super) struct PendingPages {
-    /// Number of the last change, by the kernel's inode number.
+    /// Changes by the kernel's inode number.
     changes: Mutex<Changes>,
     /// Length of the map, so that the common case takes no lock.
     count: AtomicUsize,
@@ -22,15 +25,31 @@ pub(super) struct PendingPages {
 
 #[derive(Debug, Default)]
 struct Changes {
-    last: HashMap<u64, u64>,
+    last: HashMap<u64, Changed>,
     made: u64,
+}
+
+/// Changes of a file.
+#[derive(Debug, Clone, Copy)]
+struct Changed {
+    /// Number of the last change.
+    number: u64,
+    /// Bytes of all changes.
+    range: ByteRange,
 }
 
 /// An invalidation under way: it covers the changes up to this one.
 #[derive(Debug, Clone, Copy)]
 pub struct Covered {
     ino: u64,
-    change: Option<u64>,
+    changed: Option<Changed>,
+}
+
+impl Covered {
+    /// Bytes to invalidate.
+    pub fn range(&self) -> ByteRange {
+        self.changed.map_or(ByteRange::NONE, |changed| changed.range)
+    }
 }
 
 impl PendingPages {
@@ -41,13 +60,14 @@ impl PendingPages {
             return;
         }
         for invalidation in invalidations {
-            let Stale::Content { inode, .. } = &invalidation.stale else { continue };
+            let Stale::Content { inode, range } = &invalidation.stale else { continue };
             let ino = ino::of_entry(*inode);
             if known.has_pages(ino) {
                 let mut changes = self.lock();
                 changes.made += 1;
-                let made = changes.made;
-                changes.last.insert(ino, made);
+                let number = changes.made;
+                let changed = changes.last.entry(ino).or_insert(Changed { number, range: ByteRange::NONE });
+                *changed = Changed { number, range: changed.range.join(*range) };
                 self.count.store(changes.last.len(), Ordering::Release);
             }
         }
@@ -60,13 +80,16 @@ impl PendingPages {
 
     /// Must be called before the pages of a file are invalidated.
     pub(super) fn begin(&self, ino: u64) -> Covered {
-        Covered { ino, change: self.lock().last.get(&ino).copied() }
+        Covered { ino, changed: self.lock().last.get(&ino).copied() }
     }
 
     /// Must be called after the invalidation. A change made meanwhile stays noted.
     pub(super) fn end(&self, covered: Covered) {
         let mut changes = self.lock();
-        if covered.change.is_some() && changes.last.get(&covered.ino).copied() == covered.change {
+        let number = |changed: Option<&Changed>| changed.map(|changed| changed.number);
+        if covered.changed.is_some()
+            && number(changes.last.get(&covered.ino)) == number(covered.changed.as_ref())
+        {
             changes.last.remove(&covered.ino);
             self.count.store(changes.last.len(), Ordering::Release);
         }
@@ -81,10 +104,14 @@ impl PendingPages {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::memdb::ByteRange;
 
     fn changed(inode: u64) -> [Invalidation; 1] {
-        [Invalidation::of_reply(Stale::Content { inode, range: ByteRange::ALL })]
+        changed_at(inode, 0, 1)
+    }
+
+    fn changed_at(inode: u64, start: u64, end: u64) -> [Invalidation; 1] {
+        let range = ByteRange { start, end: Some(end) };
+        [Invalidation::of_reply(Stale::Content { inode, range })]
     }
 
     #[test]
@@ -105,13 +132,16 @@ mod tests {
     fn change_during_invalidation_stays_pending() {
         let (pending, known) = (PendingPages::default(), Known::new(Clock::start()));
         known.note_pages(5);
-        pending.note(&changed(5), &known, CacheRules::GROUP);
+        pending.note(&changed_at(5, 10, 20), &known, CacheRules::GROUP);
         let covered = pending.begin(5);
-        pending.note(&changed(5), &known, CacheRules::GROUP);
+        pending.note(&changed_at(5, 40, 50), &known, CacheRules::GROUP);
         pending.end(covered);
         assert!(pending.contains(5));
-        pending.end(pending.begin(5));
-        assert!(!pending.contains(5));
+        assert_eq!(covered.range(), ByteRange { start: 10, end: Some(20) });
+        let covered = pending.begin(5);
+        assert_eq!(covered.range(), ByteRange { start: 10, end: Some(50) });
+        pending.end(covered);
+        assert!(!pending.contains(5) && pending.begin(5).range().is_empty());
     }
 
     #[test]

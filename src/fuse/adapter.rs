@@ -116,7 +116,7 @@ impl Adapter {
         let invalidate = self.invalidate.clone();
         move |outcome: Outcome<T>| {
             guarded(what, || {
-                invalidate.changed_elsewhere(&outcome.unknown);
+                invalidate.queue(&outcome.unknown);
                 let reply = move || answer(what, outcome.result, reply, accept);
                 match outcome.stale_pages {
                     Some(stale) => invalidate.before_reply(stale, Box::new(move || guarded(what, reply))),

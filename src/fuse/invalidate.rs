@@ -19,8 +19,8 @@ mod lane;
 
 use super::notifier::{Notification, Notifier};
 use crate::cfs::{Event, Watcher};
-use crate::fs::{Fs, LateReplies, Stale, StalePages, Tail};
-use crate::memdb::{self, Invalidation, Name};
+use crate::fs::{Fs, LateReplies, StalePages, Tail, ino_of};
+use crate::memdb::{ByteRange, Inode, Invalidation, Name, Stale};
 use lane::Lane;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -37,7 +37,7 @@ const NO_NAME: &[u8] = b"/";
 const STALLED_DIRECTORIES_MAX: usize = 32;
 const STALLED_FILES_MAX: usize = 16;
 
-/// By which the kernel is told of changes that it did not make itself.
+/// Queues of invalidations for the kernel's caches.
 #[derive(Clone)]
 pub struct Invalidate {
     lanes: Arc<Lanes>,
@@ -72,12 +72,19 @@ enum Node {
 type Removal = bool;
 
 /// Queue of the contents of a file.
-#[derive(Default)]
 struct Content {
+    /// Bytes that changed.
+    range: ByteRange,
     /// Last bytes of appends that landed after the offset that the kernel expected.
     tails: Vec<Tail>,
     /// Replies to send afterwards.
     replies: Vec<Reply>,
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self { range: ByteRange::NONE, tails: Vec::new(), replies: Vec::new() }
+    }
 }
 
 /// Queue of a directory.
@@ -92,7 +99,7 @@ struct Directory {
 
 /// Lanes for the tree `fs`. Invalidations before [`Invalidate::start`] are dropped: the kernel has no caches
 /// then.
-pub(super) fn queue(fs: Arc<Fs>) -> Invalidate {
+pub(super) fn lanes(fs: Arc<Fs>) -> Invalidate {
     let kernel = Arc::new(Kernel { fs, notifier: OnceLock::new() });
     let names = {
         let kernel = Arc::clone(&kernel);
@@ -102,7 +109,7 @@ pub(super) fn queue(fs: Arc<Fs>) -> Invalidate {
         let kernel = Arc::clone(&kernel);
         Lane::new("notify-contents", STALLED_FILES_MAX, move |ino, content: Content| {
             let replies = SendAtEnd(content.replies);
-            kernel.content(ino, &content.tails);
+            kernel.content(ino, content.range, &content.tails);
             drop(replies);
         })
     };
@@ -132,12 +139,21 @@ impl fmt::Debug for Invalidate {
 }
 
 impl Invalidate {
-    /// The kernel will see what was changed otherwise than by its own requests: by another node, or
-    /// as a side effect. To be called after the change, from anywhere but with no lock held.
-    pub fn changed_elsewhere(&self, invalidations: &[Invalidation]) {
-        for stale in self.lanes.kernel.fs.stale(invalidations) {
-            self.push(stale);
+    /// Queues the invalidations of changes, unless the kernel cannot have cached the parts. Call this after the change
+    /// without any lock. Never blocks.
+    pub fn queue(&self, invalidations: &[Invalidation]) {
+        // A removal follows the invalidation of its name.
+        let mut named_in = None;
+        for invalidation in invalidations.iter().filter(|invalidation| self.may_be_cached(invalidation)) {
+            if let Stale::Entry { parent, .. } = &invalidation.stale {
+                named_in = Some(*parent);
+            }
+            self.push(&invalidation.stale, named_in);
         }
+    }
+
+    fn may_be_cached(&self, invalidation: &Invalidation) -> bool {
+        self.lanes.kernel.fs.may_be_cached(invalidation)
     }
 
     /// The kernel will see the modes of all nodes: quorum was gained or lost.
@@ -185,16 +201,9 @@ impl Invalidate {
     /// If only the attributes of a node are stale, drops them immediately and returns true. Unlike
     /// everything else this waits for no request, so it may be done before a request is answered.
     pub(super) fn attributes_now(&self, invalidation: &Invalidation) -> bool {
-        let stale = match &invalidation.stale {
-            memdb::Stale::Attributes { .. } => self.lanes.kernel.fs.stale(std::slice::from_ref(invalidation)),
-            memdb::Stale::Entry { .. } | memdb::Stale::Content { .. } | memdb::Stale::Removed { .. } => {
-                return false;
-            }
-        };
-        for stale in stale {
-            if let Stale::Attributes { ino, .. } = stale {
-                self.lanes.kernel.attributes(ino);
-            }
+        let Stale::Attributes { inode } = &invalidation.stale else { return false };
+        if self.may_be_cached(invalidation) {
+            self.lanes.kernel.attributes(ino_of(*inode));
         }
         true
     }
@@ -216,37 +225,44 @@ impl Invalidate {
         drop(SendAtEnd(contents.flat_map(|content| content.replies).collect()));
     }
 
-    fn push(&self, stale: Stale) {
+    /// Queues one invalidation. `named_in` is the directory of the invalid name before it, if any.
+    fn push(&self, stale: &Stale, named_in: Option<Inode>) {
+        let lanes = &self.lanes;
         match stale {
-            Stale::Name { parent, name } => {
-                self.lanes.names.push(parent, |directory| {
-                    directory.names.insert(name);
+            Stale::Entry { parent, name } => {
+                lanes.names.push(ino_of(*parent), |directory| {
+                    directory.names.insert(name.clone());
                 });
             }
-            Stale::Content { parent, ino } => {
-                self.lanes.contents.push(ino, |_| ());
-                self.push_looked_up(parent, ino);
+            Stale::Content { inode, range } => {
+                lanes.contents.push(ino_of(*inode), |content| content.range = content.range.join(*range));
+                self.push_looked_up(*inode);
             }
-            Stale::Attributes { parent, ino } => {
-                self.lanes.attributes.push(Node::One(ino), |_| ());
-                self.push_looked_up(parent, ino);
+            Stale::Attributes { inode } => {
+                lanes.attributes.push(Node::One(ino_of(*inode)), |_| ());
+                self.push_looked_up(*inode);
             }
-            Stale::Removed { directory: Some(directory), ino } => {
-                self.lanes.attributes.push(Node::One(ino), |_| ());
-                self.lanes.names.push(directory, |directory| {
-                    directory.removed.insert(ino);
-                });
-            }
-            Stale::Removed { directory: None, ino } => {
-                self.lanes.attributes.push(Node::One(ino), |removal| *removal = true);
+            Stale::Removed { inode, .. } => {
+                let (ino, directory) = (ino_of(*inode), lanes.kernel.fs.note_removed(*inode).or(named_in));
+                lanes.attributes.push(Node::One(ino), |removal| *removal |= directory.is_none());
+                if let Some(directory) = directory {
+                    lanes.names.push(ino_of(directory), |directory| {
+                        directory.removed.insert(ino);
+                    });
+                }
             }
         }
     }
 
-    fn push_looked_up(&self, parent: Option<u64>, ino: u64) {
-        if let (Some(parent), LateReplies::Locked) = (parent, self.lanes.kernel.fs.late_replies()) {
-            self.lanes.names.push(parent, |directory| {
-                directory.looked_up.insert(ino);
+    /// A late reply may restore the attributes of an inode.
+    fn push_looked_up(&self, inode: Inode) {
+        let fs = &self.lanes.kernel.fs;
+        if fs.late_replies() != LateReplies::Locked {
+            return;
+        }
+        if let Some(directory) = fs.directory_of(inode) {
+            self.lanes.names.push(ino_of(directory), |directory| {
+                directory.looked_up.insert(ino_of(inode));
             });
         }
     }
@@ -297,9 +313,9 @@ impl Kernel {
         }
     }
 
-    fn content(&self, ino: u64, tails: &[Tail]) {
+    fn content(&self, ino: u64, range: ByteRange, tails: &[Tail]) {
         let covered = self.fs.begin_page_invalidation(ino);
-        self.inode(ino, 0, 0);
+        self.pages(ino, range.join(covered.range()));
         self.fs.end_page_invalidation(covered);
         for tail in tails {
             // After the invalidation, so that no reader finds the new size and the old last page. The byte
@@ -313,6 +329,20 @@ impl Kernel {
 
     fn attributes(&self, ino: u64) {
         self.inode(ino, -1, 0);
+    }
+
+    /// Drops attributes, and all pages with bytes of the range.
+    fn pages(&self, ino: u64, range: ByteRange) {
+        if range.is_empty() {
+            return self.attributes(ino);
+        }
+        let start = i64::try_from(range.start);
+        let length = range.end.map(|end| i64::try_from(end - range.start)).transpose();
+        match (start, length) {
+            // To the kernel a length of 0 means all bytes up to the end.
+            (Ok(start), Ok(length)) => self.inode(ino, start, length.unwrap_or(0)),
+            (Err(_), _) | (_, Err(_)) => self.inode(ino, 0, 0),
+        }
     }
 
     /// Drops attributes, and pages unless `offset` is negative.

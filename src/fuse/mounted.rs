@@ -86,7 +86,7 @@ pub fn mount(cfs: Arc<Cfs>, path: &Path, options: Options) -> Result<Mounted, Mo
     leftovers::clear(&path)?;
     leftovers::warn_of_hidden(&path);
     let fs = Fs::new(Arc::clone(&cfs), options.rules);
-    let invalidate = invalidate::queue(Arc::clone(&fs));
+    let invalidate = invalidate::lanes(Arc::clone(&fs));
     let notification = options.hooks.notification.clone();
     let adapter = Adapter::new(fs, invalidate.clone(), options.cache_lifetime, options.hooks, options.rules);
     let (device, copy) = attach(&path)?;

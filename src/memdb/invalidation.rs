@@ -57,6 +57,25 @@ pub struct OperationId(pub u64);
 impl ByteRange {
     /// All bytes of a file.
     pub const ALL: Self = Self { start: 0, end: None };
+    /// No byte.
+    pub const NONE: Self = Self { start: 0, end: Some(0) };
+
+    /// Returns true if there is no byte in the range.
+    pub fn is_empty(&self) -> bool {
+        self.end.is_some_and(|end| end <= self.start)
+    }
+
+    /// The smallest range that contains both.
+    pub fn join(self, other: Self) -> Self {
+        if self.is_empty() {
+            return other;
+        }
+        if other.is_empty() {
+            return self;
+        }
+        let end = self.end.zip(other.end).map(|(one, two)| one.max(two));
+        Self { start: self.start.min(other.start), end }
+    }
 
     /// Whether a byte is in the range.
     pub fn contains(&self, byte: u64) -> bool {
@@ -100,5 +119,20 @@ mod tests {
         }
         assert!(range(5, Some(7)).contains(5) && !range(5, Some(7)).contains(7));
         assert!(ByteRange::ALL.contains(u64::MAX));
+    }
+
+    #[test]
+    fn joined_range_contains_both() {
+        let range = |start, end| ByteRange { start, end };
+        for (one, two, joined) in [
+            (range(2, Some(5)), range(8, Some(9)), range(2, Some(9))),
+            (range(2, Some(5)), range(3, None), range(2, None)),
+            (range(7, Some(7)), range(3, Some(4)), range(3, Some(4))),
+            (ByteRange::NONE, range(7, None), range(7, None)),
+            (ByteRange::NONE, ByteRange::NONE, ByteRange::NONE),
+        ] {
+            assert_eq!((one.join(two), two.join(one)), (joined, joined));
+        }
+        assert!(ByteRange::NONE.is_empty() && !ByteRange::ALL.is_empty());
     }
 }

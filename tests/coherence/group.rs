@@ -148,7 +148,7 @@ impl<'a> Group<'a> {
             .into_iter()
             .filter(|invalidation| !self.lost.includes(invalidation))
             .collect();
-        self.tree.mounted().invalidate().changed_elsewhere(&told);
+        self.tree.mounted().invalidate().queue(&told);
         true
     }
 

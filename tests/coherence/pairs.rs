@@ -7,6 +7,7 @@ use crate::scene::{Scene, Verdict};
 use crate::views::size_from_the_daemon;
 use pmxcfs::counts::KernelRequest;
 use pmxcfs::fuse::CacheRules;
+use pmxcfs::memdb::{Change, WriteAt};
 use std::fs::{self, FileTimes, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime};
@@ -189,9 +190,10 @@ fn crossing_appends(rules: CacheRules) -> Vec<u8> {
     let scene = Scene::new(rules);
     let call = Operation::Append.local(&scene.tree).expect("a system call");
     let group = Group::join(&scene.tree, Lost::Nothing);
-    // The pages are dropped and not filled again, so the kernel has no complete page at the start of the
+    // The last page is dropped and not filled again, so the kernel has no complete page at the start of the
     // record.
-    group.deliver_remote(Operation::Write.remote().expect("a change"));
+    let at = WriteAt::Offset(SIZE as u64 - 10);
+    group.deliver_remote(Change::Write { path: "d/f".into(), at, data: b"from there".to_vec() });
     scene.tree.drain();
     let (started, held) = group.start(call).expect("submitted");
     group.deliver(held);
@@ -220,6 +222,22 @@ fn append_behind_another_extends_the_kernels_size() {
     let (before, mut byte) = (requests(), [0]);
     scene.reader.read_exact_at(&mut byte, (SIZE + 9000 + 6000 - 1) as u64).expect("the last byte");
     assert_eq!((byte, requests() - before), ([b'L'], 0));
+}
+
+/// Pages without changed bytes stay in the kernel.
+#[test]
+fn remote_write_invalidates_only_its_pages() {
+    let scene = Scene::new(CacheRules::GROUP);
+    let group = Group::join(&scene.tree, Lost::Nothing);
+    group.deliver_remote(Operation::Write.remote().expect("a change"));
+    scene.tree.drain();
+    let requests = || scene.tree.cfs.kernel.requests(KernelRequest::Read).get();
+    let read = |offset| {
+        let (before, mut byte) = (requests(), [0]);
+        scene.reader.read_exact_at(&mut byte, offset).expect("a byte");
+        requests() - before
+    };
+    assert_eq!((read(2 * 4096), read(4096), read(1000)), (0, 0, 1));
 }
 
 fn holds_whole_record(content: &[u8]) -> bool {

@@ -103,7 +103,7 @@ impl Tree {
     /// another node.
     pub fn change(&self, change: Change) {
         let applied = self.cfs.engine.submit_wait(change).expect("applied");
-        self.mounted().invalidate().changed_elsewhere(&applied.invalidations);
+        self.mounted().invalidate().queue(&applied.invalidations);
     }
 
     /// As [`Tree::change`], but returns after the kernel was notified.

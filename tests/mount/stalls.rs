@@ -42,7 +42,7 @@ fn appears_elsewhere(tree: &Tree, dir: &str, name: &str) -> Receiver<()> {
     );
     let parent = tree.cfs.engine.read().resolve(dir.as_bytes()).expect("a directory").inode;
     let name = Name::new(name.as_bytes()).expect("a name");
-    tree.mounted().invalidate().changed_elsewhere(&[Invalidation::of_reply(Stale::Entry { parent, name })]);
+    tree.mounted().invalidate().queue(&[Invalidation::of_reply(Stale::Entry { parent, name })]);
     stored
 }
 

@@ -7,8 +7,8 @@ RUN_NODE ?= demo
 LIBRARIES = -p libpmxcfs -p libpmxcfs-qb
 
 .PHONY: all build setup setup-build setup-run run check fmt fmt-check lint doc test sim soak smoke bench fuzz \
-	clean build-lib install-lib headers build-perl install-perl install-perl-instead build-programs install \
-	install-programs uninstall may-install completions deb check-debian
+	clean build-lib headers build-perl build-programs install uninstall completions deb check-debian \
+	$(foreach verb,install uninstall stage,$(addprefix $(verb)-,lib programs perl perl-instead))
 
 # Cargo uses all cores by itself.
 .NOTPARALLEL:
@@ -110,28 +110,40 @@ $(LIB_OUT)/libpmxcfs.so: $(LIB_OUT)/libpmxcfs.a $(C_MAP)
 			-Wl,-z,nodelete,-z,defs,-z,relro,-z,now,--gc-sections -Wl,--whole-archive $< -Wl,--no-whole-archive; \
 		chmod 0755 $$new; mv $$new $@
 
+# Where `make install-PART` puts files, with DESTDIR in front; stage-PART writes them below STAGE, for packages.
+LISTS ?= $(PREFIX)/share/pmxcfs-rs/installed
+PLACE = @DESTDIR='$(DESTDIR)' LISTS='$(LISTS)' FORCE='$(FORCE)' tools/install.sh
+STAGE ?= $(CARGO_TARGET_DIR)/stage
+FORCE ?= no
+PARTS = lib programs perl perl-instead
+
 install-lib: build-lib
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(QB_LIBDIR) $(DESTDIR)$(INCLUDEDIR)/pmxcfs/qb
-	install -m 0644 $(LIB_OUT)/libpmxcfs.so $(DESTDIR)$(LIBDIR)/libpmxcfs.so.$(LIB_ABI).$(LIB_VERSION)
-	ln -sf libpmxcfs.so.$(LIB_ABI).$(LIB_VERSION) $(DESTDIR)$(LIBDIR)/libpmxcfs.so.$(LIB_ABI)
-	ln -sf libpmxcfs.so.$(LIB_ABI) $(DESTDIR)$(LIBDIR)/libpmxcfs.so
-	install -m 0644 $(LIB_OUT)/libpmxcfs.a $(DESTDIR)$(LIBDIR)/libpmxcfs.a
-	install -m 0644 include/pmxcfs.h include/cfs-ipc-ops.h $(DESTDIR)$(INCLUDEDIR)
+	$(PLACE) put lib $(MAKE) --no-print-directory --silent stage-lib
+
+stage-lib:
+	install -d $(STAGE)$(LIBDIR)/pkgconfig $(STAGE)$(QB_LIBDIR) $(STAGE)$(INCLUDEDIR)/pmxcfs/qb
+	install -m 0644 $(LIB_OUT)/libpmxcfs.so $(STAGE)$(LIBDIR)/libpmxcfs.so.$(LIB_ABI).$(LIB_VERSION)
+	ln -sf libpmxcfs.so.$(LIB_ABI).$(LIB_VERSION) $(STAGE)$(LIBDIR)/libpmxcfs.so.$(LIB_ABI)
+	ln -sf libpmxcfs.so.$(LIB_ABI) $(STAGE)$(LIBDIR)/libpmxcfs.so
+	install -m 0644 $(LIB_OUT)/libpmxcfs.a $(STAGE)$(LIBDIR)/libpmxcfs.a
+	install -m 0644 include/pmxcfs.h include/cfs-ipc-ops.h $(STAGE)$(INCLUDEDIR)
 	sed -e 's,@prefix@,$(PREFIX),' -e 's,@libdir@,$(LIBDIR),' -e 's,@includedir@,$(INCLUDEDIR),' \
-		-e 's,@version@,$(LIB_VERSION),' capi/pmxcfs.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/pmxcfs.pc
-	chmod 0644 $(DESTDIR)$(LIBDIR)/pkgconfig/pmxcfs.pc
-	install -m 0644 $(LIB_OUT)/libpmxcfs_qb.so $(DESTDIR)$(QB_LIBDIR)/libpmxcfs-qb.so.$(LIB_VERSION)
-	ln -sf libpmxcfs-qb.so.$(LIB_VERSION) $(DESTDIR)$(QB_LIBDIR)/libqb.so.100
-	ln -sf libqb.so.100 $(DESTDIR)$(QB_LIBDIR)/libqb.so
-	install -m 0644 include/compat/qb/*.h $(DESTDIR)$(INCLUDEDIR)/pmxcfs/qb
+		-e 's,@version@,$(LIB_VERSION),' capi/pmxcfs.pc.in > $(STAGE)$(LIBDIR)/pkgconfig/pmxcfs.pc
+	chmod 0644 $(STAGE)$(LIBDIR)/pkgconfig/pmxcfs.pc
+	install -m 0644 $(LIB_OUT)/libpmxcfs_qb.so $(STAGE)$(QB_LIBDIR)/libpmxcfs-qb.so.$(LIB_VERSION)
+	ln -sf libpmxcfs-qb.so.$(LIB_VERSION) $(STAGE)$(QB_LIBDIR)/libqb.so.100
+	ln -sf libqb.so.100 $(STAGE)$(QB_LIBDIR)/libqb.so
+	install -m 0644 include/compat/qb/*.h $(STAGE)$(INCLUDEDIR)/pmxcfs/qb
+	install -d $(STAGE)$(MANDIR)/man3
+	install -m 0644 docs/man/*.3 $(STAGE)$(MANDIR)/man3
 
 ## Everything for a node or a build machine but Perl: make install [DESTDIR=] [PREFIX=/usr/local]. On a node with
-## the stock package install ours instead (make deb): both have files of the same names.
+## the stock package install ours instead (make deb): both have files of the same names, and files of packages are
+## never replaced.
 PROGRAMS = pmxcfs create_pmxcfs_db pmxcfs-db pmxcfs-ctl
 # Those that have completions in completions/.
 COMPLETED = pmxcfs pmxcfs-db pmxcfs-ctl
 UNITS = pve-cluster.service pve-cluster.service.d/10-pmxcfs-rs.conf pmxcfs-metrics.service pmxcfs-metrics.socket
-MANUALS = $(notdir $(wildcard docs/man/*.[1-8]))
 
 BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
@@ -144,44 +156,31 @@ FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 build-programs: setup-build
 	$(CARGO) build --quiet --locked --profile $(PROFILE) --bins
 
-# Files of a Debian package are not overwritten behind its back.
-may-install:
-	@[ -n "$(DESTDIR)" ] || ! owner=$$(dpkg-query -S $(BINDIR)/pmxcfs 2>/dev/null) || { \
-		echo "make install: $(BINDIR)/pmxcfs belongs to $$(echo "$$owner" | sed -n '$$s/:.*//p'):" \
-			"'make deb' and install the packages, or choose PREFIX=/usr/local" >&2; exit 1; }
+install: install-lib install-programs
 
-install: may-install install-lib install-programs
+install-programs: build-programs
+	$(PLACE) put programs $(MAKE) --no-print-directory --silent stage-programs
 
-install-programs: may-install build-programs
-	install -d $(addprefix $(DESTDIR),$(BINDIR) $(MANDIR)/man3 $(MANDIR)/man8 $(UNITDIR)/pve-cluster.service.d \
+stage-programs:
+	install -d $(addprefix $(STAGE),$(BINDIR) $(MANDIR)/man8 $(UNITDIR)/pve-cluster.service.d \
 		$(SYSCTLDIR) $(BASHDIR) $(ZSHDIR) $(FISHDIR))
-	install -m 0755 $(addprefix $(LIB_OUT)/,$(PROGRAMS)) $(DESTDIR)$(BINDIR)
-	for page in $(MANUALS); do \
-		install -m 0644 docs/man/$$page $(DESTDIR)$(MANDIR)/man$${page##*.} || exit 1; done
+	install -m 0755 $(addprefix $(LIB_OUT)/,$(PROGRAMS)) $(STAGE)$(BINDIR)
+	install -m 0644 docs/man/*.8 $(STAGE)$(MANDIR)/man8
 	for unit in $(UNITS); do \
-		sed 's,@bindir@,$(BINDIR),' systemd/$$unit.in > $(DESTDIR)$(UNITDIR)/$$unit && \
-		chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit || exit 1; done
-	install -m 0644 sysctl/10-pmxcfs-rs.conf $(DESTDIR)$(SYSCTLDIR)
+		sed 's,@bindir@,$(BINDIR),' systemd/$$unit.in > $(STAGE)$(UNITDIR)/$$unit && \
+		chmod 0644 $(STAGE)$(UNITDIR)/$$unit || exit 1; done
+	install -m 0644 sysctl/10-pmxcfs-rs.conf $(STAGE)$(SYSCTLDIR)
 	for program in $(COMPLETED); do \
-		install -m 0644 completions/$$program.bash $(DESTDIR)$(BASHDIR)/$$program && \
-		install -m 0644 completions/_$$program $(DESTDIR)$(ZSHDIR)/_$$program && \
-		install -m 0644 completions/$$program.fish $(DESTDIR)$(FISHDIR)/$$program.fish || exit 1; done
+		install -m 0644 completions/$$program.bash $(STAGE)$(BASHDIR)/$$program && \
+		install -m 0644 completions/_$$program $(STAGE)$(ZSHDIR)/_$$program && \
+		install -m 0644 completions/$$program.fish $(STAGE)$(FISHDIR)/$$program.fish || exit 1; done
 
-## Takes away what install put there, given the same DESTDIR and PREFIX; the database and the tree stay.
-uninstall:
-	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,$(PROGRAMS))
-	rm -f $(foreach page,$(MANUALS),$(DESTDIR)$(MANDIR)/man$(lastword $(subst ., ,$(page)))/$(page))
-	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
-	rm -f $(DESTDIR)$(SYSCTLDIR)/10-pmxcfs-rs.conf
-	rm -f $(foreach program,$(COMPLETED),$(DESTDIR)$(BASHDIR)/$(program) $(DESTDIR)$(ZSHDIR)/_$(program) \
-		$(DESTDIR)$(FISHDIR)/$(program).fish)
-	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libpmxcfs.so libpmxcfs.so.$(LIB_ABI) \
-		libpmxcfs.so.$(LIB_ABI).$(LIB_VERSION) libpmxcfs.a pkgconfig/pmxcfs.pc)
-	rm -f $(addprefix $(DESTDIR)$(QB_LIBDIR)/,libqb.so libqb.so.100 libpmxcfs-qb.so.$(LIB_VERSION))
-	rm -f $(addprefix $(DESTDIR)$(INCLUDEDIR)/,pmxcfs.h cfs-ipc-ops.h \
-		$(addprefix pmxcfs/qb/,$(notdir $(wildcard include/compat/qb/*.h))))
-	@for directory in $(QB_LIBDIR) $(INCLUDEDIR)/pmxcfs/qb $(INCLUDEDIR)/pmxcfs $(UNITDIR)/pve-cluster.service.d; do \
-		[ ! -d $(DESTDIR)$$directory ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$$directory; done
+## Each install verb has its counterpart, to be given the same DESTDIR and PREFIX. They remove the files that the install
+## verbs recorded, and no files of packages; the database and the tree stay.
+uninstall: uninstall-lib uninstall-programs
+
+$(addprefix uninstall-,$(PARTS)): uninstall-%:
+	$(PLACE) take $*
 
 ## Debian packages, in target/deb; without network once the crates are there.
 DEB_OUT ?= $(CARGO_TARGET_DIR)/deb
@@ -201,9 +200,10 @@ deb: setup-build
 completions: setup-build
 	PMXCFS_WRITE_COMPLETIONS=1 $(CARGO) test --quiet --locked --test completions
 
-## The Perl module Pmxcfs::IPCC; install-perl-instead puts one in the place of the stock PVE::IPCC as well.
+## The Perl module Pmxcfs::IPCC; install-perl-instead also installs a PVE::IPCC that shadows the stock one. Perl searches
+## the directory for local modules, sitearch, before those of packages.
 PERL ?= perl
-PERL_ARCHDIR ?= $(shell $(PERL) -MConfig -e 'print $$Config{vendorarch}')
+PERL_ARCHDIR ?= $(shell $(PERL) -MConfig -e 'print $$Config{sitearch}')
 PERL_CFLAGS = $(shell $(PERL) -MConfig -e 'print "$$Config{ccflags} $$Config{cccdlflags}"')
 PERL_CORE = $(shell $(PERL) -MConfig -e 'print "$$Config{archlibexp}/CORE"')
 XSUBPP = $(shell $(PERL) -MConfig -e 'print "$$Config{privlibexp}/ExtUtils/xsubpp"')
@@ -211,21 +211,31 @@ PERL_VERSION_OF_US = $(shell sed -n "s/^our .VERSION = '\(.*\)';/\1/p" perl/Pmxc
 PERL_OUT = $(LIB_OUT)/perl
 
 build-perl: build-lib
+	@$(MAKE) --no-print-directory --silent $(PERL_OUT)/IPCC.so
+
+$(PERL_OUT)/IPCC.so: perl/IPCC.xs perl/Pmxcfs/IPCC.pm include/pmxcfs.h $(LIB_OUT)/libpmxcfs.so
 	@mkdir -p $(PERL_OUT)
-	$(PERL) $(XSUBPP) perl/IPCC.xs > $(PERL_OUT)/IPCC.c.new
-	mv $(PERL_OUT)/IPCC.c.new $(PERL_OUT)/IPCC.c
-	$(CC) -shared -o $(PERL_OUT)/IPCC.so -O2 -g $(LDFLAGS) $(PERL_CFLAGS) -Wall -Werror -isystem $(PERL_CORE) -Iinclude \
-		-DVERSION='"$(PERL_VERSION_OF_US)"' -DXS_VERSION='"$(PERL_VERSION_OF_US)"' \
-		$(PERL_OUT)/IPCC.c $(LIB_OUT)/libpmxcfs.so
+	@set -e; new=$$(mktemp -d $(PERL_OUT)/new.XXXXXX); trap 'rm -rf "$$new"' EXIT; \
+		$(PERL) $(XSUBPP) perl/IPCC.xs > $$new/IPCC.c; \
+		$(CC) -shared -o $$new/IPCC.so -O2 -g $(LDFLAGS) $(PERL_CFLAGS) -Wall -Werror -isystem $(PERL_CORE) -Iinclude \
+			-DVERSION='"$(PERL_VERSION_OF_US)"' -DXS_VERSION='"$(PERL_VERSION_OF_US)"' \
+			-ffile-prefix-map=$$new=. $$new/IPCC.c $(LIB_OUT)/libpmxcfs.so; \
+		mv $$new/IPCC.so $@
 
 install-perl: build-perl
-	install -d $(DESTDIR)$(PERL_ARCHDIR)/Pmxcfs $(DESTDIR)$(PERL_ARCHDIR)/auto/Pmxcfs/IPCC
-	install -m 0644 perl/Pmxcfs/IPCC.pm $(DESTDIR)$(PERL_ARCHDIR)/Pmxcfs
-	install -m 0644 $(PERL_OUT)/IPCC.so $(DESTDIR)$(PERL_ARCHDIR)/auto/Pmxcfs/IPCC
+	$(PLACE) put perl $(MAKE) --no-print-directory --silent stage-perl
+
+stage-perl:
+	install -d $(STAGE)$(PERL_ARCHDIR)/Pmxcfs $(STAGE)$(PERL_ARCHDIR)/auto/Pmxcfs/IPCC
+	install -m 0644 perl/Pmxcfs/IPCC.pm $(STAGE)$(PERL_ARCHDIR)/Pmxcfs
+	install -m 0644 $(PERL_OUT)/IPCC.so $(STAGE)$(PERL_ARCHDIR)/auto/Pmxcfs/IPCC
 
 install-perl-instead: install-perl
-	install -d $(DESTDIR)$(PERL_ARCHDIR)/PVE
-	install -m 0644 perl/PVE/IPCC.pm $(DESTDIR)$(PERL_ARCHDIR)/PVE
+	$(PLACE) put perl-instead $(MAKE) --no-print-directory --silent stage-perl-instead
+
+stage-perl-instead:
+	install -d $(STAGE)$(PERL_ARCHDIR)/PVE
+	install -m 0644 perl/PVE/IPCC.pm $(STAGE)$(PERL_ARCHDIR)/PVE
 
 ## Makes the committed headers anew from the source.
 headers: setup-build

@@ -3,6 +3,7 @@
 //! it is told.
 
 use crate::namespace;
+use crate::rules;
 use nix::sched::CloneFlags;
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Makes the copy below $1, which stays as long as standard input is open. /run is another one, so that nothing
-/// talks to the services of this machine.
+/// talks to the services of this machine. The packages in $2, the project in $3 and its target directory in $4 are
+/// visible in the copy.
 const MAKE: &str = r#"
 set -e
 mount -t tmpfs tmpfs "$1"
@@ -23,6 +25,12 @@ mount --bind /dev "$1/root/dev"
 mount -t tmpfs tmpfs "$1/root/run"
 mkdir -p "$1/root/run/systemd/system" "$1/root/run/packages"
 mount --bind "$2" "$1/root/run/packages"
+# The project may be on another file system than the machine.
+for place in "$3" "$4"; do
+    mkdir -p "$1/root$place"
+    mount --bind "$place" "$1/root$place"
+    mount -o remount,bind,ro "$1/root$place"
+done
 # Manual pages are not looked up in here, and to index them all takes its time.
 [ ! -e /var/lib/dpkg/triggers/File ] || sed -i '/ man-db$/d' "$1/root/var/lib/dpkg/triggers/File"
 echo made
@@ -87,7 +95,8 @@ impl Machine {
         }
         let dir = tempfile::tempdir().expect("temp dir");
         let mut holder = Command::new("sh");
-        holder.args(["-c", MAKE, "make"]).arg(dir.path()).arg(packages);
+        let (project, target) = (Path::new(env!("CARGO_MANIFEST_DIR")), rules::target());
+        holder.args(["-c", MAKE, "make"]).arg(dir.path()).arg(packages).arg(project).arg(target);
         holder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut holder = match spawn_in_own_namespace(holder) {
             Ok(holder) => holder,
@@ -158,6 +167,14 @@ impl Machine {
     /// What dpkg said.
     pub fn install(&self, deb: &Path) -> String {
         self.run(&["dpkg", "--force-downgrade", "-i", &self.deb(deb)])
+    }
+
+    /// Runs rules of the Makefile in the copy, with the binaries built outside.
+    pub fn try_make(&self, rules: &[&str]) -> (bool, String) {
+        let target = format!("CARGO_TARGET_DIR={}", rules::target().display());
+        let fixed =
+            ["make", "--silent", "-C", env!("CARGO_MANIFEST_DIR"), "PROFILE=dev", "CARGO=true", "SETUP=true"];
+        self.try_run(&[&fixed[..], &[target.as_str()], rules].concat())
     }
 
     pub fn fails_to_install(&self, deb: &Path) {

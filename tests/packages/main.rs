@@ -4,6 +4,7 @@
 //!
 //! Everything happens in a copy of this machine that is gone afterwards.
 
+mod installs;
 mod lists;
 mod machine;
 #[path = "../common/map.rs"]

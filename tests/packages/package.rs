@@ -24,13 +24,16 @@ fn put(root: &Path, name: &str, text: &str, mode: u32) {
     fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
 }
 
-/// What `make install-programs` puts where, once for all tests.
+/// Staged files of all packages, made once for all tests.
 fn installed() -> &'static Path {
     static TREE: OnceLock<PathBuf> = OnceLock::new();
     TREE.get_or_init(|| {
         let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
         let _ = fs::remove_dir_all(&tree);
-        run(&mut rules::make(&tree, &["install-programs"]));
+        let archdir = run(Command::new("perl").args(["-MConfig", "-e", "print $Config{vendorarch}"]));
+        let (stage, archdir) = (format!("STAGE={}", tree.display()), format!("PERL_ARCHDIR={archdir}"));
+        let rules = ["build-programs", "build-perl", "stage-lib", "stage-programs", "stage-perl"];
+        run(&mut rules::make(&tree, &[&rules[..], &[&stage, &archdir]].concat()));
         tree
     })
 }
@@ -67,7 +70,7 @@ impl Packages {
         for file in more {
             put(&root, file, "more", 0o644);
         }
-        put(&root, "DEBIAN/control", &control(version), 0o644);
+        put(&root, "DEBIAN/control", &control("pmxcfs-rs", version), 0o644);
         for script in ["preinst", "postinst", "prerm", "postrm"] {
             let text =
                 fs::read_to_string(project().join(format!("debian/pmxcfs-rs.{script}"))).expect("a script");
@@ -78,6 +81,17 @@ impl Packages {
         self.build(&root, &name)
     }
 
+    /// A package of the C library, the files to build with it, or the Perl module.
+    pub fn library(&self, package: &str) -> PathBuf {
+        let root = self.dir.path().join(package);
+        let list = fs::read_to_string(project().join(format!("debian/{package}.install"))).expect("the list");
+        for line in list.lines() {
+            place(line, &root);
+        }
+        put(&root, "DEBIAN/control", &control(package, "1.0"), 0o644);
+        self.build(&root, package)
+    }
+
     /// What stands in for the stock package, with scripts that do what debhelper's do.
     pub fn stock(&self, version: &str) -> PathBuf {
         let name = format!("stock-{version}");
@@ -86,7 +100,7 @@ impl Packages {
             put(&root, &format!("usr/bin/{program}"), &format!("#!/bin/sh\necho stock {version}\n"), 0o755);
         }
         put(&root, "usr/share/man/man8/pmxcfs.8.gz", &format!("the stock page {version}"), 0o644);
-        put(&root, "usr/share/perl5/PVE/IPCC.pm", &format!("package PVE::IPCC; # {version}\n"), 0o644);
+        put(&root, "usr/share/perl5/PVE/IPCC.pm", &format!("package PVE::IPCC; # {version}\n1;\n"), 0o644);
         put(&root, "usr/share/perl5/PVE/Cluster.pm", &format!("package PVE::Cluster; # {version}\n"), 0o644);
         put(&root, "usr/lib/sysctl.d/10-pve.conf", "fs.aio-max-nr = 1048576\n", 0o644);
         let unit = format!("[Service]\nType=forking\nExecStart=/usr/bin/pmxcfs\n# {version}\n");
@@ -121,20 +135,21 @@ fn place(line: &str, root: &Path) {
     let mut words = line.split_whitespace();
     let from = words.next().expect("where from");
     let base = if from.starts_with("debian/") { project().to_owned() } else { installed().to_owned() };
-    let to = words.next().map_or_else(|| Path::new(from).parent().expect("a directory"), Path::new);
-    let to = root.join(to);
+    let (to, parents) = words.next().map_or((root.to_owned(), "--parents"), |to| (root.join(to), ""));
     fs::create_dir_all(&to).expect("made");
-    let copy = format!("cp -p {from} \"$1\"");
+    let copy = format!("cp -p -P -R {parents} {from} \"$1\"");
     run(Command::new("sh").args(["-ec", &copy, "cp"]).arg(to).current_dir(base));
 }
 
 /// The package's paragraph of debian/control, without what the real build fills in.
-fn control(version: &str) -> String {
+fn control(package: &str, version: &str) -> String {
     let control = fs::read_to_string(project().join("debian/control")).expect("debian/control");
     let mut paragraphs = control.split("\n\n");
-    let ours = paragraphs.find(|text| text.starts_with("Package: pmxcfs-rs\n")).expect("the package");
-    let kept = ours.lines().filter(|line| !line.contains("${"));
-    let text = kept.collect::<Vec<_>>().join("\n").replace("Architecture: linux-any", "Architecture: all");
+    let ours =
+        paragraphs.find(|text| text.starts_with(&format!("Package: {package}\n"))).expect("the package");
+    let filled = ["${", "Architecture:", "Multi-Arch:"];
+    let kept = ours.lines().filter(|line| !filled.iter().any(|word| line.contains(word)));
+    let text = kept.collect::<Vec<_>>().join("\n");
     // A list whose last words were left out ends in a comma.
     let text: Vec<&str> = text.split(",\n").collect();
     let text = text.iter().zip(text.iter().skip(1).map(Some).chain([None])).map(|(part, next)| match next {
@@ -143,5 +158,5 @@ fn control(version: &str) -> String {
         None => (*part).to_owned(),
     });
     let text: String = text.collect();
-    format!("{}\nVersion: {version}\nMaintainer: a test <test@example.org>\n", text)
+    format!("{}\nVersion: {version}\nArchitecture: all\nMaintainer: a test <test@example.org>\n", text)
 }

@@ -233,24 +233,3 @@ fn both_can_go_at_once() {
         assert!(!is_diverted(&machine));
     }
 }
-
-#[test]
-fn make_overwrites_no_package() {
-    let packages = Packages::new();
-    let Some(machine) = Machine::new(packages.dir()) else { return };
-    // The project itself may be on a disk that the copy does not have.
-    let makefile = Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile");
-    machine.put("opt/Makefile", &std::fs::read_to_string(makefile).expect("readable"), 0o644);
-    let make = ["make", "--silent", "-C", "/opt", "may-install"];
-    machine.run(&make);
-    machine.install(&packages.stock("8.1"));
-    for (package, deb) in [("pve-cluster", None), ("pmxcfs-rs", Some(packages.ours("1.0", &[])))] {
-        if let Some(deb) = deb {
-            machine.install(&deb);
-        }
-        let (allowed, said) = machine.try_run(&make);
-        assert!(!allowed && said.contains("belongs to") && said.contains(package), "{said}");
-    }
-    let elsewhere = [&make[..], &["PREFIX=/usr/local"]].concat();
-    machine.run(&elsewhere);
-}

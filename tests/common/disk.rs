@@ -13,6 +13,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Longest time that a held sync takes, so that a test that fails ends.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Number of a file in a trace. A name that is removed and created again is another file.
 pub type FileId = usize;
@@ -149,7 +153,7 @@ impl Recording {
         lock(&self.state).fails_syncs = fail;
     }
 
-    /// From now on syncs do not return until this is called with `false`.
+    /// From now on syncs do not return until this is called with `false`, or for [`PATIENCE`].
     pub fn hold_syncs(&self, hold: bool) {
         lock(&self.state).holds_syncs = hold;
         self.changed.notify_all();
@@ -158,7 +162,8 @@ impl Recording {
     /// Blocks until a sync is held.
     pub fn wait_for_held_sync(&self) {
         let state = lock(&self.state);
-        drop(self.changed.wait_while(state, |state| state.waiting_syncs == 0));
+        let waited = self.changed.wait_timeout_while(state, PATIENCE, |state| state.waiting_syncs == 0);
+        assert!(!waited.unwrap_or_else(PoisonError::into_inner).1.timed_out(), "no sync started");
     }
 
     /// Makes a call while no other one on these files is made, and records it if it succeeded.
@@ -201,8 +206,8 @@ impl Recording {
         state.trace.push(Event::SyncStarted { target });
         state.waiting_syncs += 1;
         self.changed.notify_all();
-        let mut state = self.changed.wait_while(state, |state| state.holds_syncs);
-        let state = state.as_mut().unwrap_or_else(|poison| poison.get_mut());
+        let waited = self.changed.wait_timeout_while(state, PATIENCE, |state| state.holds_syncs);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         state.waiting_syncs -= 1;
         if state.fails_syncs {
             return fail(libc::EIO);

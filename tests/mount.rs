@@ -1,8 +1,12 @@
 //! The mounted tree, on real mounts in temporary directories: one file per topic below `mount/`.
 //! They need root and /dev/fuse, as the daemon does.
 
+#[path = "common/disk.rs"]
+mod disk;
 #[path = "mount/fixture.rs"]
 mod fixture;
+#[path = "common/image.rs"]
+mod image;
 #[path = "common/namespace.rs"]
 mod namespace;
 #[path = "common/public.rs"]
@@ -42,5 +46,7 @@ mod nodes;
 mod open_files;
 #[path = "mount/stalls.rs"]
 mod stalls;
+#[path = "mount/sync.rs"]
+mod sync;
 #[path = "mount/users.rs"]
 mod users;

@@ -235,7 +235,8 @@ impl State {
         found.sort_by_key(fs::DirEntry::file_name);
         for entry in found {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if let (Ok(facts), true) = (entry.metadata(), is_recorded(&name)) {
+            let facts = entry.metadata().ok().filter(fs::Metadata::is_file);
+            if let Some(facts) = facts.filter(|_| is_recorded(&name)) {
                 self.file(facts.ino(), &name);
             }
         }

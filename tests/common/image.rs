@@ -4,6 +4,8 @@
 //! which calls were made does not matter. This allows more than file systems do, for example a directory entry that is
 //! lost although its file was synced.
 
+#![allow(dead_code, reason = "each test program uses its own part of it")]
+
 use super::disk::{Event, FileId};
 use std::collections::BTreeMap;
 

@@ -4,7 +4,8 @@
 //! delivers it. A commit stores all changes since the last commit in one transaction, so the file always holds
 //! the complete state of one version. Only the thread with the commit permit commits. A caller that finds the
 //! permit free commits itself; all others leave the commit to the commit thread. Durable changes are replied to
-//! after their commit, all others immediately; see [`Engine::submit`]. No lock that readers need is held during
+//! after their commit, all others immediately; see [`Engine::submit`]. A commit survives a crash of the process.
+//! A power failure may lose it before [`Engine::fsync`] has replied, or [`SYNC_DELAY`] has passed. No lock that readers need is held during
 //! disk I/O or during a callback, so readers never wait for the disk.
 //! The rules of the tree are in [`crate::memdb`].
 

@@ -37,7 +37,8 @@ const FIRST_VERSION: &str = "INSERT INTO tree (inode, parent, version, writer, m
 /// a file made with other pages keeps them.
 pub const PAGE_BYTES: u32 = 1024;
 
-/// - NORMAL: the log is not synced at each commit; a crash of this process loses nothing.
+/// - NORMAL: the log is not synced at each commit; a crash of this process loses nothing. [`super::LogSync`] syncs it
+///   against power failures.
 /// - [`crate::engine`] makes checkpoints, after it completed the waiters of a commit.
 /// - A log that was moved into the file entirely is cut when it starts again, so that its length
 ///   tells how much of it is in use.
@@ -136,9 +137,12 @@ fn make_private(site: &Site) -> Result<bool, Fault> {
     if entry.kind != Kind::File {
         return Err(Fault::NotADatabase);
     }
+    let file = site.open(Access::Read)?;
     if entry.mode != MODE {
-        site.open(Access::Read)?.set_permissions(Permissions::from_mode(MODE))?;
+        file.set_permissions(Permissions::from_mode(MODE))?;
     }
+    // A restored copy is rarely synced. Later syncs of the log are worth nothing without it.
+    file.sync_all()?;
     Ok(entry.bytes == 0)
 }
 

@@ -44,14 +44,19 @@ pub struct Cuts<'a> {
 /// Fails with the seed, the cut and the fate of the calls, unless every image holds a complete state since the last
 /// one that was acknowledged.
 pub fn check(trace: &Trace, history: &History, seed: u64) -> Report {
+    check_from(trace, history, seed, 0)
+}
+
+/// [`check`], with the first cut after event `first`.
+pub fn check_from(trace: &Trace, history: &History, seed: u64, first: usize) -> Report {
     let dir = tempfile::Builder::new().prefix("cut").tempdir_in("/dev/shm").expect("a directory");
     let mut cuts = Cuts { trace, history, seed, known: HashMap::new(), dir, report: Report::default() };
-    cuts.run();
+    cuts.run(first);
     cuts.report
 }
 
 impl Cuts<'_> {
-    fn run(&mut self) {
+    fn run(&mut self, first: usize) {
         let mut random = Random(self.seed);
         let (mut disk, mut acknowledged) = (Disk::default(), 0);
         for (index, event) in self.trace.iter().enumerate() {
@@ -60,7 +65,7 @@ impl Cuts<'_> {
                 acknowledged = *state;
             }
             // A cut while a sync runs is one before it.
-            if matches!(event, Event::SyncStarted { .. }) {
+            if index < first || matches!(event, Event::SyncStarted { .. }) {
                 continue;
             }
             self.report.cuts += 1;

@@ -1,8 +1,8 @@
 //! Scripts on the engine, with its threads: acknowledged fsyncs, syncs that no caller waits for, and the effects of a
 //! slow or failing sync on other callers.
 
-use crate::cuts::{check, seeds};
-use crate::disk::{Recording, Trace};
+use crate::cuts::{check, check_from, seeds};
+use crate::disk::{Event, Recording, Trace};
 use crate::history::History;
 use crate::image::Random;
 use crate::operations;
@@ -10,6 +10,8 @@ use pmxcfs::clock::Clock;
 use pmxcfs::engine::{Engine, EngineError, SYNC_DELAY};
 use pmxcfs::memdb::{Change, Limits, MemDb, Row, Stamp};
 use pmxcfs::store::{Checkpointer, Store};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -233,4 +235,27 @@ fn failed_sync_fails_fsync_and_nothing_else() {
     let store = Store::open(scene.engine.path(), 1).expect("the database");
     let tree = store.load(|rows| MemDb::load(rows, Duration::ZERO)).expect("rows").expect("a tree");
     assert!(tree.resolve(b"d").is_some() && tree.resolve(b"e").is_some());
+}
+
+/// A copy as an admin restores it, which nothing has synced.
+#[test]
+fn restored_copy_survives_power_failures() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let recording = Recording::start(dir.path());
+    let path = dir.path().join("config.db");
+    let copy = File::create_new(&path).expect("a file");
+    copy.write_all_at(&fs::read("tests/golden/cluster.db").expect("a database"), 0).expect("written");
+    drop(copy);
+    let (engine, checkpointer) = open(&path, SYNC_DELAY);
+    let mut history = History::default();
+    history.add(&engine.read());
+    engine.submit_wait(Change::Mkdir { path: "d".into() }).expect("made");
+    let state = history.add(&engine.read());
+    engine.fsync_wait().expect("synced");
+    recording.acknowledge(state);
+    drop(checkpointer);
+    engine.close().expect("closed");
+    let trace = recording.finish();
+    let opened = trace.iter().position(|event| matches!(event, Event::SyncEnded { .. })).expect("a sync");
+    check_from(&trace, &history, 1, opened);
 }

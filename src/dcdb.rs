@@ -22,6 +22,19 @@
 //! stock nodes. There is no way around that: no message of stock's makes a write depend on what is
 //! there, and a correction sent afterwards could itself be too late.
 //!
+//! # Changes of open files
+//!
+//! A message of stock names a path. A write through an open descriptor would change another file that took the
+//! path while the message travelled. So a change of one entry has the inode of the entry, too: in the second
+//! path of the message, which stock sends empty for these kinds and ignores, with a mark ([`wire::BOUND`]).
+//! Where all members understand the mark, such a change applies to that inode at that path and is refused if
+//! another entry, or none, is there. The sender then tries the new place of a moved file, and otherwise answers
+//! by the rules of removed open files (`fs/removed.rs`).
+//!
+//! With a stock node among the members the mark is not sent, and the change applies to any file at the path, as
+//! the stock node does it: no message of stock's names an inode. A change that was sent before the stock node
+//! joined is unbound for all members if it is delivered afterwards.
+//!
 //! # Updates
 //!
 //! The leader sends each entry that some member lacks in a message of its own, and most of the time that
@@ -37,8 +50,8 @@ use crate::dfsm::{
     App, Delivered, Delivery, Leave, Member, MemberId, Members, Outgoing, Port, Then, Ticket, wire::Extension,
 };
 use crate::memdb::{
-    Applied, Change, ChangeError, Index, Invalidation, Limits, MemDb, OperationId, Row, Stamp, TreePath,
-    WriteAt,
+    Applied, Change, ChangeError, EntryChange, Index, Invalidation, Limits, MemDb, OperationId, Row, Stamp,
+    TreePath, WriteAt,
 };
 use wire::{PayloadError, Request};
 
@@ -125,7 +138,7 @@ impl Dcdb {
         port: &mut Port<'_, Self>,
     ) -> Outcome {
         let stamp = Stamp { writer: message.from.node, time: message.time };
-        let exported = exports(&change);
+        let exported = exports(store, &change);
         let applied = store.apply(change, stamp, Limits::Agreed, port.now().uptime)?;
         if applied.invalidations.is_empty() {
             return Ok(applied);
@@ -145,7 +158,8 @@ impl Dcdb {
     /// Asked to remove a lock: if it has expired, the lowest node tells everybody to.
     fn expire(&self, store: &mut MemDb, path: TreePath, checksum: [u8; 32], port: &mut Port<'_, Self>) {
         if port.is_lowest() && store.lock_expired(&path, &checksum, port.now().uptime) {
-            port.send(Request::Change(Change::Unlock { path, checksum }).encode());
+            let common = port.common();
+            port.send(Request::Change(Change::Unlock { path, checksum }).encode(common));
         }
     }
 }
@@ -169,9 +183,18 @@ fn answer_here(store: &MemDb, from: &TreePath, to: &TreePath) -> Option<Outcome>
     is_filled.then(|| Err(ChangeError::NotEmpty { path: from.clone() }.into()))
 }
 
+/// Place of an append: the true end of the file if all members understand appends.
+fn end_of_append(assumed: u64, port: &Port<'_, Dcdb>) -> WriteAt {
+    if port.common().has(wire::APPEND) { WriteAt::End } else { WriteAt::Offset(assumed) }
+}
+
 /// Whether a change, once applied, makes it necessary to copy `corosync.conf` out.
-fn exports(change: &Change) -> bool {
+fn exports(store: &MemDb, change: &Change) -> bool {
     match change {
+        Change::Entry { change: EntryChange::SetMtime { .. }, .. } => false,
+        Change::Entry { inode, .. } => {
+            store.resolve(COROSYNC_CONF).is_some_and(|entry| entry.inode == *inode)
+        }
         Change::Write { path, .. }
         | Change::Truncate { path, .. }
         | Change::Create { path }
@@ -211,12 +234,21 @@ impl App for Dcdb {
                 let assumed = store.resolve(path.as_bytes()).map_or(0, |entry| entry.size());
                 Request::Append { path, assumed, data }
             }
+            Request::Change(Change::Entry { inode, change, .. }) => {
+                let place = store.path_of(inode).zip(store.get(inode));
+                let Some((path, entry)) = place.filter(|(path, _)| !path.is_root()) else {
+                    return Err(Err(ChangeError::Replaced { inode }.into()));
+                };
+                let appends = matches!(change, EntryChange::Write { at: WriteAt::End, .. });
+                let assumed = if appends { entry.size() } else { 0 };
+                Request::Entry { inode, path, change, assumed }
+            }
             request => request,
         })
     }
 
-    fn encode(request: Request) -> Outgoing {
-        request.encode()
+    fn encode(request: Request, common: Extension) -> Outgoing {
+        request.encode(common)
     }
 
     fn state(&mut self, store: &mut MemDb) -> Vec<u8> {
@@ -286,9 +318,22 @@ impl App for Dcdb {
         let outcome = match request {
             Ok(Request::Change(change)) => self.apply(store, message, change, port),
             Ok(Request::Append { path, assumed, data }) => {
-                let at =
-                    if port.common().has(wire::APPEND) { WriteAt::End } else { WriteAt::Offset(assumed) };
+                let at = end_of_append(assumed, port);
                 self.apply(store, message, Change::Write { path, at, data }, port)
+            }
+            Ok(Request::Entry { inode, path, change, assumed }) => {
+                let change = match change {
+                    EntryChange::Write { at: WriteAt::End, data } => {
+                        EntryChange::Write { at: end_of_append(assumed, port), data }
+                    }
+                    change => change,
+                };
+                let change = if port.common().has(wire::BOUND) {
+                    Change::Entry { inode, place: Some(path), change }
+                } else {
+                    change.at_path(path)
+                };
+                self.apply(store, message, change, port)
             }
             Ok(Request::Expire { path, checksum }) => {
                 self.expire(store, path, checksum, port);

@@ -261,7 +261,7 @@ impl<A: App> Dfsm<A> {
     ) {
         match checked {
             Ok(request) => {
-                let outgoing = A::encode(request);
+                let outgoing = A::encode(request, self.common);
                 if outgoing.len() > wire::NORMAL_BYTES_MAX - wire::NORMAL_LEN {
                     let result = Err(SendError::TooLong);
                     out.extend(ticket.map(|ticket| Effect::Answer { ticket, result }));

@@ -421,9 +421,11 @@ fn answer_stored(applied: Applied, done: ChangeCallback) -> CommitCallback {
 pub fn requires_commit(change: &Change) -> bool {
     match change {
         Change::Mkdir { .. } | Change::Rename { .. } | Change::Delete { .. } | Change::Unlock { .. } => true,
-        Change::Create { .. } | Change::Write { .. } | Change::Truncate { .. } | Change::SetMtime { .. } => {
-            false
-        }
+        Change::Create { .. }
+        | Change::Write { .. }
+        | Change::Truncate { .. }
+        | Change::SetMtime { .. }
+        | Change::Entry { .. } => false,
     }
 }
 

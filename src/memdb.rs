@@ -27,12 +27,12 @@ mod versions;
 
 pub use audit::{Audit, Finding};
 pub use batch::{Batch, Row, VERSION_ROW_NAME};
-pub use change::{Applied, Change, Limits, Stamp, WriteAt};
+pub use change::{Applied, Change, EntryChange, Limits, Stamp, WriteAt};
 pub use entry::{Children, Entry, KIND_DIRECTORY, KIND_FILE, Node};
 pub use error::ChangeError;
 pub use guests::{Guest, GuestKind, Guests};
 pub use index::{Index, IndexEntry, IndexError};
-pub use invalidation::{ByteRange, Cause, Invalidation, OperationId, Stale};
+pub use invalidation::{ByteRange, Cause, Invalidation, OperationId, Removal, Stale};
 pub use load::LoadError;
 pub use name::Name;
 pub use path::{GuestConfig, TreePath, is_openvz_script};

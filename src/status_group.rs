@@ -5,6 +5,7 @@
 
 pub mod wire;
 
+use crate::dfsm::wire::Extension;
 use crate::dfsm::{App, Delivered, Delivery, Leave, Member, Members, Outgoing, Port, Then};
 use crate::status::clusterlog::{Entry, Ring};
 use crate::status::{RrdKeyError, RrdUpdate, Status, Stored};
@@ -98,7 +99,7 @@ impl App for StatusGroup {
         Ok(request)
     }
 
-    fn encode(request: Request) -> Outgoing {
+    fn encode(request: Request, _: Extension) -> Outgoing {
         request.encode()
     }
 

@@ -17,6 +17,8 @@ mod operations;
 mod pairs;
 #[path = "common/public.rs"]
 mod public;
+#[path = "coherence/replaced.rs"]
+mod replaced;
 #[path = "coherence/scene.rs"]
 mod scene;
 #[path = "coherence/views.rs"]

@@ -219,8 +219,14 @@ impl Seen {
         }
         for (&inode, was) in &self.inodes {
             let Some(is) = after.inodes.get(&inode) else {
-                let removed = Stale::Removed { inode, content: was.content.clone(), mtime: was.mtime };
-                ensure(stale.contains(&&removed), || format!("{inode} left, told was {stale:?}"))?;
+                let (content, mtime) = (&was.content, was.mtime);
+                let told = stale.iter().any(|stale| match stale {
+                    Stale::Removed { inode: left, content: last, mtime: time, .. } => {
+                        (*left, last, *time) == (inode, content, mtime)
+                    }
+                    _ => false,
+                });
+                ensure(told, || format!("{inode} left, told was {stale:?}"))?;
                 continue;
             };
             let ranges: Vec<ByteRange> = stale.iter().filter_map(|stale| content_of(inode, stale)).collect();

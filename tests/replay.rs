@@ -6,7 +6,7 @@ use flate2::read::GzDecoder;
 use pmxcfs::dcdb::{Dcdb, wire as dcdb_wire};
 use pmxcfs::dfsm::wire::{self, Extension, MemberId, Message, SyncKind};
 use pmxcfs::dfsm::{App, Dfsm, Effect, Event, Mode, Now, Pieces, Submission};
-use pmxcfs::memdb::{Change, Entry as TreeEntry, Index, Limits, MemDb, Row, Stamp, WriteAt};
+use pmxcfs::memdb::{Change, Entry as TreeEntry, EntryChange, Index, Limits, MemDb, Row, Stamp, WriteAt};
 use pmxcfs::status::clusterlog::{Entry, Ring};
 use pmxcfs::status::{ClusterInfo, ClusterNode, Status};
 use pmxcfs::status_group::{StatusGroup, wire as status_wire};
@@ -128,7 +128,7 @@ fn check_payload(group: &str, message: &Message<'_>) -> (u16, u16) {
             assert_eq!(base.extension, Extension::default());
             let out = if group == DCDB {
                 let request = dcdb_wire::Request::decode(base.subtype, base.extension, normal.payload);
-                request.expect("a request").encode()
+                request.expect("a request").encode(Extension::default())
             } else if base.subtype == status_wire::VALUE {
                 let (key, value) = status_wire::decode_value(normal.payload).expect("a value");
                 status_wire::encode_value(key, value)
@@ -327,6 +327,21 @@ fn first_database(state: &[u8]) -> MemDb {
     db
 }
 
+/// A request as the mounted tree submits it: a change of an existing entry is one of its inode.
+fn of_descriptor(db: &MemDb, request: dcdb_wire::Request) -> dcdb_wire::Request {
+    use dcdb_wire::Request::Change as Changes;
+    let (path, change) = match request {
+        Changes(Change::Write { path, at, data }) => (path, EntryChange::Write { at, data: data.into() }),
+        Changes(Change::Truncate { path, size }) => (path, EntryChange::Truncate { size }),
+        Changes(Change::SetMtime { path, mtime }) => (path, EntryChange::SetMtime { mtime }),
+        other => return other,
+    };
+    match db.resolve(path.as_bytes()) {
+        Some(entry) => Changes(Change::Entry { inode: entry.inode, place: None, change }),
+        None => Changes(change.at_path(path)),
+    }
+}
+
 #[test]
 fn the_database_group_sends_what_a_stock_node_sends() {
     for (number, messages) in [(1, 49), (2, 9), (3, 2)] {
@@ -341,7 +356,8 @@ fn the_database_group_sends_what_a_stock_node_sends() {
             replay.run(&records, local, |replay, normal| {
                 let base = normal.base;
                 let request = dcdb_wire::Request::decode(base.subtype, base.extension, normal.payload);
-                replay.submit(request.expect("a request"));
+                let request = of_descriptor(&replay.store, request.expect("a request"));
+                replay.submit(request);
             });
             replay.store.verify().expect("is whole");
             checked += replay.checked;

@@ -29,7 +29,7 @@ use pmxcfs::dcdb::wire::{Request, decode_updates, encode_update};
 use pmxcfs::dcdb::{Dcdb, DcdbEffect, wire as dcdb_wire};
 use pmxcfs::dfsm::wire::{Base, Epoch, Extension, MemberId, Message, Normal, Sync, SyncKind};
 use pmxcfs::dfsm::{App, Dfsm, Effect, Event, Now, Pieces, Purpose, Submission, Ticket};
-use pmxcfs::memdb::{Change, Index, Limits, MemDb, Row, Stamp, WriteAt};
+use pmxcfs::memdb::{Change, EntryChange, Index, Limits, MemDb, Row, Stamp, WriteAt};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 use std::fs;
@@ -215,7 +215,7 @@ impl Stage {
             ["normal", from, count, change @ ..] => {
                 let request = self.request(change);
                 let request = self.dfsm.app().check(&self.dbs["ours"], request).expect("is quorate");
-                let out = Dcdb::encode(request);
+                let out = Dcdb::encode(request, dcdb_wire::UNDERSTOOD);
                 let body = out.body.map_or_else(Vec::new, |body| body.to_vec());
                 let base = self.base(0, out.subtype, out.extension);
                 let payload = &[out.head, body].concat();
@@ -283,6 +283,20 @@ impl Stage {
             ["append", path, text] => {
                 Change::Write { path: (*path).into(), at: WriteAt::End, data: data(text) }
             }
+            ["descriptor", path, change @ ..] => {
+                let inode = self.dbs["ours"].resolve(path.as_bytes()).expect("is there").inode;
+                let change = match change {
+                    ["write", offset, text] => {
+                        let at = WriteAt::Offset(number(offset).into());
+                        EntryChange::Write { at, data: data(text).into() }
+                    }
+                    ["append", text] => EntryChange::Write { at: WriteAt::End, data: data(text).into() },
+                    ["truncate", size] => EntryChange::Truncate { size: number(size).into() },
+                    ["mtime", time] => EntryChange::SetMtime { mtime: number(time) },
+                    other => panic!("a change {other:?} by descriptor"),
+                };
+                Change::Entry { inode, place: None, change }
+            }
             ["truncate", path, size] => Change::Truncate { path: (*path).into(), size: number(size).into() },
             ["mtime", path, time] => Change::SetMtime { path: (*path).into(), mtime: number(time) },
             ["unlock", path] => Change::Unlock { path: (*path).into(), checksum: lock(path) },
@@ -331,7 +345,7 @@ fn describe(bytes: &[u8]) -> String {
                 Request::Change(Change::Unlock { path, .. }) => format!("unlock {path}"),
                 Request::Expire { path, .. } => format!("expire {path}"),
                 Request::Change(change) => format!("{change:?}"),
-                append @ Request::Append { .. } => format!("{append:?}"),
+                other @ (Request::Append { .. } | Request::Entry { .. }) => format!("{other:?}"),
             };
             format!("message {}: {request}", normal.count)
         }

@@ -10,7 +10,7 @@ pub use updates::{UPDATE_HEAD, decode_update, decode_updates, encode_update, upd
 
 use crate::dfsm::Outgoing;
 use crate::dfsm::wire::{Extension, take};
-use crate::memdb::{Change, EntryError, TreePath, WriteAt};
+use crate::memdb::{Change, EntryChange, EntryError, Inode, TreePath, WriteAt};
 use std::sync::Arc;
 
 /// On a state: its sender understands appends. On a write: it is one, see [`Request::Append`].
@@ -19,8 +19,15 @@ pub const APPEND: Extension = Extension(1);
 /// On a state: its sender understands updates with several entries, one after the other.
 pub const PACKED: Extension = Extension(2);
 
+/// On a state: its sender understands changes that are bound to an inode. On a write or a change of mtime: it is
+/// bound to the inode in its second path, see [`Request::Entry`].
+pub const BOUND: Extension = Extension(4);
+
 /// On our states.
-pub const UNDERSTOOD: Extension = Extension(APPEND.0 | PACKED.0);
+pub const UNDERSTOOD: Extension = Extension(APPEND.0 | PACKED.0 | BOUND.0);
+
+/// Digits of an inode in the second path of a bound change.
+const INODE_DIGITS: usize = 16;
 
 /// Bytes before the strings of a change.
 pub const CHANGE_HEAD: usize = 20;
@@ -48,6 +55,9 @@ pub enum Request {
     /// A write to the end of a file, which the sender took to be at `assumed`. Where all members
     /// understand it, it lands at the true end; a stock node writes at `assumed`.
     Append { path: TreePath, assumed: u64, data: Vec<u8> },
+    /// A change of the entry with this inode at `path`, and of no other entry there. Only sent if all members
+    /// understand it; a stock node changes any entry at the path. `assumed` is as for an append, else 0.
+    Entry { inode: Inode, path: TreePath, change: EntryChange, assumed: u64 },
     /// Asks the lowest node to remove a lock if it has expired.
     Expire { path: TreePath, checksum: [u8; 32] },
 }
@@ -94,8 +104,23 @@ impl Request {
         }
         let fields = Fields::decode(payload)?;
         let path = fields.path.map(TreePath::new).ok_or(PayloadError::NoPath)?;
+        let append = kind == Subtype::Write && fields.flags == 0 && extension.has(APPEND);
+        let inode = fields.to.and_then(decode_inode).filter(|_| extension.has(BOUND));
+        let unbound = Self::unbound(kind, path, &fields, append)?;
+        Ok(match inode {
+            Some(inode) => unbound.bind(inode),
+            None => unbound,
+        })
+    }
+
+    fn unbound(
+        kind: Subtype,
+        path: TreePath,
+        fields: &Fields<'_>,
+        append: bool,
+    ) -> Result<Request, PayloadError> {
         Ok(Request::Change(match kind {
-            Subtype::Write if fields.flags == 0 && extension.has(APPEND) => {
+            Subtype::Write if append => {
                 let (assumed, data) = (fields.offset.into(), fields.data.to_vec());
                 return Ok(Request::Append { path, assumed, data });
             }
@@ -117,14 +142,34 @@ impl Request {
         }))
     }
 
-    /// Lays out the payload. Offsets and sizes saturate: past 4 GiB a write is refused anyway.
-    pub fn encode(self) -> Outgoing {
+    /// Binds a change of one entry to an inode. Other requests stay as they are.
+    fn bind(self, inode: Inode) -> Request {
+        let (path, change, assumed) = match self {
+            Request::Change(Change::Write { path, at, data }) => {
+                (path, EntryChange::Write { at, data: Arc::new(data) }, 0)
+            }
+            Request::Append { path, assumed, data } => {
+                (path, EntryChange::Write { at: WriteAt::End, data: Arc::new(data) }, assumed)
+            }
+            Request::Change(Change::Truncate { path, size }) => (path, EntryChange::Truncate { size }, 0),
+            Request::Change(Change::SetMtime { path, mtime }) => (path, EntryChange::SetMtime { mtime }, 0),
+            other => return other,
+        };
+        Request::Entry { inode, path, change, assumed }
+    }
+
+    /// Lays out the payload, with the extensions that all members have in common. Offsets and sizes saturate:
+    /// past 4 GiB a write is refused anyway.
+    pub fn encode(self, common: Extension) -> Outgoing {
         let none = Extension::default();
         let request = match self {
             Request::Change(change) => change,
+            Request::Entry { inode, path, change, assumed } => {
+                return encode_entry(inode, &path, change, assumed, common);
+            }
             Request::Append { path, assumed, data } => {
                 let at = WriteAt::Offset(assumed);
-                let write = Request::Change(Change::Write { path, at, data }).encode();
+                let write = Request::Change(Change::Write { path, at, data }).encode(common);
                 return Outgoing { extension: APPEND, ..write };
             }
             Request::Expire { path, checksum } => {
@@ -137,13 +182,11 @@ impl Request {
                     WriteAt::Offset(offset) => offset,
                     WriteAt::End => 0,
                 };
-                let head = encode_fields(
-                    Numbers { size: saturate(data.len() as u64), offset, flags: 0 },
-                    &path,
-                    None,
-                );
-                let body = (!data.is_empty()).then(|| Arc::new(data));
-                Outgoing { subtype: Subtype::Write as u16, extension: none, head, body }
+                encode_write(&path, None, offset, Arc::new(data), none)
+            }
+            // Only local: `Dcdb::check` makes a request with a path of it.
+            Change::Entry { inode, place, change } => {
+                encode_entry(inode, &place.unwrap_or_default(), change, 0, common)
             }
             Change::Truncate { path, size } => {
                 plain(Subtype::Write, encode_fields(Numbers { size: 0, offset: size, flags: 1 }, &path, None))
@@ -161,6 +204,59 @@ impl Request {
             Change::Unlock { path, checksum } => plain(Subtype::Unlock, encode_unlock(&path, &checksum)),
         }
     }
+}
+
+fn encode_write(
+    path: &TreePath,
+    to: Option<&TreePath>,
+    offset: u64,
+    data: Arc<Vec<u8>>,
+    extension: Extension,
+) -> Outgoing {
+    let numbers = Numbers { size: saturate(data.len() as u64), offset, flags: 0 };
+    let head = encode_fields(numbers, path, to);
+    let body = (!data.is_empty()).then_some(data);
+    Outgoing { subtype: Subtype::Write as u16, extension, head, body }
+}
+
+/// A change that is bound to an inode if all members understand that; else the bytes that stock sends.
+fn encode_entry(
+    inode: Inode,
+    path: &TreePath,
+    change: EntryChange,
+    assumed: u64,
+    common: Extension,
+) -> Outgoing {
+    let bound = common.has(BOUND);
+    let to = bound.then(|| TreePath::from(format!("{inode:0INODE_DIGITS$x}").as_str()));
+    let mut out = match change {
+        EntryChange::Write { at: WriteAt::Offset(offset), data } => {
+            encode_write(path, to.as_ref(), offset, data, Extension::default())
+        }
+        EntryChange::Write { at: WriteAt::End, data } => {
+            encode_write(path, to.as_ref(), assumed, data, APPEND)
+        }
+        EntryChange::Truncate { size } => {
+            let numbers = Numbers { size: 0, offset: size, flags: 1 };
+            plain(Subtype::Write, encode_fields(numbers, path, to.as_ref()))
+        }
+        EntryChange::SetMtime { mtime } => {
+            let numbers = Numbers { size: 0, offset: mtime.into(), flags: 0 };
+            plain(Subtype::Mtime, encode_fields(numbers, path, to.as_ref()))
+        }
+    };
+    if bound {
+        out.extension = Extension(out.extension.0 | BOUND.0);
+    }
+    out
+}
+
+/// The inode in the second path of a bound change. Other bytes bind the change to none, as if it was not marked:
+/// a stock node does not look at them.
+fn decode_inode(to: &[u8]) -> Option<Inode> {
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let digits = Some(to).filter(|to| to.len() == INODE_DIGITS && to.iter().all(is_digit))?;
+    Inode::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 fn plain(subtype: Subtype, head: Vec<u8>) -> Outgoing {
@@ -282,29 +378,76 @@ mod tests {
         let mut all: Vec<Request> = changes.into_iter().map(Request::Change).collect();
         all.push(Request::Append { path: path(), assumed: 4, data: b"q".to_vec() });
         all.push(Request::Expire { path: path(), checksum: [6; 32] });
+        all.extend(bound_requests());
         all
+    }
+
+    fn bound_requests() -> Vec<Request> {
+        let data = || Arc::new(b"xyz".to_vec());
+        let changes = [
+            (EntryChange::Write { at: WriteAt::Offset(3), data: data() }, 0),
+            (EntryChange::Write { at: WriteAt::End, data: data() }, 7),
+            (EntryChange::Truncate { size: 9 }, 0),
+            (EntryChange::SetMtime { mtime: 77 }, 0),
+        ];
+        let path = || TreePath::from("a/b");
+        let bound = |(change, assumed)| Request::Entry { inode: 0x1234, path: path(), change, assumed };
+        changes.map(bound).to_vec()
     }
 
     #[test]
     fn requests_survive_the_wire() {
         for request in requests() {
-            let out = request.clone().encode();
+            let out = request.clone().encode(UNDERSTOOD);
             assert_eq!(Request::decode(out.subtype, out.extension, &bytes(&out)), Ok(request));
         }
     }
 
     #[test]
     fn a_stock_node_takes_an_append_for_a_write() {
-        let append = Request::Append { path: "a".into(), assumed: 4, data: b"q".to_vec() }.encode();
+        let append = Request::Append { path: "a".into(), assumed: 4, data: b"q".to_vec() }.encode(UNDERSTOOD);
         let write = Change::Write { path: "a".into(), at: WriteAt::Offset(4), data: b"q".to_vec() };
         let decoded = Request::decode(append.subtype, Extension(0), &bytes(&append));
         assert_eq!(decoded, Ok(Request::Change(write)));
     }
 
     #[test]
+    fn bound_change_is_plain_for_a_stock_member() {
+        for request in bound_requests() {
+            let Request::Entry { path, change, assumed, .. } = request.clone() else { panic!("not bound") };
+            let plain = match change {
+                EntryChange::Write { at: WriteAt::End, data } => {
+                    Request::Append { path, assumed, data: data.to_vec() }
+                }
+                other => Request::Change(other.at_path(path)),
+            };
+            // A stock node looks at neither the mark nor the second path.
+            let out = request.clone().encode(UNDERSTOOD);
+            let append = out.extension.common(APPEND);
+            assert_eq!(Request::decode(out.subtype, append, &bytes(&out)), Ok(plain.clone()));
+            // With a stock node among the members, the bytes are those of the plain change.
+            assert_eq!(request.encode(APPEND), plain.encode(APPEND));
+        }
+    }
+
+    #[test]
+    fn malformed_inode_binds_to_none() {
+        let request = bound_requests().remove(2);
+        let Request::Entry { path, change, .. } = request.clone() else { panic!("not bound") };
+        let out = request.encode(UNDERSTOOD);
+        let digit = out.head.iter().position(|byte| *byte == b'4').expect("a digit of the inode");
+        for wrong in [b'g', b'A', b'/', b'-'] {
+            let mut head = out.head.clone();
+            head[digit] = wrong;
+            let decoded = Request::decode(out.subtype, out.extension, &head);
+            assert_eq!(decoded, Ok(Request::Change(change.clone().at_path(path.clone()))));
+        }
+    }
+
+    #[test]
     fn cut_and_garbled_requests_are_refused() {
         for request in requests() {
-            let out = request.encode();
+            let out = request.encode(UNDERSTOOD);
             let whole = bytes(&out);
             for len in 0..whole.len() {
                 let cut = Request::decode(out.subtype, out.extension, &whole[..len]);

@@ -37,8 +37,8 @@ pub trait App: Debug + Sized {
     /// outcome of one that is not to be sent.
     fn check(&self, store: &Self::Store, request: Self::Request) -> Result<Self::Request, Self::Outcome>;
 
-    /// Encodes a checked request.
-    fn encode(request: Self::Request) -> Outgoing;
+    /// Encodes a checked request, with the extensions that all members have in common.
+    fn encode(request: Self::Request, common: Extension) -> Outgoing;
 
     /// The state that all members exchange.
     fn state(&mut self, store: &mut Self::Store) -> Vec<u8>;

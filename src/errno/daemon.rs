@@ -118,7 +118,7 @@ impl ToErrno for crate::engine::EngineError {
 impl ToErrno for crate::memdb::ChangeError {
     fn to_errno(&self) -> i32 {
         match self {
-            Self::NotFound { .. } => libc::ENOENT,
+            Self::NotFound { .. } | Self::Replaced { .. } => libc::ENOENT,
             // Stock says ENOTDIR for a write to a directory; the kernel never lets it get that far.
             Self::NotDirectory { .. } | Self::IsDirectory { .. } => libc::ENOTDIR,
             Self::Exists { .. } | Self::GuestExists { .. } => libc::EEXIST,
@@ -168,6 +168,7 @@ mod tests {
         let path = || "a".into();
         let table = [
             (ChangeError::NotFound { path: path() }, libc::ENOENT),
+            (ChangeError::Replaced { inode: 7 }, libc::ENOENT),
             (ChangeError::NotDirectory { path: path() }, libc::ENOTDIR),
             (ChangeError::IsDirectory { path: path() }, libc::ENOTDIR),
             (ChangeError::BadName { path: path() }, libc::EACCES),

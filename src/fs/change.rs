@@ -6,7 +6,9 @@ use super::ino::Target;
 use super::plug::Plug;
 use super::{Attr, Fs, FsError, StalePages, Tail, check_new_name, entry_target, ino};
 use crate::engine::EngineError;
-use crate::memdb::{Applied, Change, Inode, Invalidation, Name, Stale, TreePath, WriteAt};
+use crate::memdb::{
+    Applied, Change, ChangeError, EntryChange, Inode, Invalidation, Name, Stale, TreePath, WriteAt,
+};
 use std::sync::Arc;
 
 /// What became of an operation.
@@ -40,8 +42,11 @@ pub struct Write {
     /// Opened for appending: it goes to the end, wherever that is by now.
     pub append: bool,
     /// What to write.
-    pub data: Vec<u8>,
+    pub data: Arc<Vec<u8>>,
 }
+
+/// How often a change is sent again because another member moved its entry while it travelled.
+const MOVES_MAX: u32 = 8;
 
 impl Fs {
     /// Makes an empty file and opens it.
@@ -191,23 +196,66 @@ impl Fs {
                 return done(self.plug(index).and_then(taken).into());
             }
         };
-        let path = match self.path_to_change(inode) {
-            Ok(path) => path,
-            Err(FsError::NotFound) => return done(self.write_removed(inode, &write).into()),
-            Err(error) => return done(Outcome::refused(error)),
-        };
-        let Write { offset, append, data } = write;
-        let (length, last) = (data.len(), data.last().copied());
-        let at = if append { WriteAt::End } else { WriteAt::Offset(offset) };
+        let at = if write.append { WriteAt::End } else { WriteAt::Offset(write.offset) };
+        let change = EntryChange::Write { at, data: Arc::clone(&write.data) };
         let fs = Arc::clone(self);
+        self.submit_entry(inode, change, move |result| done(fs.written(inode, &write, result)));
+    }
+
+    /// Outcome of a write: to a file in the tree, or to one that left it before the write was applied.
+    fn written(&self, inode: Inode, write: &Write, result: Result<Applied, FsError>) -> Outcome<usize> {
+        let Write { offset, data, .. } = write;
+        let result = match result {
+            Err(FsError::NotFound) => self.write_removed(inode, write),
+            result => result.map(|applied| applied.offset),
+        };
+        let landed = *result.as_ref().unwrap_or(offset);
+        let tail = self.rules.tail(*offset, landed, data.len(), data.last().copied());
+        Outcome {
+            result: result.map(|_| data.len()),
+            unknown: self.rules.after_write(inode, *offset, landed),
+            stale_pages: self.stale_pages(inode, tail),
+        }
+    }
+
+    /// Submits a change of the entry with this inode, wherever it is. Calls `done` with `NotFound` if the entry
+    /// is not in the tree any more.
+    pub(super) fn submit_entry(
+        self: &Arc<Self>,
+        inode: Inode,
+        change: EntryChange,
+        done: impl FnOnce(Result<Applied, FsError>) + Send + 'static,
+    ) {
+        match self.check_quorum() {
+            Ok(()) => self.submit_entry_within(MOVES_MAX, inode, change, Box::new(done)),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    fn submit_entry_within(
+        self: &Arc<Self>,
+        moves: u32,
+        inode: Inode,
+        change: EntryChange,
+        done: Box<dyn FnOnce(Result<Applied, FsError>) + Send>,
+    ) {
+        if self.cfs.engine.read().get(inode).is_none() {
+            return done(Err(FsError::NotFound));
+        }
+        let (fs, again) = (Arc::clone(self), change.clone());
+        let submitted = Change::Entry { inode, place: None, change };
         self.cfs.engine.submit(
-            Change::Write { path, at, data },
-            Box::new(move |result| {
-                let landed = result.as_ref().map_or(offset, |applied| applied.offset);
-                let mut outcome = outcome(result, Vec::new(), |_| Ok(length));
-                outcome.unknown = fs.rules.after_write(inode, offset, landed);
-                outcome.stale_pages = fs.stale_pages(inode, fs.rules.tail(offset, landed, length, last));
-                done(outcome);
+            submitted,
+            Box::new(move |result| match result {
+                // Another member moved the entry while the change travelled, or removed it.
+                Err(EngineError::Change(ChangeError::Replaced { .. })) if moves > 0 => {
+                    fs.submit_entry_within(moves - 1, inode, again, done);
+                }
+                // The second one: of a group with a stock member, where changes name a path.
+                Err(EngineError::Change(ChangeError::Replaced { .. } | ChangeError::NotFound { .. })) => {
+                    done(Err(FsError::NotFound));
+                }
+                result => done(result.map_err(FsError::from)),
             }),
         );
     }
@@ -299,7 +347,7 @@ fn settle(handles: &Handles, result: &Result<Applied, EngineError>) {
     match result {
         Ok(applied) => applied.invalidations.iter().for_each(|invalidation| {
             if let Stale::Removed { inode, .. } = &invalidation.stale {
-                handles.settle_private(*inode);
+                handles.settle_removed_here(*inode);
             }
         }),
         Err(EngineError::Change(_) | EngineError::Refused(_)) => {}
@@ -337,7 +385,7 @@ mod tests {
     use crate::fs::{FsError, ROOT_INO};
     use crate::memdb::{ByteRange, Invalidation, Name, Stale};
     use std::fmt::Debug;
-    use std::sync::mpsc;
+    use std::sync::{Arc, mpsc};
 
     /// Runs an operation and waits for its outcome.
     fn outcome<T: Debug + Send + 'static>(
@@ -386,7 +434,7 @@ mod tests {
         let tree = Fixture::new();
         let ino = tree.make("f");
         let write = |offset, append| {
-            let write = Write { offset, append, data: b"12345".to_vec() };
+            let write = Write { offset, append, data: Arc::new(b"12345".to_vec()) };
             outcome(|done| tree.fs.write(ino, write, done))
         };
         for (offset, append, news) in

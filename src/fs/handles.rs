@@ -9,7 +9,7 @@
 use super::listing::Listing;
 use super::mode::Class;
 use crate::clock::UnixTime;
-use crate::memdb::{Inode, Invalidation, Name, Stale};
+use crate::memdb::{Inode, Invalidation, Name, Removal, Stale};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,13 +36,10 @@ pub(crate) struct Removed {
     pub(crate) mtime: UnixTime,
     /// The kernel was not told yet.
     pub(crate) is_leaving: bool,
-    /// The kernel itself asked for the removal: who still has the file open may go on changing what is
-    /// kept here, as on any file system. What another node removed is not to be written in vain.
-    pub(crate) is_private: bool,
+    /// Open descriptors may go on changing what is kept here, as on any file system: this kernel removed the
+    /// file, or it was replaced. A write to a file that another node deleted fails instead, as with stock.
+    pub(crate) is_writable: bool,
 }
-
-/// What is assumed of a file that nobody had open when it left.
-const UNKNOWN: Class = Class { private: true, script: false };
 
 /// Files that are open, and those that were removed a short while ago: who walked a path before a
 /// removal may come to open the file after it, and is to find it.
@@ -59,6 +56,9 @@ struct Files {
 }
 
 impl OpenFile {
+    /// State that is assumed of a file without open descriptors when it leaves the tree.
+    const UNKNOWN: Self = Self { opens: 0, class: Class { private: true, script: false }, removed: None };
+
     fn is_leaving(&self) -> bool {
         self.removed.as_ref().is_some_and(|removed| removed.is_leaving)
     }
@@ -124,7 +124,7 @@ impl Handles {
     /// called under the tree's lock, which is when it is certain that the file is there.
     pub(crate) fn open(&self, inode: Inode, class: Class) {
         let mut files = lock(&self.files);
-        let file = files.all.entry(inode).or_insert(OpenFile { opens: 0, class, removed: None });
+        let file = files.all.entry(inode).or_insert(OpenFile { class, ..OpenFile::UNKNOWN });
         file.opens += 1;
         file.class = class;
         file.removed = None;
@@ -140,6 +140,11 @@ impl Handles {
             }
             Some(_) | None => false,
         }
+    }
+
+    /// Whether a file is open.
+    pub(crate) fn is_open(&self, inode: Inode) -> bool {
+        lock(&self.files).all.get(&inode).is_some_and(|file| file.opens > 0)
     }
 
     /// Notes that a file is closed.
@@ -159,7 +164,7 @@ impl Handles {
                 // The invalidation of a removed name comes before that of its inode.
                 place = Some((*parent, name));
             }
-            let Stale::Removed { inode, content, mtime } = &invalidation.stale else { continue };
+            let Stale::Removed { inode, content, mtime, removal } = &invalidation.stale else { continue };
             let mut files = lock(&self.files);
             let Some(content) = content else {
                 files.directories.extend(place.map(|(parent, name)| (*inode, parent, name.clone())));
@@ -168,10 +173,10 @@ impl Handles {
                 }
                 continue;
             };
-            let unknown = OpenFile { opens: 0, class: UNKNOWN, removed: None };
-            let file = files.all.entry(*inode).or_insert(unknown);
+            let file = files.all.entry(*inode).or_insert(OpenFile::UNKNOWN);
             let (content, mtime) = (Arc::clone(content), *mtime);
-            file.removed = Some(Removed { content, mtime, is_leaving: true, is_private: false });
+            let is_writable = *removal == Removal::Replaced;
+            file.removed = Some(Removed { content, mtime, is_leaving: true, is_writable });
         }
     }
 
@@ -184,25 +189,25 @@ impl Handles {
     }
 
     /// As [`Handles::settle`], of a file that the kernel itself had removed.
-    pub(crate) fn settle_private(&self, inode: Inode) {
+    pub(crate) fn settle_removed_here(&self, inode: Inode) {
         let mut files = lock(&self.files);
         if let Some(removed) = files.all.get_mut(&inode).and_then(|file| file.removed.as_mut()) {
-            removed.is_private = true;
+            removed.is_writable = true;
         }
         drop(files);
         self.settle(inode);
     }
 
-    /// Changes what is kept of a file that is open and that the kernel itself had removed; None when
-    /// it is no such file.
-    pub(crate) fn change_private<T>(
+    /// Changes what is kept of a removed file that is open and may still be changed; `None` if it is no such
+    /// file.
+    pub(crate) fn change_removed<T>(
         &self,
         inode: Inode,
         change: impl FnOnce(&mut Removed) -> T,
     ) -> Option<T> {
         let mut files = lock(&self.files);
         let file = files.all.get_mut(&inode).filter(|file| file.opens > 0)?;
-        file.removed.as_mut().filter(|removed| removed.is_private).map(change)
+        file.removed.as_mut().filter(|removed| removed.is_writable).map(change)
     }
 
     /// As [`Handles::settle`], for all of them: the removal that failed last does not say which.
@@ -266,16 +271,16 @@ impl Handles {
 mod tests {
     use super::{Handles, RECENT_BYTES_MAX, RECENT_DIRECTORIES_MAX, RECENT_MAX, Removed};
     use crate::fs::mode::Class;
-    use crate::memdb::{ByteRange, Invalidation, Name, Stale};
+    use crate::memdb::{ByteRange, Invalidation, Name, Removal, Stale};
     use std::sync::Arc;
 
     fn removal(inode: u64) -> Invalidation {
         let content = Some(Arc::new(b"last".to_vec()));
-        Invalidation::of_reply(Stale::Removed { inode, content, mtime: 7 })
+        Invalidation::of_reply(Stale::Removed { inode, content, mtime: 7, removal: Removal::Deleted })
     }
 
     fn removed(is_leaving: bool) -> Removed {
-        Removed { content: Arc::new(b"last".to_vec()), mtime: 7, is_leaving, is_private: false }
+        Removed { content: Arc::new(b"last".to_vec()), mtime: 7, is_leaving, is_writable: false }
     }
 
     /// Removes so many other files that none of before is kept for being recent.
@@ -312,7 +317,7 @@ mod tests {
     #[test]
     fn only_what_the_kernel_removed_is_changed_and_only_while_it_is_open() {
         let handles = Handles::default();
-        let cut = |inode| handles.change_private(inode, |removed| removed.content = Arc::default());
+        let cut = |inode| handles.change_removed(inode, |removed| removed.content = Arc::default());
         for inode in [5, 6, 7] {
             handles.open(inode, Class::default());
             assert_eq!(cut(inode), None, "in the tree");
@@ -320,12 +325,26 @@ mod tests {
             assert_eq!(cut(inode), None, "leaving");
         }
         handles.settle(5);
-        handles.settle_private(6);
-        handles.settle_private(7);
+        handles.settle_removed_here(6);
+        handles.settle_removed_here(7);
         handles.close(7);
         assert_eq!((cut(5), cut(6), cut(7)), (None, Some(()), None));
         let length = |inode| handles.removed(inode).map(|(removed, _)| removed.content.len());
         assert_eq!((length(5), length(6), length(7)), (Some(4), Some(0), Some(4)));
+    }
+
+    #[test]
+    fn replaced_file_stays_writable_for_descriptors() {
+        let handles = Handles::default();
+        let write = |inode| handles.change_removed(inode, |removed| removed.mtime = 9);
+        for (inode, removal) in [(5, Removal::Replaced), (6, Removal::Deleted)] {
+            handles.open(inode, Class::default());
+            let removed = Stale::Removed { inode, content: Some(Arc::default()), mtime: 7, removal };
+            handles.keep_removed(&[Invalidation::of_reply(removed)]);
+        }
+        assert_eq!((write(5), write(6)), (Some(()), None));
+        handles.close(5);
+        assert_eq!(write(5), None, "no descriptor is left");
     }
 
     #[test]
@@ -351,7 +370,7 @@ mod tests {
         let place = |inode| handles.place_of_removed_directory(inode);
         for inode in 0..=RECENT_DIRECTORIES_MAX as u64 {
             let named = Stale::Entry { parent: inode + 1, name: name.clone() };
-            let removed = Stale::Removed { inode, content: None, mtime: 7 };
+            let removed = Stale::Removed { inode, content: None, mtime: 7, removal: Removal::Deleted };
             handles.keep_removed(&[named, removed].map(Invalidation::of_reply));
             assert_eq!(place(inode), Some((inode + 1, name.clone())));
         }
@@ -365,7 +384,8 @@ mod tests {
         let large = Arc::new(vec![0; 1 << 20]);
         for inode in 0..200 {
             let content = if inode % 2 == 0 { Some(Arc::clone(&large)) } else { Some(Arc::default()) };
-            handles.keep_removed(&[Invalidation::of_reply(Stale::Removed { inode, content, mtime: 0 })]);
+            let removed = Stale::Removed { inode, content, mtime: 0, removal: Removal::Deleted };
+            handles.keep_removed(&[Invalidation::of_reply(removed)]);
             handles.settle(inode);
             let files = super::lock(&handles.files);
             let bytes: usize =

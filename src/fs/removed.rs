@@ -1,5 +1,9 @@
-//! Changes of files that this kernel removed while somebody had them open: they go on as on any file
-//! system, in memory only, until the last close. Nothing of them reaches the database.
+//! Changes of open files that left the tree. They go on as on any file system, in memory only, until the last
+//! close; nothing of them reaches the database.
+//!
+//! This holds for files that this kernel removed, and for files that were replaced by a rename on any node: stock
+//! changes the new file then, which the descriptor does not mean. A change of a file that another node deleted
+//! fails with ENOENT, as with stock.
 
 use super::change::Write;
 use super::handles::Removed;
@@ -9,8 +13,8 @@ use crate::memdb::{Inode, MAX_FILE_SIZE};
 use std::sync::Arc;
 
 impl Fs {
-    /// Writes to a removed file; gives how many bytes were taken.
-    pub(super) fn write_removed(&self, inode: Inode, write: &Write) -> Result<usize, FsError> {
+    /// Writes to a removed file; returns the offset of the bytes.
+    pub(super) fn write_removed(&self, inode: Inode, write: &Write) -> Result<u64, FsError> {
         let now = self.now();
         self.change_removed(inode, |removed| {
             let offset = if write.append { removed.content.len() as u64 } else { write.offset };
@@ -22,7 +26,7 @@ impl Fs {
             }
             content[start..end].copy_from_slice(&write.data);
             removed.mtime = now;
-            Ok(write.data.len())
+            Ok(offset)
         })
     }
 
@@ -49,7 +53,7 @@ impl Fs {
         inode: Inode,
         change: impl FnOnce(&mut Removed) -> Result<T, FsError>,
     ) -> Result<T, FsError> {
-        self.handles.change_private(inode, change).unwrap_or(Err(FsError::NotFound))
+        self.handles.change_removed(inode, change).unwrap_or(Err(FsError::NotFound))
     }
 }
 

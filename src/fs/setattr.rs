@@ -5,7 +5,7 @@ use super::change::{Outcome, outcome};
 use super::ino::Target;
 use super::{Attr, Fs, FsError, StalePages, entry_target, ino, mode};
 use crate::clock::UnixTime;
-use crate::memdb::{Change, Inode, Invalidation, TreePath};
+use crate::memdb::{Change, EntryChange, Inode, Invalidation, TreePath};
 use std::sync::Arc;
 
 /// The permission bits of a mode.
@@ -42,6 +42,9 @@ impl Fs {
         set: SetAttr,
         done: impl FnOnce(Outcome<Attr>) + Send + 'static,
     ) {
+        // The kernel sends a descriptor's times without its handle, and then does not resolve a path again.
+        let opened = || entry_target(ino).is_some_and(|inode| self.handles.is_open(inode));
+        let is_opened = set.is_opened || (set.size.is_none() && opened());
         let fs = Arc::clone(self);
         let done: Done = Box::new(move |mut outcome: Outcome<Attr>| {
             match &outcome.result {
@@ -49,7 +52,7 @@ impl Fs {
                     outcome.stale_pages = Some(StalePages::of(attr.ino));
                 }
                 // The path may lead to another node now, but not for a directory.
-                Err(FsError::NotFound) if !set.is_opened && !fs.was_directory(ino) => {
+                Err(FsError::NotFound) if !is_opened && !fs.was_directory(ino) => {
                     outcome.result = Err(FsError::Stale);
                 }
                 Ok(_) | Err(_) => {}
@@ -105,61 +108,51 @@ impl Fs {
                 return done(self.plug(index).and_then(|plug| plug.truncate()).into());
             }
         };
-        match self.path_to_change(inode) {
-            Ok(path) => {
-                let fs = Arc::clone(self);
-                self.cfs.engine.submit(
-                    Change::Truncate { path, size },
-                    Box::new(move |result| {
-                        let mut outcome = outcome(result, Vec::new(), |_| Ok(()));
-                        outcome.stale_pages = fs.stale_pages(inode, None);
-                        done(outcome);
-                    }),
-                );
-            }
-            Err(FsError::NotFound) => done(self.truncate_removed(inode, size).into()),
-            Err(error) => done(Err(error).into()),
-        }
+        let fs = Arc::clone(self);
+        self.submit_entry(inode, EntryChange::Truncate { size }, move |result| {
+            let result = match result {
+                Err(FsError::NotFound) => fs.truncate_removed(inode, size),
+                result => result.map(drop),
+            };
+            let stale_pages = fs.stale_pages(inode, None);
+            done(Outcome { result, unknown: Vec::new(), stale_pages });
+        });
     }
 
     fn set_times(self: &Arc<Self>, ino: u64, mtime: Option<UnixTime>, done: Done) {
         let Some(mtime) = mtime else { return done(self.getattr(ino).into()) };
         let Some(inode) = entry_target(ino) else { return done(Err(FsError::Generated).into()) };
-        let path = match self.path_to_change(inode) {
-            Ok(path) => path,
-            Err(FsError::NotFound) => {
-                let set = self.touch_removed(inode, mtime);
-                return done(set.and_then(|()| self.getattr(ino)).into());
+        if mtime == EXPIRE && self.cfs.is_quorate() {
+            if let Some((path, checksum)) = self.expired_lock(inode) {
+                return self.expire(path, checksum, done);
             }
-            Err(error) => return done(Err(error).into()),
-        };
-        if mtime == EXPIRE && self.is_expired_lock(inode, &path) {
-            return self.expire(path, done);
         }
         let fs = Arc::clone(self);
-        self.cfs.engine.submit(
-            Change::SetMtime { path, mtime },
-            Box::new(move |result| done(outcome(result, Vec::new(), |_| fs.getattr(ino)))),
-        );
+        self.submit_entry(inode, EntryChange::SetMtime { mtime }, move |result| {
+            let set = match result {
+                Err(FsError::NotFound) => fs.touch_removed(inode, mtime),
+                result => result.map(drop),
+            };
+            done(set.and_then(|()| fs.getattr(ino)).into());
+        });
     }
 
-    fn is_expired_lock(&self, inode: Inode, path: &TreePath) -> bool {
-        if !path.is_below_lock_dir() {
-            return false;
-        }
-        let checksum = {
+    /// Path and checksum of this entry, if it is a lock that was held too long.
+    fn expired_lock(&self, inode: Inode) -> Option<(TreePath, [u8; 32])> {
+        let (path, checksum) = {
             let tree = self.cfs.engine.read();
-            let is_dir = tree.get(inode).is_some_and(|entry| entry.is_dir());
-            if is_dir { tree.entry_checksum(inode) } else { None }
+            tree.get(inode).filter(|entry| entry.is_dir())?;
+            (tree.path_of(inode)?, tree.entry_checksum(inode)?)
         };
-        checksum.is_some_and(|checksum| self.cfs.engine.lock_expired(path, &checksum))
+        let expired = path.is_below_lock_dir() && self.cfs.engine.lock_expired(&path, &checksum);
+        expired.then_some((path, checksum))
     }
 
-    /// Removes a lock that was held too long. Who asked is told that it is not there any more, as by
-    /// the stock daemon, whose answer is the attributes of the path.
-    fn expire(&self, path: TreePath, done: Done) {
+    /// Removes a lock that was held too long, and no later lock of the same name. The caller gets ENOENT, as by
+    /// the stock daemon, which replies with the attributes of the path.
+    fn expire(&self, path: TreePath, checksum: [u8; 32], done: Done) {
         self.cfs.engine.submit(
-            Change::Delete { path },
+            Change::Unlock { path, checksum },
             Box::new(move |result| {
                 // The kernel believes that it set a time. Told of the removal, it settles it too.
                 let removed: Vec<Invalidation> =

@@ -371,7 +371,7 @@ impl Filesystem for Adapter {
             // No request is longer than 32 bits can say.
             let written = |reply: ReplyWrite, taken: usize| reply.written(taken as u32);
             let finish = self.finish("write", reply, written);
-            let write = Write { offset, append, data: data.to_vec() };
+            let write = Write { offset, append, data: Arc::new(data.to_vec()) };
             if flags.0 & libc::O_DSYNC == 0 {
                 return self.fs.write(ino.0, write, finish);
             }

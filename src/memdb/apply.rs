@@ -6,9 +6,10 @@ mod checks;
 mod steps;
 
 use super::{
-    Applied, ByteRange, Change, ChangeError, Entry, Limits, MAX_FILE_SIZE, MemDb, Node, ROOT, Stale, Stamp,
-    TreePath, WriteAt, index,
+    Applied, ByteRange, Change, ChangeError, Entry, EntryChange, Inode, Limits, MAX_FILE_SIZE, MemDb, Node,
+    ROOT, Removal, Stale, Stamp, TreePath, WriteAt, index,
 };
+use std::sync::Arc;
 use std::time::Duration;
 use steps::put_bytes;
 
@@ -35,14 +36,48 @@ impl MemDb {
         match change {
             Change::Create { path } => self.create(&path, context),
             Change::Mkdir { path } => self.mkdir(&path, context),
-            Change::Write { path, at, data } => self.write(&path, at, data, false, context),
-            Change::Truncate { path, size } => {
-                self.write(&path, WriteAt::Offset(size), Vec::new(), true, context)
+            Change::Write { path, at, data } => {
+                let change = EntryChange::Write { at, data: Arc::new(data) };
+                self.change_at(&path, change, context)
             }
+            Change::Truncate { path, size } => self.change_at(&path, EntryChange::Truncate { size }, context),
             Change::Delete { path } => self.delete(&path, context),
             Change::Rename { from, to } => self.rename(&from, &to, context),
-            Change::SetMtime { path, mtime } => self.set_mtime(&path, mtime, context),
+            Change::SetMtime { path, mtime } => {
+                self.change_at(&path, EntryChange::SetMtime { mtime }, context)
+            }
             Change::Unlock { path, checksum } => self.unlock(&path, &checksum, context),
+            Change::Entry { inode, place, change } => {
+                let path = self.place_of(inode, place)?;
+                self.change_of(inode, &path, change, context)
+            }
+        }
+    }
+
+    fn change_at(
+        &mut self,
+        path: &TreePath,
+        change: EntryChange,
+        context: Context,
+    ) -> Result<Applied, ChangeError> {
+        let inode = self.existing(path)?.inode;
+        self.change_of(inode, path, change, context)
+    }
+
+    /// Changes the entry with this inode, which is at `path`.
+    fn change_of(
+        &mut self,
+        inode: Inode,
+        path: &TreePath,
+        change: EntryChange,
+        context: Context,
+    ) -> Result<Applied, ChangeError> {
+        match change {
+            EntryChange::Write { at, data } => self.write(inode, path, (at, data), false, context),
+            EntryChange::Truncate { size } => {
+                self.write(inode, path, (WriteAt::Offset(size), Arc::default()), true, context)
+            }
+            EntryChange::SetMtime { mtime } => self.set_mtime(inode, path, mtime, context),
         }
     }
 
@@ -80,14 +115,14 @@ impl MemDb {
     /// A write of `data`; with `cut` the file ends where the write does.
     fn write(
         &mut self,
+        inode: Inode,
         path: &TreePath,
-        at: WriteAt,
-        data: Vec<u8>,
+        (at, data): (WriteAt, Arc<Vec<u8>>),
         cut: bool,
         context: Context,
     ) -> Result<Applied, ChangeError> {
-        let entry = self.existing(path)?;
-        let (inode, old_size) = (entry.inode, entry.size());
+        let entry = self.get(inode).ok_or(ChangeError::Replaced { inode })?;
+        let old_size = entry.size();
         if entry.is_dir() {
             return Err(ChangeError::IsDirectory { path: path.clone() });
         }
@@ -129,7 +164,7 @@ impl MemDb {
         let (inode, parent, name) = (entry.inode, entry.parent, entry.name.clone());
 
         self.begin(context.stamp.writer, context.stamp.time);
-        let removed = self.remove(inode, path.guest_config());
+        let removed = self.remove(inode, path.guest_config(), Removal::Deleted);
         self.versions.count(path);
         Ok(self.applied(inode, 0, vec![Stale::Entry { parent, name }, removed]))
     }
@@ -161,7 +196,7 @@ impl MemDb {
         let to_place = Stale::Entry { parent: to_parent, name: to_name.clone() };
         let mut stale = vec![from_place, to_place, Stale::Attributes { inode }];
         if let Some(replaced) = replaced {
-            stale.push(self.remove(replaced, None));
+            stale.push(self.remove(replaced, None, Removal::Replaced));
         }
         self.relink(inode, to_parent, to_name, context.stamp);
         self.versions.count(from);
@@ -170,9 +205,14 @@ impl MemDb {
         Ok(self.applied(inode, 0, stale))
     }
 
-    fn set_mtime(&mut self, path: &TreePath, mtime: u32, context: Context) -> Result<Applied, ChangeError> {
-        let entry = self.existing(path)?;
-        let inode = entry.inode;
+    fn set_mtime(
+        &mut self,
+        inode: Inode,
+        path: &TreePath,
+        mtime: u32,
+        context: Context,
+    ) -> Result<Applied, ChangeError> {
+        let entry = self.get(inode).ok_or(ChangeError::Replaced { inode })?;
         let is_lock = entry.is_dir() && path.lock_name().is_some();
         if is_lock && mtime < entry.mtime {
             return Err(ChangeError::LockHeld { path: path.clone() });

@@ -2,8 +2,9 @@
 //! `apply.rs`) and no wire form.
 
 use super::{Cause, Inode, Invalidation, OperationId, Stale, TreePath};
+use std::sync::Arc;
 
-/// One change of the tree. Every variant but `Unlock` is also a message of the database group.
+/// One change of the tree. Every variant but `Unlock` and `Entry` is also a message of stock's database group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Makes an empty file.
@@ -22,6 +23,31 @@ pub enum Change {
     SetMtime { path: TreePath, mtime: u32 },
     /// Removes a lock directory if it still has this checksum.
     Unlock { path: TreePath, checksum: [u8; 32] },
+    /// Changes the entry with this inode, and never another one that took its path. With `place`, the entry must
+    /// still be at this path; without, it may have moved.
+    Entry { inode: Inode, place: Option<TreePath>, change: EntryChange },
+}
+
+/// Change of one existing entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryChange {
+    /// As [`Change::Write`].
+    Write { at: WriteAt, data: Arc<Vec<u8>> },
+    /// As [`Change::Truncate`].
+    Truncate { size: u64 },
+    /// As [`Change::SetMtime`].
+    SetMtime { mtime: u32 },
+}
+
+impl EntryChange {
+    /// The same change of any entry at `path`.
+    pub fn at_path(self, path: TreePath) -> Change {
+        match self {
+            Self::Write { at, data } => Change::Write { path, at, data: Arc::unwrap_or_clone(data) },
+            Self::Truncate { size } => Change::Truncate { path, size },
+            Self::SetMtime { mtime } => Change::SetMtime { path, mtime },
+        }
+    }
 }
 
 /// Where a write lands.

@@ -1,6 +1,6 @@
 //! Why a change is refused. Each error says which path; the errno of each is in [`crate::errno`].
 
-use super::{GuestKind, MAX_FILE_SIZE, NAME_BYTES_MAX, TreePath};
+use super::{GuestKind, Inode, MAX_FILE_SIZE, NAME_BYTES_MAX, TreePath};
 use std::sync::Arc;
 
 /// A change that was refused. The tree is as it was.
@@ -9,6 +9,9 @@ pub enum ChangeError {
     /// The entry, or the directory it should be in, is not there.
     #[error("{path}: no such file or directory")]
     NotFound { path: TreePath },
+    /// The entry with this inode was removed, or moved while the change travelled.
+    #[error("inode {inode}: was removed, replaced or moved")]
+    Replaced { inode: Inode },
     /// What should be the parent directory is a file.
     #[error("{path}: is a file where a directory is needed")]
     NotDirectory { path: TreePath },

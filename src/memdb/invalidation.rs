@@ -25,7 +25,16 @@ pub enum Stale {
     /// Attributes only (mtime, mode).
     Attributes { inode: Inode },
     /// An inode was removed. Contains its last contents for open descriptors; `None` for a directory.
-    Removed { inode: Inode, content: Option<Arc<Vec<u8>>>, mtime: u32 },
+    Removed { inode: Inode, content: Option<Arc<Vec<u8>>>, mtime: u32, removal: Removal },
+}
+
+/// How an inode left the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// Its name was removed, or a resync installed a tree without it.
+    Deleted,
+    /// Another entry was renamed over it: its name has existed all the time.
+    Replaced,
 }
 
 /// Range of bytes in a file.

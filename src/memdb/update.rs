@@ -3,7 +3,9 @@
 
 use super::batch::VERSION_ROW_NAME;
 use super::load::{check_version_row, entry_of};
-use super::{ByteRange, Cause, Entry, Index, Inode, Invalidation, LoadError, MemDb, ROOT, Row, Stale};
+use super::{
+    ByteRange, Cause, Entry, Index, Inode, Invalidation, LoadError, MemDb, ROOT, Removal, Row, Stale,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -86,7 +88,12 @@ impl MemDb {
         for (inode, old) in self.entries.iter().filter(|(inode, _)| !kept.contains_key(inode)) {
             stale.push(place(old));
             let content = old.content().cloned();
-            stale.push(Stale::Removed { inode: *inode, content, mtime: old.mtime });
+            stale.push(Stale::Removed {
+                inode: *inode,
+                content,
+                mtime: old.mtime,
+                removal: Removal::Deleted,
+            });
         }
         for (&inode, new) in fresh {
             match self.entries.get(&inode) {
@@ -105,7 +112,12 @@ impl MemDb {
                 Some(old) => {
                     let content = old.content().cloned();
                     stale.extend([place(old), place(new)]);
-                    stale.push(Stale::Removed { inode, content, mtime: old.mtime });
+                    stale.push(Stale::Removed {
+                        inode,
+                        content,
+                        mtime: old.mtime,
+                        removal: Removal::Deleted,
+                    });
                 }
                 None => stale.push(place(new)),
             }

@@ -82,6 +82,8 @@ pub struct Group<'a> {
     progress: Receiver<Progress>,
     sender: Sender<Progress>,
     lost: Lost,
+    /// Changes name paths alone, as with a stock member.
+    has_stock_member: bool,
 }
 
 /// A local operation in progress.
@@ -95,7 +97,12 @@ impl<'a> Group<'a> {
         let (sender, progress) = channel();
         tree.cfs.engine.replicate_by(Box::new(Submissions(Mutex::new(sender.clone()))));
         let replica = Replica::new(Arc::clone(&tree.cfs.engine), Box::new(|_| ()));
-        Self { tree, replica, progress, sender, lost }
+        Self { tree, replica, progress, sender, lost, has_stock_member: false }
+    }
+
+    /// The same group with a stock member.
+    pub fn with_stock_member(self) -> Self {
+        Self { has_stock_member: true, ..self }
     }
 
     /// Starts a system call in a separate thread, and waits until its change is submitted. If the call
@@ -179,7 +186,22 @@ impl<'a> Group<'a> {
     }
 
     fn next(&self) -> Progress {
-        self.progress.recv_timeout(PATIENCE).expect("the operation makes progress in time")
+        match self.progress.recv_timeout(PATIENCE).expect("the operation makes progress in time") {
+            Progress::Submitted(held) => Progress::Submitted(self.sent(held)),
+            returned @ Progress::Returned(_) => returned,
+        }
+    }
+
+    /// The change as its message contains it: a change of an entry has the path at which the entry is now.
+    fn sent(&self, held: Held) -> Held {
+        let Held { change: Change::Entry { inode, place: None, change }, ticket } = held else { return held };
+        let path = self.tree.cfs.engine.read().path_of(inode).expect("the test removes nothing meanwhile");
+        let change = if self.has_stock_member {
+            change.at_path(path)
+        } else {
+            Change::Entry { inode, place: Some(path), change }
+        };
+        Held { change, ticket }
     }
 }
 

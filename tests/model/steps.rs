@@ -1,7 +1,8 @@
 //! Random lists of steps over a tiny alphabet of paths, so that they meet each other.
 
 use crate::tree::Model;
-use pmxcfs::memdb::{Change, Stamp, TreePath, WriteAt};
+use pmxcfs::memdb::{Change, EntryChange, Stamp, TreePath, WriteAt};
+use std::sync::Arc;
 
 /// One thing that happens to a tree.
 #[derive(Debug, Clone)]
@@ -119,6 +120,28 @@ impl Maker {
     }
 
     fn change(&mut self) -> Change {
+        let change = self.change_at_path();
+        if self.random.below(3) == 0 { self.bound(change) } else { change }
+    }
+
+    /// The same change of the inode that is at the path, mostly, and of one that left or never was, sometimes.
+    fn bound(&mut self, change: Change) -> Change {
+        let (path, change) = match change {
+            Change::Write { path, at, data } => (path, EntryChange::Write { at, data: Arc::new(data) }),
+            Change::Truncate { path, size } => (path, EntryChange::Truncate { size }),
+            Change::SetMtime { path, mtime } => (path, EntryChange::SetMtime { mtime }),
+            other => return other,
+        };
+        let there = self.model.items.get(path.as_bytes()).map(|item| item.inode);
+        let inode = match (there, self.random.below(4)) {
+            (Some(inode), 1..) => inode,
+            _ => self.random.below(self.model.version as usize + 1) as u64,
+        };
+        let place = self.random.pick(&[true, false]).then_some(path);
+        Change::Entry { inode, place, change }
+    }
+
+    fn change_at_path(&mut self) -> Change {
         match self.random.below(20) {
             0..=4 => Change::Create { path: self.anywhere() },
             5 => Change::Mkdir { path: self.anywhere() },

@@ -2,7 +2,7 @@
 //! It shares nothing with the real tree but the values that go in.
 
 use libc::{EACCES, EEXIST, EFBIG, EINVAL, ENOENT, ENOTDIR, ENOTEMPTY};
-use pmxcfs::memdb::{Change, Stamp, WriteAt};
+use pmxcfs::memdb::{Change, EntryChange, Stamp, TreePath, WriteAt};
 use std::collections::BTreeMap;
 
 pub type Path = Vec<u8>;
@@ -178,6 +178,16 @@ impl Model {
                 } else {
                     Err(EACCES)
                 }
+            }
+            Change::Entry { inode: 0, .. } => Err(EACCES),
+            Change::Entry { inode, place, change } => {
+                let is_it = |(_, item): &(&Path, &Item)| item.inode == *inode;
+                let path = self.items.iter().find(is_it).map(|(path, _)| path.clone()).ok_or(ENOENT)?;
+                if place.as_ref().is_some_and(|place| place.as_bytes() != path) {
+                    return Err(ENOENT);
+                }
+                let change = EntryChange::clone(change).at_path(TreePath::new(&path));
+                self.apply(&change, stamp, now, right_lock)
             }
         }
     }

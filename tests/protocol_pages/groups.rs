@@ -2,10 +2,12 @@
 
 use crate::page::Page;
 use pmxcfs::dcdb::Dcdb;
-use pmxcfs::dcdb::wire::{APPEND, PACKED, Request, UNDERSTOOD, decode_update, decode_updates, encode_update};
+use pmxcfs::dcdb::wire::{
+    APPEND, BOUND, PACKED, Request, UNDERSTOOD, decode_update, decode_updates, encode_update,
+};
 use pmxcfs::dfsm::wire::{Base, Epoch, Extension, Message, Normal, Sync, SyncKind};
 use pmxcfs::dfsm::{App, Outgoing, Pieces};
-use pmxcfs::memdb::{Change, Index, MemDb, Row, WriteAt};
+use pmxcfs::memdb::{Change, EntryChange, Index, MemDb, Row, WriteAt};
 use pmxcfs::status::clusterlog::{Entry, Ring};
 use pmxcfs::status_group::{StatusGroup, wire as status};
 use std::sync::Arc;
@@ -44,12 +46,16 @@ fn base(subtype: u16, version: u32, extension: Extension) -> Base {
 fn check_request(page: &mut Page, name: &str, subtype: u16, count: u64, expected: Request) {
     let bytes = page.example(name);
     let message = normal(&bytes, Dcdb::PROTOCOL_VERSION);
-    let extension = if matches!(expected, Request::Append { .. }) { APPEND } else { Extension::default() };
+    let extension = match expected {
+        Request::Append { .. } => APPEND,
+        Request::Entry { .. } => BOUND,
+        _ => Extension::default(),
+    };
     let head = base(subtype, Dcdb::PROTOCOL_VERSION, extension);
     assert_eq!((message.base, message.count), (head, count), "{name}");
     let request = Request::decode(subtype, extension, message.payload).expect(name);
     assert_eq!(request, expected, "{name}");
-    let out = request.encode();
+    let out = request.encode(UNDERSTOOD);
     assert_eq!((out.subtype, out.extension), (subtype, extension), "{name}");
     assert_eq!(payload(&out), message.payload, "{name}");
 }
@@ -81,6 +87,8 @@ fn check_changes(page: &mut Page) {
     check("dcdb-mtime", 6, 12, Change::SetMtime { path: "storage.cfg".into(), mtime });
     let append = Request::Append { path: path(), assumed: 6, data: b"ghi".to_vec() };
     check_request(page, "dcdb-append", 1, 11, append);
+    let change = EntryChange::Write { at: WriteAt::Offset(6), data: Arc::new(b"ghi".to_vec()) };
+    check_request(page, "dcdb-bound", 1, 12, Request::Entry { inode: 42, path: path(), change, assumed: 0 });
 }
 
 fn check_locks(page: &mut Page) {
@@ -98,14 +106,14 @@ fn check_request_bytes(bytes: Vec<u8>, subtype: u16, count: u64, expected: Reque
     let message = normal(&bytes, Dcdb::PROTOCOL_VERSION);
     assert_eq!((message.base.subtype, message.count), (subtype, count));
     assert_eq!(Request::decode(subtype, Extension(0), message.payload), Ok(expected.clone()));
-    assert_eq!(payload(&expected.encode()), message.payload);
+    assert_eq!(payload(&expected.encode(UNDERSTOOD)), message.payload);
 }
 
 fn check_rounds(page: &mut Page) {
     for (name, kind) in [("sync-start", SyncKind::Start), ("update-complete", SyncKind::UpdateComplete)] {
         assert_eq!(sync(&page.example(name), 1, kind).no_payload(), Ok(()), "{name}");
     }
-    for (name, extension) in [("dcdb-state", Extension(0)), ("dcdb-state-extended", Extension(3))] {
+    for (name, extension) in [("dcdb-state", Extension(0)), ("dcdb-state-extended", UNDERSTOOD)] {
         let bytes = page.example(name);
         let message = sync(&bytes, 1, SyncKind::State);
         assert_eq!(message.base.extension, extension, "{name}");
@@ -113,7 +121,7 @@ fn check_rounds(page: &mut Page) {
         assert_eq!((index.version, index.last_inode, index.entries.len()), (3, 2, 2), "{name}");
         assert_eq!(index.encode(), message.payload, "{name}");
     }
-    assert_eq!(Extension(APPEND.0 | PACKED.0), Extension(3));
+    assert_eq!(Extension(APPEND.0 | PACKED.0 | BOUND.0), Extension(7));
 
     let row = |inode, parent, version, kind, name: &[u8]| {
         let writer = if version == 5 { 1 } else { 2 };

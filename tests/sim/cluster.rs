@@ -8,7 +8,7 @@ use crate::rng::Rng;
 use crate::workload;
 use crate::world::World;
 use pmxcfs::dfsm::{MemberId, Ticket};
-use pmxcfs::memdb::{Change, TreePath, WriteAt};
+use pmxcfs::memdb::{Change, EntryChange, TreePath, WriteAt};
 use pmxcfs::status_group::wire::Request as StatusRequest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -218,7 +218,9 @@ impl Cluster {
         }
         let nodes = self.nodes.len() as u32;
         self.serial += 1;
+        let db = &self.nodes[&id].process.as_ref().expect("runs").db;
         let change = workload::next_change(&mut self.world.rng, nodes, self.serial);
+        let change = workload::by_descriptor(&mut self.world.rng, db, change);
         // A client that is not sure asks twice.
         let times = if self.world.rng.one_in(10) && !is_append(&change) { 2 } else { 1 };
         for _ in 0..times {
@@ -289,5 +291,10 @@ impl Cluster {
 }
 
 fn is_append(change: &Change) -> bool {
-    matches!(change, Change::Write { at: WriteAt::End, .. })
+    match change {
+        Change::Write { at, .. } | Change::Entry { change: EntryChange::Write { at, .. }, .. } => {
+            *at == WriteAt::End
+        }
+        _ => false,
+    }
 }

@@ -128,6 +128,7 @@ fn every_checker_finds_its_bug() {
         (Bug::GuestExistsIsFine, "VMID"),
         (Bug::LockHeldIsFine, "lock"),
         (Bug::PlainAppend, "appended were"),
+        (Bug::IgnoresInodes, "bound to inode"),
         (Bug::StaysAway, "is in mode"),
         (Bug::LosesAnswers, "was never answered"),
         (Bug::AnswersForOthers, "was answered as made"),

@@ -38,6 +38,8 @@ pub enum Bug {
     LockHeldIsFine,
     /// Appends are plain writes.
     PlainAppend,
+    /// Changes of an inode go to any entry at its path.
+    IgnoresInodes,
     /// A node that left does not join again.
     StaysAway,
     /// Some answers are lost.
@@ -154,6 +156,7 @@ impl Node {
         status.set_cluster(ClusterInfo { name: "sim".into(), config_version: 1, nodes });
         let understood = match self.bug {
             Some(Bug::PlainAppend) => Extension::default(),
+            Some(Bug::IgnoresInodes) => Extension(dcdb_wire::APPEND.0 | dcdb_wire::PACKED.0),
             _ if self.id == 1 && world.first_is_older => dcdb_wire::APPEND,
             _ => dcdb_wire::UNDERSTOOD,
         };

@@ -6,7 +6,7 @@ use crate::corosync::{Group, NodeId};
 use crate::node::{Answer, ChangeId, Process, Seen, domain};
 use pmxcfs::dcdb::wire::Request;
 use pmxcfs::dfsm::{Level, Mode};
-use pmxcfs::memdb::{Change, TreePath};
+use pmxcfs::memdb::{Change, EntryChange, TreePath, WriteAt};
 use std::collections::BTreeMap;
 
 impl Cluster {
@@ -15,8 +15,16 @@ impl Cluster {
             if let Request::Append { path, data, .. } = &request {
                 self.appends.sent(change, &path.to_string(), data);
             }
-            if let Request::Change(asked) = request {
-                self.asked.insert(change, asked);
+            match request {
+                Request::Change(asked) => drop(self.asked.insert(change, asked)),
+                Request::Entry { inode, path, change: asked, .. } => {
+                    if let EntryChange::Write { at: WriteAt::End, data } = &asked {
+                        self.appends.sent(change, &path.to_string(), data);
+                    }
+                    let asked = Change::Entry { inode, place: Some(path), change: asked };
+                    self.asked.insert(change, asked);
+                }
+                Request::Append { .. } | Request::Expire { .. } => {}
             }
         }
         let changed = seen.iter().any(|one| matches!(one, Seen::Applied { .. } | Seen::Replaced { .. }));
@@ -78,6 +86,7 @@ impl Cluster {
             Ok(Err(_)) => self.summary.refused += 1,
             Ok(Ok(_)) => self.summary.acknowledged += 1,
         }
+        self.look_bound(&asked, &answer)?;
         let Some(change) = answer.change else { return Ok(()) };
         self.history.acknowledged(change);
         let is_gone = matches!(asked, Change::Delete { .. } | Change::Unlock { .. });
@@ -92,6 +101,17 @@ impl Cluster {
         match path.guest_config() {
             Some(guest) => self.guests.acknowledged(&guest.vmid, guest.node, change, known),
             None => Ok(()),
+        }
+    }
+
+    /// A change of an inode changes no other one, if all members understand such changes.
+    fn look_bound(&self, asked: &Change, answer: &Answer) -> Result<(), Complaint> {
+        let excused = self.world.first_is_older || self.faults.hostile;
+        match (asked, &answer.result) {
+            (Change::Entry { inode, .. }, Ok(Ok(applied))) if applied.inode != *inode && !excused => {
+                Err(format!("a change that is bound to inode {inode} changed {}", applied.inode))
+            }
+            _ => Ok(()),
         }
     }
 

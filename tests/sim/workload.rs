@@ -4,7 +4,8 @@ use crate::checkers::{self};
 use crate::node::name;
 use crate::rng::Rng;
 use pmxcfs::dcdb::wire::Request;
-use pmxcfs::memdb::{Change, Limits, MemDb, Stamp, TreePath, WriteAt};
+use pmxcfs::memdb::{Change, EntryChange, Limits, MemDb, Stamp, TreePath, WriteAt};
+use std::sync::Arc;
 use std::time::Duration;
 
 const LOCKS: [&str; 2] = ["priv/lock/a", "priv/lock/b"];
@@ -56,6 +57,23 @@ pub fn next_change(rng: &mut Rng, nodes: u32, serial: u64) -> Change {
             let path = rng.pick(&checkers::Appends::files()).into();
             Change::Write { path, at: WriteAt::End, data: format!("line {serial}\n").into_bytes() }
         }
+    }
+}
+
+/// The same change, sometimes through an open descriptor of the file that is at the path.
+pub fn by_descriptor(rng: &mut Rng, db: &MemDb, change: Change) -> Change {
+    let (path, bound) = match &change {
+        Change::Write { path, at, data } => {
+            (path, EntryChange::Write { at: *at, data: Arc::new(data.clone()) })
+        }
+        Change::Truncate { path, size } => (path, EntryChange::Truncate { size: *size }),
+        _ => return change,
+    };
+    match db.resolve(path.as_bytes()) {
+        Some(entry) if !entry.is_dir() && rng.one_in(2) => {
+            Change::Entry { inode: entry.inode, place: None, change: bound }
+        }
+        _ => change,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::memdb::path::GuestConfig;
 use crate::memdb::{
-    BLOCK_SIZE, BLOCKS, Change, ChangeError, Entry, FILES, Inode, Limits, MemDb, NAME_BYTES_MAX, NUMBER_MAX,
-    Name, ROOT, TreePath, WriteAt,
+    BLOCK_SIZE, BLOCKS, Change, ChangeError, Entry, EntryChange, FILES, Inode, Limits, MemDb, NAME_BYTES_MAX,
+    NUMBER_MAX, Name, ROOT, TreePath, WriteAt,
 };
 use std::sync::Arc;
 
@@ -28,6 +28,18 @@ impl MemDb {
 
     pub(super) fn existing_or_root(&self, path: &TreePath) -> Result<&Entry, ChangeError> {
         self.resolve(path.as_bytes()).ok_or_else(|| ChangeError::NotFound { path: path.clone() })
+    }
+
+    /// Path of the entry with this inode. If `expected` is given, the entry must be there.
+    pub(super) fn place_of(&self, inode: Inode, expected: Option<TreePath>) -> Result<TreePath, ChangeError> {
+        if inode == ROOT {
+            return Err(ChangeError::BadName { path: TreePath::root() });
+        }
+        let place = self.path_of(inode).ok_or(ChangeError::Replaced { inode })?;
+        if expected.is_some_and(|expected| expected != place) {
+            return Err(ChangeError::Replaced { inode });
+        }
+        Ok(place)
     }
 
     fn place<'p>(&self, path: &'p TreePath) -> Result<(&Entry, &'p [u8]), ChangeError> {
@@ -84,21 +96,32 @@ impl MemDb {
             Change::Create { path } | Change::Mkdir { path } => self.check_inodes(path, Limits::Enforced),
             Change::Write { path, at, data } => {
                 let old_size = self.size_at(path);
-                let offset = match at {
-                    WriteAt::Offset(offset) => *offset,
-                    WriteAt::End => old_size,
-                };
-                let end = offset.saturating_add(data.len() as u64);
-                self.check_space(path, old_size, end.max(old_size), Limits::Enforced)
+                let new_size = size_after(*at, data.len(), old_size);
+                self.check_space(path, old_size, new_size, Limits::Enforced)
             }
             Change::Truncate { path, size } => {
                 self.check_space(path, self.size_at(path), *size, Limits::Enforced)
             }
+            Change::Entry { inode, change, .. } => self.check_entry_limits(*inode, change),
             Change::Delete { .. }
             | Change::Rename { .. }
             | Change::SetMtime { .. }
             | Change::Unlock { .. } => Ok(()),
         }
+    }
+
+    fn check_entry_limits(&self, inode: Inode, change: &EntryChange) -> Result<(), ChangeError> {
+        let Some(entry) = self.get(inode) else { return Err(ChangeError::Replaced { inode }) };
+        let old_size = entry.size();
+        let new_size = match change {
+            EntryChange::Write { at, data } => size_after(*at, data.len(), old_size),
+            EntryChange::Truncate { size } => *size,
+            EntryChange::SetMtime { .. } => return Ok(()),
+        };
+        if new_size <= old_size {
+            return Ok(());
+        }
+        self.check_space(&self.path_of(inode).unwrap_or_default(), old_size, new_size, Limits::Enforced)
     }
 
     fn size_at(&self, path: &TreePath) -> u64 {
@@ -126,6 +149,15 @@ impl MemDb {
         }
         Ok(())
     }
+}
+
+/// Size of a file after a write of `length` bytes.
+fn size_after(at: WriteAt, length: usize, old_size: u64) -> u64 {
+    let offset = match at {
+        WriteAt::Offset(offset) => offset,
+        WriteAt::End => old_size,
+    };
+    offset.saturating_add(length as u64).max(old_size)
 }
 
 /// Reason why no entry can have the name at the end of `path`.

@@ -1,7 +1,7 @@
 //! The steps that a change consists of. None of them can fail: all was checked before.
 
 use crate::memdb::path::GuestConfig;
-use crate::memdb::{Applied, Entry, Inode, MemDb, Name, Node, ROOT, Stale, Stamp};
+use crate::memdb::{Applied, Entry, Inode, MemDb, Name, Node, ROOT, Removal, Stale, Stamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +64,7 @@ impl MemDb {
 
     /// Takes an entry out of the tree. Unlike stock, only a file that is a guest's configuration
     /// takes the guest out of the list, not a directory of such a name.
-    pub(super) fn remove(&mut self, inode: Inode, guest: Option<GuestConfig<'_>>) -> Stale {
+    pub(super) fn remove(&mut self, inode: Inode, guest: Option<GuestConfig<'_>>, removal: Removal) -> Stale {
         let entry = self.entries.remove(&inode).expect(CHECKED);
         self.directory_mut(entry.parent).remove(&entry.name);
         self.bytes -= entry.size();
@@ -78,7 +78,7 @@ impl MemDb {
         if let (Some(config), Some(_)) = (guest, &content) {
             self.guests.unregister(config.vmid);
         }
-        Stale::Removed { inode, content, mtime }
+        Stale::Removed { inode, content, mtime, removal }
     }
 
     /// Moves an entry to another place, which is free.
@@ -121,9 +121,9 @@ impl MemDb {
 
 /// Puts `data` at `offset` into bytes that will be `new_size` long, zero-filling a gap. In place
 /// when nobody else holds the bytes.
-pub(super) fn put_bytes(content: &mut Arc<Vec<u8>>, data: Vec<u8>, offset: usize, new_size: usize) {
+pub(super) fn put_bytes(content: &mut Arc<Vec<u8>>, data: Arc<Vec<u8>>, offset: usize, new_size: usize) {
     if offset == 0 && data.len() == new_size {
-        *content = Arc::new(data);
+        *content = data;
         return;
     }
     let bytes = Arc::make_mut(content);

@@ -18,13 +18,13 @@ struct Area {
 }
 
 const AREAS: &[Area] = &[
-    Area { name: "src", paths: &["src"], ceilings: [563, 361, 89] },
-    Area { name: "C libraries", paths: &["capi/src", "qb-compat/src"], ceilings: [17, 37, 4] },
+    Area { name: "src", paths: &["src"], ceilings: [560, 358, 88] },
+    Area { name: "C libraries", paths: &["capi/src", "qb-compat/src"], ceilings: [15, 32, 4] },
     Area { name: "tests", paths: &["tests", "benches", "fuzz", "capi/tests"], ceilings: [196, 197, 40] },
     Area {
         name: "pages",
         paths: &["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs"],
-        ceilings: [15, 63, 9],
+        ceilings: [0, 2, 0],
     },
 ];
 

@@ -112,6 +112,24 @@ fn page_blocks(text: &str) -> Vec<String> {
     blocks
 }
 
+/// Blocks of text in a manual page: text between requests, with the words of those that only set a font.
+fn manual_blocks(text: &str) -> Vec<String> {
+    const FONTS: [&str; 8] = [".B ", ".I ", ".BR ", ".IR ", ".RB ", ".BI ", ".IB ", ".RI "];
+    let mut blocks = vec![String::new()];
+    let mut in_example = false;
+    for line in text.lines() {
+        in_example = line == ".EX" || in_example && line != ".EE";
+        let font = FONTS.into_iter().find_map(|font| line.strip_prefix(font));
+        match font {
+            _ if in_example => {}
+            Some(words) => append(&mut blocks, &words.replace('"', "")),
+            None if line.starts_with('.') => blocks.push(String::new()),
+            None => append(&mut blocks, line),
+        }
+    }
+    blocks
+}
+
 fn append(blocks: &mut [String], text: &str) {
     if let Some(block) = blocks.last_mut() {
         block.push(' ');
@@ -162,7 +180,10 @@ fn find_files(path: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(path).expect("readable directory") {
             find_files(&entry.expect("readable entry").path(), found);
         }
-    } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "md") {
+    } else if path
+        .extension()
+        .is_some_and(|extension| ["rs", "md", "3", "8"].iter().any(|one| extension == *one))
+    {
         found.push(path.to_owned());
     }
 }
@@ -177,8 +198,11 @@ fn sentences_of(area: &Area) -> Vec<(PathBuf, String)> {
     let mut all = Vec::new();
     for path in files {
         let text = fs::read_to_string(&path).expect("UTF-8 text");
-        let is_page = path.extension().is_some_and(|extension| extension == "md");
-        let blocks = if is_page { page_blocks(&text) } else { comment_blocks(&text) };
+        let blocks = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("rs") => comment_blocks(&text),
+            Some("md") => page_blocks(&text),
+            _ => manual_blocks(&text),
+        };
         let name = path.strip_prefix(root).expect("below the root").to_owned();
         all.extend(blocks.iter().flat_map(|block| sentences(block)).map(|one| (name.clone(), one)));
     }
@@ -234,4 +258,7 @@ fn sentences_are_found_in_comments_and_pages() {
         1. First do this thing.\n| cell with four words | short |\n";
     let found: Vec<_> = page_blocks(page).iter().flat_map(|block| sentences(block)).collect();
     assert_eq!(found, ["See the page for more, v. 1.2 too.", "First do this thing.", "cell with four words"]);
+    let manual = ".TP\n.B check\nLists all\n.I faults\nof it.\n.EX\nsome lines to be typed\n.EE\nPrints them as text.\n";
+    let found: Vec<_> = manual_blocks(manual).iter().flat_map(|block| sentences(block)).collect();
+    assert_eq!(found, ["check Lists all faults of it.", "Prints them as text."]);
 }

@@ -18,7 +18,7 @@ struct Area {
 }
 
 const AREAS: &[Area] = &[
-    Area { name: "src", paths: &["src"], ceilings: [560, 358, 88] },
+    Area { name: "src", paths: &["src"], ceilings: [560, 360, 88] },
     Area { name: "C libraries", paths: &["capi/src", "qb-compat/src"], ceilings: [15, 32, 4] },
     Area { name: "tests", paths: &["tests", "benches", "fuzz", "capi/tests"], ceilings: [196, 197, 40] },
     Area {

@@ -16,7 +16,7 @@ pub trait App: Debug + Sized {
     const DOMAIN: &'static str;
     /// Members with a higher one are not understood, those with a lower one ignored.
     const PROTOCOL_VERSION: u32;
-    /// Whether members compare checksums every hour.
+    /// Whether members verify: compare checksums of the store.
     const VERIFIES: bool;
 
     /// What it works on.

@@ -92,7 +92,7 @@ impl<A: App> Step<'_, A> {
         self.check(message.no_payload())?;
         self.with_port(|app, store, port| app.commit(store, port))?;
         self.dfsm.app.forget_round();
-        self.dfsm.members.all_synced();
+        self.round_ended();
         self.become_mode(Mode::Synced);
         self.deliver_sync_queue()?;
         self.deliver_queue()
@@ -101,14 +101,19 @@ impl<A: App> Step<'_, A> {
     /// The others have been brought up to date.
     fn others_updated(&mut self, message: &Sync<'_>) -> Result<(), Leave> {
         self.check(message.no_payload())?;
-        self.dfsm.members.all_synced();
+        self.round_ended();
         self.deliver_queue()
     }
 
-    /// Asks all members to verify their data, once an hour.
+    fn round_ended(&mut self) {
+        self.dfsm.members.all_synced();
+        self.dfsm.verification.round_ended(self.now.uptime);
+    }
+
+    /// Asks all members to verify their data, if that is due.
     pub(super) fn request_verification(&mut self) {
         let dfsm = &mut *self.dfsm;
-        if !A::VERIFIES || !dfsm.verification.hour_passed(self.now.uptime) {
+        if !A::VERIFIES || !dfsm.verification.is_due(self.now.uptime) {
             return;
         }
         if dfsm.mode != Mode::Synced || !dfsm.is_lowest() {

@@ -1,11 +1,16 @@
-//! The hourly comparison of the members' data: the lowest node asks, everybody computes a checksum at
-//! the same place in the order of messages, and compares it with that of who asked.
+//! Verification, the comparison of the members' data: the lowest node sends a request, all members compute a
+//! checksum when it is delivered, so at the same place in the order of messages, and compare it with the
+//! requester's. Members verify once an hour, as stock does, and twice soon after a round of synchronisation: a
+//! change of the membership is the moment at which they can begin to differ.
 
 use super::wire::Epoch;
 use std::time::Duration;
 
 /// Time between two requests.
 const PERIOD: Duration = Duration::from_secs(60 * 60);
+
+/// Times of the two requests after the end of a round. The second one finds what was on its way during the round.
+const AFTER_ROUND: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
 /// What is known of the last request.
 #[derive(Debug, Default)]
@@ -16,7 +21,10 @@ pub(super) struct Verification {
     id: u64,
     /// The round that request belongs to, and this node's checksum; void after a membership change.
     saved: Option<(Epoch, [u8; 32])>,
+    /// Uptime of the last request that was due.
     last: Duration,
+    /// Uptime at which the last round ended, and the number of requests since that were due.
+    after_round: Option<(Duration, usize)>,
 }
 
 /// What a checksum of the asking node means.
@@ -30,18 +38,27 @@ pub(super) enum Verdict {
 }
 
 impl Verification {
-    /// When the next request is due.
+    /// Uptime at which the next request is due.
     pub(super) fn due(&self) -> Duration {
-        self.last.saturating_add(PERIOD)
+        let after_round = self.after_round.and_then(|(ended, made)| Some(ended + *AFTER_ROUND.get(made)?));
+        self.last.saturating_add(PERIOD).min(after_round.unwrap_or(Duration::MAX))
     }
 
-    /// Whether an hour went by since the last time it had. True once for each hour.
-    pub(super) fn hour_passed(&mut self, uptime: Duration) -> bool {
-        let passed = uptime >= self.due();
-        if passed {
+    /// Whether a request is due. True once for each.
+    pub(super) fn is_due(&mut self, uptime: Duration) -> bool {
+        let is_due = uptime >= self.due();
+        if is_due {
             self.last = uptime;
         }
-        passed
+        if let Some((ended, made)) = &mut self.after_round {
+            *made = AFTER_ROUND.iter().filter(|after| *ended + **after <= uptime).count();
+        }
+        is_due
+    }
+
+    /// A round of synchronisation ended: all members are synced.
+    pub(super) fn round_ended(&mut self, uptime: Duration) {
+        self.after_round = Some((uptime, 0));
     }
 
     /// The number of a new request, unless one is on its way.
@@ -82,5 +99,6 @@ impl Verification {
     pub(super) fn void(&mut self) {
         self.id = self.asked;
         self.saved = None;
+        self.after_round = None;
     }
 }

@@ -86,6 +86,27 @@ sub descriptors {
     is('its error', $! + 0, EBADF);
 }
 
+sub open_files {
+    opendir(my $dir, '/proc/self/fd') or die "no list: $!\n";
+    my @files = readdir($dir);
+    return scalar(@files);
+}
+
+# Threads one after the other, each with a connection; the main thread's goes on.
+sub interpreters {
+    my ($service) = @_;
+    require threads;
+    my $ask = sub {
+        Pmxcfs::IPCC::configure(service => $service, restart_flag => undef);
+        return defined(PVE::IPCC::ipcc_send_rec(1));
+    };
+    is('an answer', $ask->(), 1);
+    my $before = open_files();
+    is("thread $_", threads->create($ask)->join(), 1) for 1 .. 300;
+    is('descriptors', open_files(), $before);
+    is('an answer after all', defined(PVE::IPCC::ipcc_send_rec(1)), 1);
+}
+
 sub nobody {
     Pmxcfs::IPCC::configure(service => 'pmxcfs-test-nobody', restart_flag => undef);
     is('an answer of nobody', PVE::IPCC::ipcc_send_rec(1), undef);
@@ -102,6 +123,8 @@ if ($command eq 'replay') {
     forks();
     descriptors();
     nobody();
+} elsif ($command eq 'threads') {
+    interpreters($service);
 } else {
     die "no such command\n";
 }

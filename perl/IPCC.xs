@@ -46,12 +46,28 @@ static const char *string_in(pTHX_ SV *data, STRLEN *len)
 	return data && SvPOK(data) ? SvPV(data, *len) : NULL;
 }
 
+/*
+ * At the end of an interpreter, and so of its thread: the connection ends with it. Interpreters of threads inherit
+ * the registration, so the context is looked up here.
+ */
+static void end_interpreter(pTHX_ void *data)
+{
+	dMY_CXT;
+	PERL_UNUSED_VAR(data);
+	pmxcfs_disconnect(MY_CXT.client);
+	pmxcfs_answer_free(&MY_CXT.answer);
+	Safefree(MY_CXT.service);
+	Safefree(MY_CXT.restart_flag);
+	Zero(&MY_CXT, 1, my_cxt_t);
+}
+
 MODULE = Pmxcfs::IPCC		PACKAGE = Pmxcfs::IPCC
 
 BOOT:
 {
 	MY_CXT_INIT;
 	Zero(&MY_CXT, 1, my_cxt_t);
+	Perl_call_atexit(aTHX_ end_interpreter, NULL);
 }
 
 void

@@ -33,6 +33,16 @@ fn results_are_those_of_the_stock_module() {
     run(&mut script(&["check", &service.name]));
 }
 
+/// With few descriptors, so that threads that keep theirs run out of them.
+#[test]
+fn connection_of_a_thread_ends_with_it() {
+    let service = RecordedService::start(&unique_name());
+    let program = script(&["threads", &service.name]);
+    let mut limited = Command::new("prlimit");
+    limited.arg("--nofile=128").arg(program.get_program()).args(program.get_args());
+    run(limited.env("LD_LIBRARY_PATH", lib_dir()));
+}
+
 #[test]
 fn its_page_is_well_formed() {
     let page = project().join("perl/Pmxcfs/IPCC.pm");

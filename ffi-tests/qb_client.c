@@ -236,6 +236,9 @@ static void edges(const char *service)
 	say("null", qb_ipcc_get_buffer_size(NULL));
 	qb_ipcc_connection_t *connection = connect_to(service);
 	say("buffer", qb_ipcc_get_buffer_size(connection));
+	qb_ipcc_connection_t *smallest = qb_ipcc_connect(service, 0);
+	say("smallest buffer", qb_ipcc_get_buffer_size(smallest));
+	qb_ipcc_disconnect(smallest);
 	say("connected", qb_ipcc_is_connected(connection));
 	say("fd", qb_ipcc_fd_get(connection, &fd));
 	say("fd", fd >= 0);

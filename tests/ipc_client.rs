@@ -149,6 +149,29 @@ fn nobody_there_and_nobody_answering() {
     assert!(matches!(error, ClientError::TimedOut), "{error}");
 }
 
+/// As libqb: responses that the server wrote before its end are received, though no request can be sent any more.
+#[test]
+fn last_responses_survive_a_failed_send() {
+    let mut server = StockServer::start();
+    let mut client = connect(&server.name);
+    for number in 0..5 {
+        client.send(ECHO, &[number]).unwrap();
+    }
+    let (_, first) = client.receive(Some(LIMIT)).unwrap();
+    assert_eq!(first.data.as_bytes(), [0]);
+    // Served after the requests above.
+    assert_echo(&mut connect(&server.name), b"another client");
+    server.program.kill();
+    assert!(matches!(client.send(ECHO, b"lost"), Err(ClientError::NotConnected)));
+    assert!(!client.is_connected());
+    for number in 1..5 {
+        assert_eq!(client.receive(Some(LIMIT)).unwrap().1.data.as_bytes(), [number]);
+    }
+    for _ in 0..2 {
+        assert!(matches!(client.receive(Some(LIMIT)), Err(ClientError::NotConnected)));
+    }
+}
+
 #[test]
 fn what_is_too_long_is_not_sent() {
     let server = TestServer::start();

@@ -5,6 +5,7 @@ use pmxcfs::clock::Clock;
 use pmxcfs::errno::ToErrno;
 use pmxcfs::ipc::qb::Namespace;
 use pmxcfs::ipc::qb::client::{Client, ClientError, ConnectOptions};
+use pmxcfs::ipc::qb::wire::AUTH_RESPONSE_LEN;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -31,7 +32,9 @@ fn limit(milliseconds: i32) -> Option<Duration> {
 
 impl Connection {
     pub(crate) fn open(service: &str, max_message_size: usize) -> Result<Self, i32> {
-        let max_message_size = u32::try_from(max_message_size).unwrap_or(u32::MAX);
+        // libqb never asks for less than its handshake needs; a stock server agrees to any size.
+        let max_message_size =
+            u32::try_from(max_message_size).unwrap_or(u32::MAX).max(AUTH_RESPONSE_LEN as u32);
         // libqb has no limit either.
         let (namespace, timeout) = (Namespace::Machine, None);
         let options = ConnectOptions { namespace, max_message_size, timeout, as_libqb: true };

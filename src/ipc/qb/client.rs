@@ -111,6 +111,9 @@ pub struct Client {
     max_message_size: u32,
     link: Link,
     connected: bool,
+    /// True when a request could not be sent because the server has ended: its last responses can still be
+    /// received.
+    draining: bool,
     /// False when the server is not to hear of our end.
     ours: bool,
     clock: Clock,
@@ -210,7 +213,16 @@ impl Client {
             }
             Answer::Libqb(response) => (response.max_message_size, Link::open(&response)?),
         };
-        Ok(Self { socket, server, max_message_size, link, connected: true, ours: true, clock })
+        Ok(Self {
+            socket,
+            server,
+            max_message_size,
+            link,
+            connected: true,
+            draining: false,
+            ours: true,
+            clock,
+        })
     }
 
     /// The server's process and user, as the kernel vouches for them.
@@ -352,6 +364,7 @@ impl Client {
             Link::Rings(rings) => rings.send(self.socket.as_fd(), parts, deadline),
             Link::Sockets(sockets) => sockets.send(parts),
         };
+        self.draining = matches!(sent, Err(ClientError::NotConnected));
         self.note(sent)
     }
 
@@ -360,7 +373,7 @@ impl Client {
         deadline: Deadline,
         message: &mut Vec<u8>,
     ) -> Result<ResponseHeader, ClientError> {
-        if !self.connected {
+        if !self.connected && !self.draining {
             return Err(ClientError::NotConnected);
         }
         let received = match &mut self.link {
@@ -372,6 +385,7 @@ impl Client {
             Err(ClientError::TimedOut) => return Err(ClientError::TimedOut),
             received => received.and_then(|()| Ok(ResponseHeader::split(message)?.0)),
         };
+        self.draining &= header.is_ok();
         self.note(header)
     }
 

@@ -143,7 +143,8 @@ impl RingFiles {
                 result => result?,
             }
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            let dir = openat(&shm.fd, name.as_str(), flags, Mode::empty())?;
+            let opened = openat(&shm.fd, name.as_str(), flags, Mode::empty());
+            let dir = opened.inspect_err(|_| remove(&shm.fd, &name, UnlinkatFlags::RemoveDir))?;
             return Ok(Self { shm: Arc::clone(shm), name, dir, service: service.to_owned() });
         }
         Err(io::ErrorKind::AlreadyExists.into())
@@ -284,6 +285,48 @@ mod tests {
         let long = "x".repeat(250);
         assert!(RingFiles::create(&shm, &long, PEER, 9, 1 << 20).is_err());
         assert!(RingFiles::create(&shm, "test", PEER, 9, u32::MAX).is_err());
+        assert_eq!(temp.path().read_dir().unwrap().count(), 0);
+    }
+
+    /// Name of the variable with the directory for [`without_descriptors_in_a_child`].
+    const CHILD_DIR: &str = "PMXCFS_TEST_SHM_DIR";
+
+    /// Runs in a process of its own, where no other test needs descriptors.
+    #[test]
+    fn without_descriptors_in_a_child() {
+        let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
+        use nix::sys::resource::{Resource, setrlimit};
+        setrlimit(Resource::RLIMIT_NOFILE, 64, 64).unwrap();
+        let shm = Arc::new(ShmDir::open(Path::new(&dir)).unwrap());
+        let mut taken = Vec::new();
+        taken.extend(std::iter::from_fn(|| shm.fd.try_clone().ok()));
+        assert!(taken.len() > 10);
+        // With each number of free descriptors from none to enough of them.
+        loop {
+            let made = RingFiles::create(&shm, "test", PEER, 9, 1 << 20);
+            if let Err(error) = &made {
+                assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+            }
+            let enough = made.is_ok();
+            drop(made);
+            // Frees the descriptor that the count needs.
+            taken.pop().unwrap();
+            let left = Path::new(&dir).read_dir().unwrap().count();
+            assert_eq!(left, 0, "with {} descriptors taken", taken.len() + 1);
+            if enough {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_without_descriptors() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "ipc::qb::shm::tests::without_descriptors_in_a_child"]);
+        let output = child.env(CHILD_DIR, temp.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
         assert_eq!(temp.path().read_dir().unwrap().count(), 0);
     }
 

@@ -77,6 +77,8 @@ impl ToErrno for crate::ipc::server::Unanswered {
             Self::Panicked => libc::EIO,
             // What libqb's client reports itself for an answer longer than its buffer.
             Self::TooLong => libc::ENOBUFS,
+            // As the stock daemon.
+            Self::BadLength => libc::EINVAL,
             Self::NoMemory => libc::ENOMEM,
         }
     }
@@ -302,6 +304,7 @@ mod tests {
         assert_eq!(Refused::Setup(other).to_errno(), libc::EIO);
         assert_eq!(Unanswered::Panicked.to_errno(), libc::EIO);
         assert_eq!(Unanswered::TooLong.to_errno(), libc::ENOBUFS);
+        assert_eq!(Unanswered::BadLength.to_errno(), libc::EINVAL);
         assert_eq!(Unanswered::NoMemory.to_errno(), libc::ENOMEM);
     }
 }

@@ -50,6 +50,9 @@ pub enum Unanswered {
     /// The answer is longer than the message size agreed at connect.
     #[error("the answer is too long for this client")]
     TooLong,
+    /// The header of the request gives a length that the message does not have.
+    #[error("the request is shorter than its header says")]
+    BadLength,
     /// There is no memory to put the answer into.
     #[error("there is no memory for the answer")]
     NoMemory,

@@ -73,15 +73,33 @@ fn chunks_in_another_state() {
     });
 }
 
+/// The stock daemon serves a message with bytes behind its end, and answers EINVAL to one that is too short.
 #[test]
-fn messages_that_lie_about_their_size_or_end_the_connection() {
+fn requests_of_another_length_are_answered() {
     against(|server| {
-        let sizes = [-5, 0, 15, 18, 20, 0x10_0000, i32::MAX, i32::MIN].map(|size| (ECHO, size));
-        for (id, size) in sizes.into_iter().chain([(-3, 19)]) {
-            let mut client = RawClient::connect(&server.name);
-            client.send_message(&message(id, size, b"abc"));
-            client.expect_hangup();
+        let mut client = RawClient::connect(&server.name);
+        for size in [-5, 0, 15, 20, 0x10_0000, i32::MAX, i32::MIN] {
+            client.send_message(&message(ECHO, size, b"abc"));
+            eventually("an answer", || client.is_answered());
+            let (header, data) = client.answer();
+            assert_eq!((header.id, header.error, data.len()), (ECHO, -libc::EINVAL, 0), "{size}");
         }
+        for (size, echoed) in [(19, &b"abc"[..]), (18, b"ab"), (16, b"")] {
+            client.send_message(&message(ECHO, size, b"abc"));
+            eventually("an answer", || client.is_answered());
+            let (header, data) = client.answer();
+            assert_eq!((header.error, &data[..]), (0, echoed), "{size}");
+        }
+        assert_served(&mut client);
+    });
+}
+
+#[test]
+fn request_to_disconnect_ends_the_connection() {
+    against(|server| {
+        let mut client = RawClient::connect(&server.name);
+        client.send_message(&message(-3, 19, b"abc"));
+        client.expect_hangup();
     });
 }
 

@@ -58,6 +58,8 @@ pub(crate) struct Connection {
 pub(crate) enum End {
     #[error("the client is gone")]
     Gone,
+    #[error("the client asked to disconnect")]
+    Left,
     #[error("the server stops")]
     Stopping,
     #[error(transparent)]
@@ -199,7 +201,7 @@ fn run(entry: &Entry, size: u32, own: bool) {
     server.responses.ring().close();
     connection.hang_up();
     match end {
-        End::Gone | End::Stopping => log::debug!("IPC: {}: {end}", who(connection.client())),
+        End::Gone | End::Left | End::Stopping => log::debug!("IPC: {}: {end}", who(connection.client())),
         _ => {
             let client = connection.client();
             shared.complain(client.uid, format_args!("{} disconnected: {end}", who(client)));
@@ -309,7 +311,13 @@ impl<'a> RingServer<'a> {
     }
 
     fn answer(&mut self) -> Result<(), End> {
-        let (header, body) = RequestHeader::split(&self.message)?;
+        let header = RequestHeader::parse(&self.message)?;
+        if header.is_disconnect() {
+            return Err(End::Left);
+        }
+        let Some(body) = header.body(&self.message) else {
+            return self.respond(header.id, Response::error(Unanswered::BadLength.to_errno()));
+        };
         let (service, client) = (&self.shared.service, self.connection.client());
         self.connection.requests.fetch_add(1, Ordering::Relaxed);
         let link = SocketLink { shared: self.shared, connection: self.connection };

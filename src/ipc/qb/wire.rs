@@ -174,22 +174,36 @@ pub struct RequestHeader {
 }
 
 impl RequestHeader {
+    /// Reads the header of a message.
+    ///
+    /// # Errors
+    /// If the message is shorter than a header.
+    pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
+        if message.len() < REQUEST_HEADER_LEN {
+            return Err(Malformed("short request"));
+        }
+        Ok(Self { id: int(message, 0), size: int(message, 8) })
+    }
+
+    /// The body of the message with this header. As in libqb the header's length counts, and further bytes
+    /// are ignored. `None` if the message is shorter than that, or the length than a header.
+    pub fn body(self, message: &[u8]) -> Option<&[u8]> {
+        message.get(REQUEST_HEADER_LEN..usize::try_from(self.size).ok()?)
+    }
+
     /// Splits a message into header and body.
     ///
     /// # Errors
-    /// If it is shorter than a header, if the header gives another length than it has, or if its
-    /// id is the reserved one that ends a connection. Any other id is the service's to refuse.
+    /// If one of them is incomplete.
     pub fn split(message: &[u8]) -> Result<(Self, &[u8]), Malformed> {
-        let (header, body) =
-            message.split_at_checked(REQUEST_HEADER_LEN).ok_or(Malformed("short request"))?;
-        let header = Self { id: int(header, 0), size: int(header, 8) };
-        if usize::try_from(header.size) != Ok(message.len()) {
-            return Err(Malformed("size of a request"));
-        }
-        if header.id == ID_DISCONNECT {
-            return Err(Malformed("a request to disconnect"));
-        }
-        Ok((header, body))
+        let header = Self::parse(message)?;
+        Ok((header, header.body(message).ok_or(Malformed("size of a request"))?))
+    }
+
+    /// True for the reserved id by which a client ends its connection. Any other id is the service's to
+    /// refuse.
+    pub(crate) fn is_disconnect(self) -> bool {
+        self.id == ID_DISCONNECT
     }
 
     /// Writes it.
@@ -311,9 +325,11 @@ mod tests {
         let good = message(6, 20);
         let (header, body) = RequestHeader::split(&good).unwrap();
         assert_eq!((header.id, body), (6, &b"body"[..]));
-        for (id, size) in [(6, 19), (6, 21), (6, 0), (6, -5), (6, i32::MIN), (-3, 20)] {
-            assert!(RequestHeader::split(&message(id, size)).is_err(), "{id} {size}");
+        for size in [21, 15, 0, -5, i32::MIN, i32::MAX] {
+            assert!(RequestHeader::split(&message(6, size)).is_err(), "{size}");
         }
+        assert_eq!(RequestHeader::split(&message(6, 18)).unwrap().1, b"bo", "the rest is ignored");
+        assert_eq!(RequestHeader::split(&message(6, 16)).unwrap().1, b"");
         assert!(RequestHeader::split(&good[..15]).is_err());
         for id in [-1, -2, -5, i32::MIN] {
             assert!(RequestHeader::split(&message(id, 20)).is_ok(), "{id} is for the service to refuse");

@@ -22,6 +22,7 @@ mod pending_pages;
 pub(crate) mod plug;
 mod removed;
 mod setattr;
+mod walks;
 
 pub use attr::{Attr, Kind, Lifetime, StatFs};
 pub use change::{Outcome, Write};
@@ -33,6 +34,7 @@ pub use late_replies::LateReplies;
 pub use listing::DirEntry;
 pub use pending_pages::Covered;
 pub use setattr::SetAttr;
+pub use walks::Thread;
 
 use crate::cfs::Cfs;
 use crate::clock::UnixTime;
@@ -48,6 +50,7 @@ use plug::{Plug, Plugs};
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use walks::Walks;
 
 /// What `statfs` says is the longest name.
 const NAME_LENGTH: u32 = 256;
@@ -68,6 +71,7 @@ pub struct Fs {
     known: Arc<Known>,
     /// Shared with the change listener.
     pending_pages: Arc<PendingPages>,
+    walks: Walks,
     /// Longest name that the kernel accepts, in bytes.
     name_bytes_max: AtomicUsize,
 }
@@ -144,6 +148,7 @@ impl Fs {
             rules,
             known,
             pending_pages,
+            walks: Walks::default(),
             name_bytes_max: AtomicUsize::new(NEW_NAME_BYTES_MAX),
         })
     }
@@ -205,6 +210,7 @@ impl Fs {
         // That there is none is told too.
         self.known.note_name(ino::of_entry(parent), name);
         let Some(entry) = tree.lookup(parent, name) else {
+            // In a removed directory, too: mkdir and mknod do not repeat a walk that fails with ESTALE.
             return Err(check_new_name(name).err().unwrap_or(FsError::NotFound));
         };
         Ok(self.attr_of(entry, mode::class_of(entry)))
@@ -222,18 +228,83 @@ impl Fs {
         if let Some(attr) = self.entry_attr(inode) {
             return Ok(attr);
         }
-        let Some((removed, class)) = self.handles.removed(inode) else {
-            // The path may lead to another node now: with ESTALE the kernel resolves it again.
-            return Err(if self.was_directory(ino) { FsError::NotFound } else { FsError::Stale });
-        };
-        Ok(self.removed_attr(inode, &removed, class))
+        if let Some((removed, class)) = self.handles.removed(inode) {
+            return Ok(self.removed_attr(inode, &removed, class));
+        }
+        self.removed_directory(inode).unwrap_or(Err(FsError::Stale))
     }
 
-    /// Whether this was a directory, and its place is free now. If the place is taken, the kernel finds the
-    /// new entry by resolving the path again.
+    /// Attributes of a removed directory, or `NotFound` if its place is free, as with stock. `None` if it is no
+    /// removed directory, or was removed long ago.
+    fn removed_directory(&self, inode: Inode) -> Option<Result<Attr, FsError>> {
+        let (parent, name, mtime) = self.handles.removed_directory(inode)?;
+        let tree = self.cfs.engine.read();
+        let Some(there) = tree.lookup(parent, &name) else { return Some(Err(FsError::NotFound)) };
+        // Not ESTALE: for a descriptor or a working directory there is no path that the kernel could walk again.
+        let permissions = mode::directory(there.is_private(), self.cfs.is_quorate());
+        Some(Ok(self.attr(ino::of_entry(inode), Kind::Directory, permissions, 0, 0, mtime)))
+    }
+
+    /// Whether this was a directory, and its place is free now.
     fn was_directory(&self, ino: u64) -> bool {
-        let place = entry_target(ino).and_then(|inode| self.handles.place_of_removed_directory(inode));
-        place.is_some_and(|(parent, name)| self.cfs.engine.read().lookup(parent, &name).is_none())
+        let removed = entry_target(ino).and_then(|inode| self.removed_directory(inode));
+        matches!(removed, Some(Err(FsError::NotFound)))
+    }
+
+    /// Notes that the kernel's lookup for this thread found a node.
+    pub fn found(&self, thread: Thread, ino: u64) {
+        self.walks.found(thread, ino);
+    }
+
+    /// Whether an operation of this thread that failed with `Stale` must not do so again: the kernel has walked the
+    /// path a second time. Must be called once for each such failure.
+    pub fn is_final(&self, thread: Thread, ino: u64) -> bool {
+        self.walks.is_final(thread, ino, self.cfs.clock.uptime())
+    }
+
+    /// Opens a file that was replaced after the kernel had found it.
+    ///
+    /// # Errors
+    /// It was not replaced, but removed.
+    pub fn open_replaced(&self, ino: u64) -> Result<Opened, FsError> {
+        let inode = entry_target(ino).ok_or(FsError::NotFound)?;
+        if !self.handles.open_replaced(inode) {
+            return Err(FsError::NotFound);
+        }
+        Ok(Opened::Entry(self.caching(true)))
+    }
+
+    /// Attributes of a file that was replaced after the kernel had found it, as a change by path leaves them. The
+    /// change itself is kept only if a descriptor could show it.
+    ///
+    /// # Errors
+    /// It was not replaced, but removed.
+    pub fn set_replaced(&self, ino: u64, set: &SetAttr) -> Result<Attr, FsError> {
+        let inode = entry_target(ino).ok_or(FsError::NotFound)?;
+        let (removed, class) = self.handles.removed(inode).ok_or(FsError::NotFound)?;
+        if !removed.is_writable {
+            return Err(FsError::NotFound);
+        }
+        if self.handles.is_open(inode) {
+            if let Some(size) = set.size {
+                self.truncate_removed(inode, size)?;
+            }
+            if let Some(mtime) = set.mtime {
+                self.touch_removed(inode, mtime)?;
+            }
+            return self.getattr(ino);
+        }
+        let mut attr = self.removed_attr(inode, &removed, class);
+        attr.size = set.size.unwrap_or(attr.size);
+        attr.mtime = set.mtime.unwrap_or(attr.mtime);
+        Ok(attr)
+    }
+
+    /// The kernel forgot a node. Contents of a removed file are not needed any more.
+    pub fn forget(&self, ino: u64) {
+        if let Some(inode) = entry_target(ino) {
+            self.handles.forget(inode);
+        }
     }
 
     /// Where a link points.

@@ -23,3 +23,5 @@ mod replaced;
 mod scene;
 #[path = "coherence/views.rs"]
 mod views;
+#[path = "coherence/walks.rs"]
+mod walks;

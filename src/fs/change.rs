@@ -62,7 +62,13 @@ impl Fs {
             name,
             |path| Change::Create { path },
             move |outcome| {
-                let opened = outcome.result.and_then(|attr| fs.open(attr.ino, true).map(|_| attr));
+                let open = |attr: Attr| {
+                    let opened = fs.open(attr.ino, true);
+                    // Another member replaced it at once.
+                    let opened = opened.or_else(|error| fs.open_replaced(attr.ino).map_err(|_| error));
+                    opened.map(|_| attr)
+                };
+                let opened = outcome.result.and_then(open);
                 done(Outcome { result: opened, unknown: outcome.unknown, stale_pages: None });
             },
         );
@@ -320,7 +326,11 @@ impl Fs {
             return Err(FsError::Generated);
         }
         let parent = entry_target(parent).ok_or(FsError::NotDirectory)?;
-        let path = self.path_to_change(parent)?.join(name);
+        let directory = self.path_to_change(parent).map_err(|error| match error {
+            FsError::NotFound => FsError::Stale,
+            error => error,
+        });
+        let path = directory?.join(name);
         // The kernel sends no such names.
         let name = Name::new(name).ok_or(FsError::Generated)?;
         Ok(Place { parent, name, path })

@@ -9,14 +9,15 @@
 use super::listing::Listing;
 use super::mode::Class;
 use crate::clock::UnixTime;
-use crate::memdb::{Inode, Invalidation, Name, Removal, Stale};
+use crate::memdb::{Inode, Invalidation, Name, Removal, Stale, is_openvz_script};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many removed files that nobody has open are kept, and how many bytes of them.
-const RECENT_MAX: usize = 64;
-const RECENT_BYTES_MAX: usize = 4 << 20;
+/// Number and bytes of removed files to keep that no descriptor is open of. The kernel forgets most of them soon,
+/// and then they are dropped. So only a kernel that is in the middle of so many path walks gets to these limits.
+const RECENT_MAX: usize = 4096;
+const RECENT_BYTES_MAX: usize = 16 << 20;
 /// Number of removed directories to remember.
 const RECENT_DIRECTORIES_MAX: usize = 1024;
 
@@ -51,9 +52,12 @@ struct Files {
     recent: VecDeque<(Inode, usize)>,
     /// Sum of the lengths in `recent`.
     recent_bytes: usize,
-    /// The last removed directories, oldest first, each with its former parent and name.
-    directories: VecDeque<(Inode, Inode, Name)>,
+    /// The last removed directories, oldest first, each with its former parent, name and time.
+    directories: VecDeque<(Inode, Place)>,
 }
+
+/// Former parent, name and time of a directory.
+type Place = (Inode, Name, UnixTime);
 
 impl OpenFile {
     /// State that is assumed of a file without open descriptors when it leaves the tree.
@@ -142,6 +146,14 @@ impl Handles {
         }
     }
 
+    /// Opens a removed file that descriptors may still change. Returns false if there is no such file.
+    pub(crate) fn open_replaced(&self, inode: Inode) -> bool {
+        let mut files = lock(&self.files);
+        let file = files.all.get_mut(&inode);
+        let file = file.filter(|file| file.removed.as_ref().is_some_and(|removed| removed.is_writable));
+        file.map(|file| file.opens += 1).is_some()
+    }
+
     /// Whether a file is open.
     pub(crate) fn is_open(&self, inode: Inode) -> bool {
         lock(&self.files).all.get(&inode).is_some_and(|file| file.opens > 0)
@@ -164,10 +176,13 @@ impl Handles {
                 // The invalidation of a removed name comes before that of its inode.
                 place = Some((*parent, name));
             }
-            let Stale::Removed { inode, content, mtime, removal } = &invalidation.stale else { continue };
+            let Stale::Removed { inode, content, mtime, private, removal } = &invalidation.stale else {
+                continue;
+            };
             let mut files = lock(&self.files);
             let Some(content) = content else {
-                files.directories.extend(place.map(|(parent, name)| (*inode, parent, name.clone())));
+                let place = place.map(|(parent, name)| (*inode, (parent, name.clone(), *mtime)));
+                files.directories.extend(place);
                 if files.directories.len() > RECENT_DIRECTORIES_MAX {
                     files.directories.pop_front();
                 }
@@ -176,6 +191,8 @@ impl Handles {
             let file = files.all.entry(*inode).or_insert(OpenFile::UNKNOWN);
             let (content, mtime) = (Arc::clone(content), *mtime);
             let is_writable = *removal == Removal::Replaced;
+            let script = place.is_some_and(|(_, name)| is_openvz_script(name));
+            file.class = Class { private: *private, script };
             file.removed = Some(Removed { content, mtime, is_leaving: true, is_writable });
         }
     }
@@ -227,11 +244,26 @@ impl Handles {
         file.removed.clone().map(|removed| (removed, file.class))
     }
 
-    /// Former parent and name of a directory that was removed recently.
-    pub(crate) fn place_of_removed_directory(&self, inode: Inode) -> Option<(Inode, Name)> {
+    /// Former parent, name and time of a directory that was removed recently.
+    pub(crate) fn removed_directory(&self, inode: Inode) -> Option<Place> {
         let files = lock(&self.files);
-        let (_, parent, name) = files.directories.iter().rev().find(|(removed, ..)| *removed == inode)?;
-        Some((*parent, name.clone()))
+        let (_, place) = files.directories.iter().rev().find(|(removed, _)| *removed == inode)?;
+        Some(place.clone())
+    }
+
+    /// Drops what is kept of a removed file that no descriptor is open of: the kernel forgot it.
+    pub(crate) fn forget(&self, inode: Inode) {
+        let mut files = lock(&self.files);
+        let is_kept = |file: &OpenFile| file.opens == 0 && file.removed.is_some() && !file.is_leaving();
+        if !files.all.get(&inode).is_some_and(is_kept) {
+            return;
+        }
+        files.all.remove(&inode);
+        let Files { recent, recent_bytes, .. } = &mut *files;
+        recent.retain(|(other, length)| {
+            *recent_bytes -= if *other == inode { *length } else { 0 };
+            *other != inode
+        });
     }
 
     /// Keeps a text for a handle.
@@ -276,7 +308,13 @@ mod tests {
 
     fn removal(inode: u64) -> Invalidation {
         let content = Some(Arc::new(b"last".to_vec()));
-        Invalidation::of_reply(Stale::Removed { inode, content, mtime: 7, removal: Removal::Deleted })
+        Invalidation::of_reply(Stale::Removed {
+            inode,
+            content,
+            mtime: 7,
+            private: false,
+            removal: Removal::Deleted,
+        })
     }
 
     fn removed(is_leaving: bool) -> Removed {
@@ -295,11 +333,13 @@ mod tests {
     fn contents_are_kept_from_removal_to_the_last_close() {
         let handles = Handles::default();
         let class = Class { private: false, script: true };
-        handles.open(5, class);
-        handles.open(5, class);
+        handles.open(5, Class::default());
+        handles.open(5, Class::default());
         assert_eq!(handles.removed(5), None, "still in the tree");
         let content = Stale::Content { inode: 5, range: ByteRange::ALL };
-        handles.keep_removed(&[Invalidation::of_reply(content), removal(5)]);
+        // The class follows from the last name.
+        let name = Stale::Entry { parent: 1, name: Name::new(b"vps.mount").expect("a name") };
+        handles.keep_removed(&[Invalidation::of_reply(content), Invalidation::of_reply(name), removal(5)]);
         assert_eq!(handles.removed(5), Some((removed(true), class)));
         handles.settle(5);
         handles.close(5);
@@ -339,7 +379,8 @@ mod tests {
         let write = |inode| handles.change_removed(inode, |removed| removed.mtime = 9);
         for (inode, removal) in [(5, Removal::Replaced), (6, Removal::Deleted)] {
             handles.open(inode, Class::default());
-            let removed = Stale::Removed { inode, content: Some(Arc::default()), mtime: 7, removal };
+            let removed =
+                Stale::Removed { inode, content: Some(Arc::default()), mtime: 7, private: false, removal };
             handles.keep_removed(&[Invalidation::of_reply(removed)]);
         }
         assert_eq!((write(5), write(6)), (Some(()), None));
@@ -364,17 +405,35 @@ mod tests {
     }
 
     #[test]
+    fn forgotten_file_is_dropped_unless_open() {
+        let handles = Handles::default();
+        handles.open(5, Class::default());
+        handles.keep_removed(&[removal(5), removal(6), removal(7)]);
+        for inode in [5, 6] {
+            handles.settle(inode);
+        }
+        for inode in [5, 6, 7, 8] {
+            handles.forget(inode);
+        }
+        let kept = |inode| handles.removed(inode).is_some();
+        assert_eq!((kept(5), kept(6), kept(7)), (true, false, true), "7 is leaving");
+        let files = super::lock(&handles.files);
+        assert_eq!((files.recent.len(), files.recent_bytes), (0, 0));
+    }
+
+    #[test]
     fn removed_directories_are_remembered_within_a_bound() {
         let handles = Handles::default();
         let name = Name::new(b"d").expect("a name");
-        let place = |inode| handles.place_of_removed_directory(inode);
+        let place = |inode| handles.removed_directory(inode);
         for inode in 0..=RECENT_DIRECTORIES_MAX as u64 {
             let named = Stale::Entry { parent: inode + 1, name: name.clone() };
-            let removed = Stale::Removed { inode, content: None, mtime: 7, removal: Removal::Deleted };
+            let removed =
+                Stale::Removed { inode, content: None, mtime: 7, private: false, removal: Removal::Deleted };
             handles.keep_removed(&[named, removed].map(Invalidation::of_reply));
-            assert_eq!(place(inode), Some((inode + 1, name.clone())));
+            assert_eq!(place(inode), Some((inode + 1, name.clone(), 7)));
         }
-        assert_eq!((place(0), place(1)), (None, Some((2, name.clone()))));
+        assert_eq!((place(0), place(1)), (None, Some((2, name.clone(), 7))));
         assert_eq!(handles.removed(1), None);
     }
 
@@ -384,7 +443,8 @@ mod tests {
         let large = Arc::new(vec![0; 1 << 20]);
         for inode in 0..200 {
             let content = if inode % 2 == 0 { Some(Arc::clone(&large)) } else { Some(Arc::default()) };
-            let removed = Stale::Removed { inode, content, mtime: 0, removal: Removal::Deleted };
+            let removed =
+                Stale::Removed { inode, content, mtime: 0, private: false, removal: Removal::Deleted };
             handles.keep_removed(&[Invalidation::of_reply(removed)]);
             handles.settle(inode);
             let files = super::lock(&handles.files);

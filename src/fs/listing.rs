@@ -89,12 +89,10 @@ impl Fs {
     /// Opens a directory for listing.
     ///
     /// # Errors
-    /// It is not there any more.
+    /// It is no directory, or was removed (`Stale`).
     pub fn opendir(&self, ino: u64) -> Result<u64, FsError> {
         let inode = entry_target(ino).ok_or(FsError::NotDirectory)?;
-        // Not as with a file, which is another one from one moment to the next: a directory was not there
-        // in between.
-        let is_dir = self.cfs.engine.read().get(inode).ok_or(FsError::NotFound)?.is_dir();
+        let is_dir = self.cfs.engine.read().get(inode).ok_or(FsError::Stale)?.is_dir();
         if is_dir { Ok(self.handles.number()) } else { Err(FsError::NotDirectory) }
     }
 
@@ -117,8 +115,12 @@ impl Fs {
     ) -> Result<(), FsError> {
         let inode = entry_target(ino).ok_or(FsError::NotDirectory)?;
         let listing = self.listing(inode, handle, offset)?;
-        if offset < BEHIND_DOT && add(DirEntry { name: b".", attr: self.getattr(ino)?, next: BEHIND_DOT }) {
-            return Ok(());
+        if offset < BEHIND_DOT {
+            // The kernel does not repeat a listing that fails with ESTALE.
+            let attr = self.entry_attr(inode).ok_or(FsError::NotFound)?;
+            if add(DirEntry { name: b".", attr, next: BEHIND_DOT }) {
+                return Ok(());
+            }
         }
         if offset < BEHIND_DOTS {
             let attr = self.parent_attr(inode)?;

@@ -64,7 +64,7 @@ impl Fs {
         }
         let Some(size) = set.size else { return self.set_times(ino, set.mtime, done) };
         let fs = Arc::clone(self);
-        self.truncate(ino, size, move |cut| match cut.result {
+        self.truncate(ino, size, set.is_opened, move |cut| match cut.result {
             Ok(()) => {
                 let stale_pages = cut.stale_pages;
                 fs.set_times(
@@ -101,7 +101,13 @@ impl Fs {
         Ok(class.private)
     }
 
-    fn truncate(self: &Arc<Self>, ino: u64, size: u64, done: impl FnOnce(Outcome<()>) + Send + 'static) {
+    fn truncate(
+        self: &Arc<Self>,
+        ino: u64,
+        size: u64,
+        is_opened: bool,
+        done: impl FnOnce(Outcome<()>) + Send + 'static,
+    ) {
         let inode = match ino::target(ino) {
             Target::Entry(inode) => inode,
             Target::Generated(index) => {
@@ -111,7 +117,8 @@ impl Fs {
         let fs = Arc::clone(self);
         self.submit_entry(inode, EntryChange::Truncate { size }, move |result| {
             let result = match result {
-                Err(FsError::NotFound) => fs.truncate_removed(inode, size),
+                // By path it is meant for the new file, if there is one.
+                Err(FsError::NotFound) if is_opened => fs.truncate_removed(inode, size),
                 result => result.map(drop),
             };
             let stale_pages = fs.stale_pages(inode, None);

@@ -85,6 +85,40 @@ impl Adapter {
         }
     }
 
+    /// The result of an operation by path. If its inode was removed, the kernel walks the path once more; after
+    /// that, the operation has the result of `last`.
+    fn by_path<T>(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        result: Result<T, FsError>,
+        last: impl FnOnce() -> Result<T, FsError>,
+    ) -> Result<T, FsError> {
+        match result {
+            Err(FsError::Stale) if self.fs.is_final(request.pid(), ino.0) => last(),
+            result => result,
+        }
+    }
+
+    /// The same for a closure that replies to the request, from any thread.
+    fn finish_by_path<T: Send + 'static>(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        finish: impl FnOnce(Outcome<T>) + Send + 'static,
+        last: impl FnOnce(&Fs) -> Result<T, FsError> + Send + 'static,
+    ) -> impl FnOnce(Outcome<T>) + Send + 'static {
+        let (fs, thread) = (Arc::clone(&self.fs), request.pid());
+        move |mut outcome: Outcome<T>| {
+            if outcome.result.as_ref().is_err_and(|error| *error == FsError::Stale)
+                && fs.is_final(thread, ino.0)
+            {
+                outcome.result = last(&fs);
+            }
+            finish(outcome);
+        }
+    }
+
     /// Sends a reply with the attributes of these nodes: immediately, or after their pages were invalidated
     /// if that is pending.
     fn after_pages(&self, mut nodes: Vec<u64>, reply: impl FnOnce() + Send + 'static) {
@@ -161,13 +195,17 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = || {
+    fn forget(&self, _: &Request, ino: INodeNo, _lookups: u64) {
+        self.fs.forget(ino.0);
+    }
+
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let lookup = || {
             let found = self.fs.lookup(parent.0, name.as_bytes());
             self.hooks.before_reply(KernelRequest::Lookup);
             found
         };
-        self.serve(KernelRequest::Lookup, || match found() {
+        self.serve(KernelRequest::Lookup, || match lookup() {
             // A name that is not there is something to remember too.
             Err(FsError::NotFound) => {
                 reply.entry(&self.lifetime, &absent(), fuser::Generation(0));
@@ -175,6 +213,7 @@ impl Filesystem for Adapter {
             result => answer("lookup", result, reply, |reply, attr| {
                 // What a name means lasts, even where the attributes do not.
                 let (ttl, attr_ttl) = (self.lifetime, self.lifetime_of(&attr));
+                self.fs.found(request.pid(), attr.ino);
                 self.after_pages(vec![attr.ino], move || {
                     reply.entry_with_ttls(&attr_ttl, &ttl, &file_attr(&attr), generation(&attr));
                 });
@@ -182,10 +221,11 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, request: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         self.serve(KernelRequest::Getattr, || {
             let found = self.fs.getattr(ino.0);
             self.hooks.before_reply(KernelRequest::Getattr);
+            let found = self.by_path(request, ino, found, || Err(FsError::NotFound));
             answer("getattr", found, reply, |reply, attr| {
                 let lifetime = self.lifetime_of(&attr);
                 self.after_pages(vec![attr.ino], move || reply.attr(&lifetime, &file_attr(&attr)));
@@ -195,7 +235,7 @@ impl Filesystem for Adapter {
 
     fn setattr(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -223,8 +263,9 @@ impl Filesystem for Adapter {
                 let lifetime = if attr.lifetime == Lifetime::Volatile { Duration::ZERO } else { lifetime };
                 reply.attr(&lifetime, &file_attr(&attr));
             });
-            let is_opened = handle.is_some();
-            self.fs.setattr(ino.0, SetAttr { mode, uid, gid, size, mtime, is_opened }, finish);
+            let set = SetAttr { mode, uid, gid, size, mtime, is_opened: handle.is_some() };
+            let finish = self.finish_by_path(request, ino, finish, move |fs| fs.set_replaced(ino.0, &set));
+            self.fs.setattr(ino.0, set, finish);
         });
     }
 
@@ -236,7 +277,7 @@ impl Filesystem for Adapter {
 
     fn mknod(
         &self,
-        _: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
@@ -249,34 +290,46 @@ impl Filesystem for Adapter {
         }
         self.serve(KernelRequest::Mknod, || {
             let finish = self.finish("mknod", reply, self.entry());
+            let finish = self.finish_by_path(request, parent, finish, |_| Err(FsError::NotFound));
             self.fs.mknod(parent.0, name.as_bytes(), finish);
         });
     }
 
-    fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
         self.serve(KernelRequest::Mkdir, || {
             let finish = self.finish("mkdir", reply, self.entry());
+            let finish = self.finish_by_path(request, parent, finish, |_| Err(FsError::NotFound));
             self.fs.mkdir(parent.0, name.as_bytes(), finish);
         });
     }
 
-    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.serve(KernelRequest::Unlink, || {
             let finish = self.finish("unlink", reply, |reply: ReplyEmpty, ()| reply.ok());
+            let finish = self.finish_by_path(request, parent, finish, |_| Err(FsError::NotFound));
             self.fs.unlink(parent.0, name.as_bytes(), finish);
         });
     }
 
-    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.serve(KernelRequest::Rmdir, || {
             let finish = self.finish("rmdir", reply, |reply: ReplyEmpty, ()| reply.ok());
+            let finish = self.finish_by_path(request, parent, finish, |_| Err(FsError::NotFound));
             self.fs.rmdir(parent.0, name.as_bytes(), finish);
         });
     }
 
     fn rename(
         &self,
-        _: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -290,6 +343,7 @@ impl Filesystem for Adapter {
         }
         self.serve(KernelRequest::Rename, || {
             let finish = self.finish("rename", reply, |reply: ReplyEmpty, ()| reply.ok());
+            let finish = self.finish_by_path(request, parent, finish, |_| Err(FsError::NotFound));
             let invalidate = self.invalidate.clone();
             let (from, to) = ((parent.0, name.as_bytes()), (newparent.0, newname.as_bytes()));
             self.fs.rename(from, to, move |mut outcome| {
@@ -302,7 +356,7 @@ impl Filesystem for Adapter {
 
     fn create(
         &self,
-        _: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         _mode: u32,
@@ -316,15 +370,18 @@ impl Filesystem for Adapter {
             let finish = self.finish("create", reply, move |reply: ReplyCreate, attr: Attr| {
                 reply.created(&lifetime, &file_attr(&attr), generation(&attr), NO_HANDLE, open);
             });
+            let finish = self.finish_by_path(request, parent, finish, |_| Err(FsError::NotFound));
             self.fs.create(parent.0, name.as_bytes(), finish);
         });
     }
 
-    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.serve(KernelRequest::Open, || {
             let writing = opened_for_writing(flags);
             self.invalidate.before_open(ino.0);
-            answer("open", self.fs.open(ino.0, writing), reply, |reply, opened| match opened {
+            let opened = self.fs.open(ino.0, writing);
+            let opened = self.by_path(request, ino, opened, || self.fs.open_replaced(ino.0));
+            answer("open", opened, reply, |reply, opened| match opened {
                 Opened::Entry(caching) => reply.opened(NO_HANDLE, open_flags(writing, caching)),
                 Opened::Text(handle) => {
                     let uncached = FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH;
@@ -425,10 +482,11 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         self.serve(KernelRequest::Opendir, || {
             self.invalidate.before_open(ino.0);
-            answer("opendir", self.fs.opendir(ino.0), reply, |reply, handle| {
+            let opened = self.by_path(request, ino, self.fs.opendir(ino.0), || Err(FsError::NotFound));
+            answer("opendir", opened, reply, |reply, handle| {
                 // Not FOPEN_CACHE_DIR: the kernel fills one cached listing from several handles, so a handle
                 // opened after a change could get names from before the change.
                 reply.opened(FileHandle(handle), FopenFlags::empty());

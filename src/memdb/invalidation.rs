@@ -24,8 +24,9 @@ pub enum Stale {
     Content { inode: Inode, range: ByteRange },
     /// Attributes only (mtime, mode).
     Attributes { inode: Inode },
-    /// An inode was removed. Contains its last contents for open descriptors; `None` for a directory.
-    Removed { inode: Inode, content: Option<Arc<Vec<u8>>>, mtime: u32, removal: Removal },
+    /// An inode was removed. Contains its last state for open descriptors; `content` is `None` for a directory.
+    /// `private`: its path was private.
+    Removed { inode: Inode, content: Option<Arc<Vec<u8>>>, mtime: u32, private: bool, removal: Removal },
 }
 
 /// How an inode left the tree.

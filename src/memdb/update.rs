@@ -92,6 +92,7 @@ impl MemDb {
                 inode: *inode,
                 content,
                 mtime: old.mtime,
+                private: old.private,
                 removal: Removal::Deleted,
             });
         }
@@ -116,6 +117,7 @@ impl MemDb {
                         inode,
                         content,
                         mtime: old.mtime,
+                        private: old.private,
                         removal: Removal::Deleted,
                     });
                 }

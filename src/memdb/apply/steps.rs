@@ -78,7 +78,7 @@ impl MemDb {
         if let (Some(config), Some(_)) = (guest, &content) {
             self.guests.unregister(config.vmid);
         }
-        Stale::Removed { inode, content, mtime, removal }
+        Stale::Removed { inode, content, mtime, private: entry.private, removal }
     }
 
     /// Moves an entry to another place, which is free.

@@ -302,6 +302,29 @@ fn every_file_belongs_to_a_module() {
     }
 }
 
+/// Files that the pages for developers name between backticks, from the project's root or from `src`.
+#[test]
+fn pages_name_existing_files() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages: Vec<PathBuf> =
+        ["ARCHITECTURE.md", "HACKING.md", "GLOSSARY.md"].map(|name| root.join("docs").join(name)).into();
+    for dir in ["docs/protocol", "docs/decisions"] {
+        let entries = fs::read_dir(root.join(dir)).expect("readable directory");
+        pages.extend(entries.map(|entry| entry.expect("readable entry").path()));
+    }
+    let mut count = 0;
+    for page in pages {
+        let text = fs::read_to_string(&page).expect("UTF-8 text");
+        for name in text.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")) {
+            let places = [root.join(name), root.join("src").join(name), root.join("tests").join(name)];
+            let exists = places.iter().any(|place| place.exists());
+            assert!(exists, "{}: there is no {name}", page.display());
+            count += 1;
+        }
+    }
+    assert!(count > 60, "only {count} names were found");
+}
+
 /// The oldest compiler that the project is built with has no `let` behind `&&`. Newer ones have it in this
 /// edition, and no lint speaks of it.
 #[test]

@@ -247,12 +247,13 @@ sim: setup
 	SIM_SEEDS=$(SEEDS) $(CARGO) test --locked --release --test sim fresh_schedules -- --nocapture
 
 ## Long tests: ROUNDS rounds of each race against the tools of root, and a tenth of that number of crossing
-## operations and appends in clusters: make soak ROUNDS=1000
+## operations and appends in clusters, and of scripts that end in power failures: make soak ROUNDS=1000
 ROUNDS ?= 200
 soak: setup
 	SOAK_ROUNDS=$(ROUNDS) $(CARGO) test --locked --test db_tool races -- --nocapture
 	LONG_ROUNDS=$$(($(ROUNDS) / 10)) $(CARGO) test --locked --test cluster -- --nocapture \
 		appends_of_all_nodes crossing_operations
+	POWER_RUNS=$$(($(ROUNDS) / 10)) $(CARGO) test --locked --test power survive -- --nocapture
 
 ## Each load once, so that the benchmark itself stays whole; unoptimized, as everything else is built for tests.
 smoke: setup

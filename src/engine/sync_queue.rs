@@ -228,6 +228,7 @@ mod tests {
         let second = wait(&queue);
         queue.on_synced(work.commits);
         work.waiters.into_iter().for_each(|waiter| waiter(Ok(())));
+        assert!(!queue.is_synced(), "the sync does not cover the commit beside it");
         assert!(first.iter().all(|reply| reply.try_recv() == Ok(Ok(()))));
         assert_eq!(second.try_recv(), Err(TryRecvError::Empty));
         let work = queue.next();

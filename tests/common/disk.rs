@@ -13,10 +13,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 /// Longest time that a held sync takes, so that a test that fails ends.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Duration of a sync, as on a disk: an acknowledgement that does not wait for it comes first.
+const SYNC_TIME: Duration = Duration::from_micros(300);
 
 /// Number of a file in a trace. A name that is removed and created again is another file.
 pub type FileId = usize;
@@ -206,6 +210,9 @@ impl Recording {
         state.trace.push(Event::SyncStarted { target });
         state.waiting_syncs += 1;
         self.changed.notify_all();
+        drop(state);
+        thread::sleep(SYNC_TIME);
+        let state = lock(&self.state);
         let waited = self.changed.wait_timeout_while(state, PATIENCE, |state| state.holds_syncs);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         state.waiting_syncs -= 1;

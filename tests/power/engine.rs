@@ -237,15 +237,21 @@ fn failed_sync_fails_fsync_and_nothing_else() {
     assert!(tree.resolve(b"d").is_some() && tree.resolve(b"e").is_some());
 }
 
-/// A copy as an admin restores it, which nothing has synced.
-#[test]
-fn restored_copy_survives_power_failures() {
+/// Puts a copy of a file in its place, as an admin does: it is not synced.
+fn put(from: &Path, to: &Path) {
+    let copy = File::create_new(to).expect("a file");
+    copy.write_all_at(&fs::read(from).expect("a file"), 0).expect("written");
+}
+
+/// Cuts after the start on unsynced files, a change, and its fsync.
+fn check_restored(database: &Path, log: Option<&Path>) {
     let dir = tempfile::tempdir().expect("a directory");
     let recording = Recording::start(dir.path());
     let path = dir.path().join("config.db");
-    let copy = File::create_new(&path).expect("a file");
-    copy.write_all_at(&fs::read("tests/golden/cluster.db").expect("a database"), 0).expect("written");
-    drop(copy);
+    put(database, &path);
+    if let Some(log) = log {
+        put(log, &dir.path().join(LOG));
+    }
     let (engine, checkpointer) = open(&path, SYNC_DELAY);
     let mut history = History::default();
     history.add(&engine.read());
@@ -256,6 +262,20 @@ fn restored_copy_survives_power_failures() {
     drop(checkpointer);
     engine.close().expect("closed");
     let trace = recording.finish();
-    let opened = trace.iter().position(|event| matches!(event, Event::SyncEnded { .. })).expect("a sync");
-    check_from(&trace, &history, 1, opened);
+    let is_acknowledged = |event: &Event| matches!(event, Event::Acknowledged { .. });
+    check_from(&trace, &history, 1, trace.iter().position(is_acknowledged).expect("acknowledged"));
+}
+
+#[test]
+fn restored_copy_survives_power_failures() {
+    check_restored(Path::new("tests/golden/cluster.db"), None);
+}
+
+#[test]
+fn restored_log_survives_power_failures() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (database, log) = (dir.path().join("config.db"), dir.path().join(LOG));
+    let (engine, _checkpointer) = open(&database, SYNC_DELAY);
+    engine.submit_wait(Change::Mkdir { path: "only-in-log".into() }).expect("made");
+    check_restored(&database, Some(&log));
 }

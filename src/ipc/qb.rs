@@ -27,6 +27,8 @@ pub mod own;
 mod patience;
 #[cfg(feature = "daemon")]
 mod places;
+#[cfg(feature = "daemon")]
+mod priority;
 mod ring;
 mod sem;
 #[cfg(feature = "daemon")]
@@ -38,6 +40,8 @@ mod sigbus;
 mod sweep;
 #[cfg(feature = "daemon")]
 mod throttle;
+#[cfg(feature = "daemon")]
+mod waiting;
 pub mod wire;
 #[cfg(feature = "daemon")]
 mod workers;

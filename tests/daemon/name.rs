@@ -8,6 +8,7 @@ use pmxcfs::ipc::qb::client::{Client, ClientError};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Instant;
 
 /// An unprivileged user.
 const USER: u32 = 54321;
@@ -57,12 +58,14 @@ const FULL: &str = "listen(S, 0) or die; \
 
 fn ctl(root: &Root, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pmxcfs-ctl"));
-    command.args(["--service", &root.service, "--timeout", "2"]).args(arguments).stdin(Stdio::null());
+    command.args(["--service", &root.service, "--timeout", "120"]).args(arguments).stdin(Stdio::null());
     command.output().expect("the program starts")
 }
 
 fn status_fails(root: &Root) -> String {
+    let start = Instant::now();
     let output = ctl(root, &["status"]);
+    assert!(start.elapsed() < PATIENCE, "it waited for its whole timeout");
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     String::from_utf8(output.stderr).expect("text")
 }

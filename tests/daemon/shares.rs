@@ -1,7 +1,7 @@
 //! Shares of users in a daemon's service: greedy users of the group www-data beside root, the watchdog and
 //! other users.
 
-use crate::fixture::{PATIENCE, Root, wait_until};
+use crate::fixture::{Daemon, PATIENCE, Root, wait_until};
 use crate::public;
 use pmxcfs::ipc::calls;
 use pmxcfs::ipc::ops::Op;
@@ -179,5 +179,43 @@ fn waiting_requests_of_a_user_are_limited() {
     let again = Hog::start(&program, &root, 60001, Some(70));
     assert_eq!((again.held, again.refused), (70, 6), "what was given back can be had again");
     drop(again);
+    assert_eq!(daemon.stop().0.code(), Some(0));
+}
+
+/// Nice values of the daemon's threads of this name.
+fn nice_values(daemon: &Daemon, name: &str) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("a process");
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.expect("readable").path().join("stat")).ok());
+    let named = stats.filter(|stat| stat.contains(&format!("({name})")));
+    let nice = |stat: String| {
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        fields.split(' ').nth(16).expect("a field").parse().expect("a number")
+    };
+    named.map(nice).collect()
+}
+
+/// Root of a container may not.
+fn may_raise_priority() -> bool {
+    const CAP_SYS_NICE: u64 = 1 << 23;
+    let status = fs::read_to_string("/proc/self/status").expect("readable");
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("a line");
+    u64::from_str_radix(mask.trim(), 16).expect("a mask") & CAP_SYS_NICE != 0
+}
+
+#[test]
+fn accepting_thread_runs_before_flooding_processes() {
+    let root = Root::new();
+    let mut daemon = root.serve(&["--local"]);
+    let _clients: Vec<Client> = (0..3).map(|_| connect(&root.service).expect("served")).collect();
+    let usual = nice_values(&daemon, "pmxcfs");
+    assert_eq!(
+        nice_values(&daemon, "ipc-accept"),
+        if may_raise_priority() { vec![-20] } else { usual.clone() }
+    );
+    let of_clients = nice_values(&daemon, "ipc-client");
+    assert!(
+        of_clients.len() >= 3 && of_clients.iter().all(|nice| *nice == usual[0]),
+        "{of_clients:?} {usual:?}"
+    );
     assert_eq!(daemon.stop().0.code(), Some(0));
 }

@@ -5,8 +5,10 @@ use super::auth::{Asked, Pending, Progress, is_authentic, respond};
 use super::connection;
 use super::listener::{Bound, Taken};
 use super::places::Place;
+use super::priority;
 use super::server::{OnReach, Reach, Shared};
 use super::throttle::{self, Throttle};
+use super::waiting::WaitingPeers;
 use super::wire::{AuthResponse, agreed_message_size};
 use crate::errno::ToErrno;
 use crate::ipc::server::{Access, Client, Peer, Refused};
@@ -22,8 +24,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Peers that may be waited for at once.
-const PENDING_MAX: usize = 128;
 /// Connections accepted before others are looked at.
 const ACCEPT_BATCH: usize = 64;
 /// How long not to accept when descriptors or memory ran out.
@@ -54,8 +54,7 @@ pub(crate) struct Acceptor {
     strangers: Throttle,
     /// Readable when the thread shall end.
     stop: Arc<EventFd>,
-    /// Oldest first.
-    pending: Vec<Pending>,
+    pending: WaitingPeers,
     /// Not to accept before this uptime.
     resume: Option<Duration>,
 }
@@ -72,11 +71,14 @@ struct Ready {
 impl Acceptor {
     pub(crate) fn new(shared: Arc<Shared>, door: Door, on_reach: OnReach, stop: Arc<EventFd>) -> Self {
         let strangers = Throttle::default();
-        Self { shared, door, on_reach, strangers, stop, pending: Vec::new(), resume: None }
+        Self { shared, door, on_reach, strangers, stop, pending: WaitingPeers::default(), resume: None }
     }
 
     /// Runs until told to stop.
     pub(crate) fn run(mut self) {
+        if let Err(errno) = priority::raise() {
+            log::debug!("IPC: the accepting thread keeps its priority: {errno}");
+        }
         loop {
             let ready = match self.wait() {
                 Ok(ready) => ready,
@@ -167,7 +169,7 @@ impl Acceptor {
     /// Reads from the peers that have sent something, and drops those that are late.
     fn advance(&mut self, ready: &[bool]) {
         let now = self.shared.clock.uptime();
-        let peers = std::mem::take(&mut self.pending);
+        let peers = self.pending.take();
         for (peer, &ready) in peers.into_iter().zip(ready) {
             if ready {
                 self.proceed(peer);
@@ -192,7 +194,7 @@ impl Acceptor {
                 Ok((socket, _)) => {
                     self.shared.accepted.fetch_add(1, Ordering::Relaxed);
                     let deadline = self.shared.clock.uptime() + self.shared.options.auth_timeout;
-                    self.make_room();
+                    self.pending.make_room();
                     // It has usually sent its request already.
                     self.proceed(Pending::new(socket, deadline));
                 }
@@ -205,20 +207,6 @@ impl Acceptor {
                     return;
                 }
             }
-        }
-    }
-
-    /// Drops a peer that has not sent its request, of the user with most such peers, to free a place for a
-    /// new one. So no user can exclude others by silent connections. Root loses a place only to root.
-    fn make_room(&mut self) {
-        if self.pending.len() < PENDING_MAX {
-            return;
-        }
-        let held = |uid| self.pending.iter().filter(|peer| peer.uid() == uid).count();
-        // Of equals the last: reversed, so that it is the oldest.
-        let places = self.pending.iter().enumerate().rev();
-        if let Some((oldest, _)) = places.max_by_key(|(_, peer)| (peer.uid() != 0, held(peer.uid()))) {
-            self.pending.remove(oldest);
         }
     }
 

@@ -48,7 +48,11 @@ impl Pending {
     /// A peer that has just connected.
     pub(crate) fn new(socket: UnixStream, deadline: Duration) -> Self {
         let credentials = getsockopt(&socket, sockopt::PeerCredentials);
-        let uid = credentials.map_or(u32::MAX, |credentials| credentials.uid());
+        Self::of_user(socket, credentials.map_or(u32::MAX, |credentials| credentials.uid()), deadline)
+    }
+
+    /// A peer that holds its place for this user.
+    pub(super) fn of_user(socket: UnixStream, uid: u32, deadline: Duration) -> Self {
         Self { socket, uid, deadline, request: [0; AUTH_REQUEST_LEN], received: 0, sender: None }
     }
 

@@ -2,6 +2,7 @@
 //! wait for the next, as to make and end a thread is a good part of the time of a connect. It knows
 //! nothing of what they do.
 
+use super::priority;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -55,6 +56,7 @@ impl Workers {
 
     /// The life of a thread.
     fn serve(&self, first: Work) {
+        priority::give_up();
         let mut work = first;
         loop {
             work();

@@ -28,3 +28,5 @@ mod reading;
 mod repair;
 #[path = "db_tool/signals.rs"]
 mod signals;
+#[path = "db_tool/wrong_kinds.rs"]
+mod wrong_kinds;

@@ -5,7 +5,7 @@
 use super::Fault;
 use super::site::Site;
 use crate::clock::UnixTime;
-use crate::dir::{Access, Kind};
+use crate::dir::{Access, Kind, Refusal};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::fs::Permissions;
@@ -135,7 +135,8 @@ fn make_private(site: &Site) -> Result<bool, Fault> {
     }
     let entry = site.entry()?.ok_or(Fault::Missing)?;
     if entry.kind != Kind::File {
-        return Err(Fault::NotADatabase);
+        let refusal = Refusal::WrongKind { found: entry.kind, wanted: Kind::File };
+        return Err(io::Error::from(refusal).into());
     }
     let file = site.open(Access::Read)?;
     if entry.mode != MODE {

@@ -288,11 +288,17 @@ impl Dir {
 
     /// Creates a file with exactly this mode; fails if the name exists.
     pub fn make_file(&self, name: &OsStr, mode: u32) -> io::Result<File> {
-        temporary::wait_if_ending();
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
-        let file = File::from(self.open_entry(name_of_entry(name)?, flags, 0o600 & mode)?);
+        let file = self.make_private_file(name, mode)?;
         set_mode(&file, mode)?;
         Ok(file)
+    }
+
+    /// Creates a file with at most the owner's permissions of this mode, to be changed by the caller; fails if the name
+    /// exists.
+    pub fn make_private_file(&self, name: &OsStr, mode: u32) -> io::Result<File> {
+        temporary::wait_if_ending();
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
+        Ok(self.open_entry(name_of_entry(name)?, flags, 0o600 & mode)?.into())
     }
 
     /// Creates a directory; fails if the name exists.

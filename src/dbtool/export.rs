@@ -127,7 +127,7 @@ impl Export<'_> {
         };
         let name = OsStr::from_bytes(&file.name);
         let write = || -> io::Result<()> {
-            let mut handle = dir.make_file(name, 0o600)?;
+            let mut handle = dir.make_private_file(name, 0o600)?;
             self.give(&handle, bits)?;
             handle.write_all(file.content().map_or(&[], |content| content.as_slice()))?;
             handle.set_modified(clock::to_system(file.mtime))

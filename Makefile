@@ -115,7 +115,7 @@ LISTS ?= $(PREFIX)/share/pmxcfs-rs/installed
 PLACE = @DESTDIR='$(DESTDIR)' LISTS='$(LISTS)' FORCE='$(FORCE)' tools/install.sh
 STAGE ?= $(CARGO_TARGET_DIR)/stage
 FORCE ?= no
-PARTS = lib programs perl perl-instead
+INSTALL_PARTS = lib programs perl perl-instead
 
 install-lib: build-lib
 	$(PLACE) put lib $(MAKE) --no-print-directory --silent stage-lib
@@ -179,7 +179,7 @@ stage-programs:
 ## verbs recorded, and no files of packages; the database and the tree stay.
 uninstall: uninstall-lib uninstall-programs
 
-$(addprefix uninstall-,$(PARTS)): uninstall-%:
+$(addprefix uninstall-,$(INSTALL_PARTS)): uninstall-%:
 	$(PLACE) take $*
 
 ## Debian packages, in target/deb; without network once the crates are there.

@@ -61,7 +61,7 @@ fn listed(root: &Path) -> Vec<String> {
 
 #[test]
 fn files_and_modes_are_those_of_the_list_and_uninstall_takes_them_away() {
-    let root = tempfile::tempdir().expect("temp dir");
+    let root = tempfile::Builder::new().prefix("a path with space ").tempdir().expect("temp dir");
     made(root.path(), &["install"]);
     let found = listed(root.path());
     let list = project().join("tests/install/files.txt");

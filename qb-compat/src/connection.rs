@@ -77,6 +77,20 @@ impl Connection {
         }
     }
 
+    /// Waits for an event, which no service of pmxcfs sends, for this time or until the server ends.
+    pub(crate) fn receive_event(&self, ms_timeout: i32) -> Result<usize, i32> {
+        if !self.is_connected() {
+            return Err(libc::ENOTCONN);
+        }
+        let mut event = libc::pollfd { fd: self.descriptor(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one descriptor of this connection.
+        match unsafe { libc::poll(&raw mut event, 1, ms_timeout) } {
+            0 => Err(libc::EAGAIN),
+            1.. => Err(libc::ENOTCONN),
+            _ => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+
     /// Waits for the next message; how long it is.
     pub(crate) fn receive(&mut self, buffer: &mut [u8], ms_timeout: i32) -> Result<usize, i32> {
         if !self.kept {

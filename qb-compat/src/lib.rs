@@ -5,9 +5,11 @@
 
 mod connection;
 mod log;
+mod real;
 
 use connection::Connection;
 use libc::{c_char, c_void, iovec, size_t, ssize_t};
+use real::Calls;
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -25,13 +27,48 @@ fn boundary32(call: impl FnOnce() -> Result<i32, i32>) -> i32 {
     i32::try_from(boundary(|| call().map(|value| value as ssize_t))).unwrap_or(i32::MIN)
 }
 
-/// What the handle stands for.
+/// What `qb_ipcc_connection_t` is here.
+#[derive(Debug)]
+pub enum Handle {
+    /// A connection of this library.
+    Own(Box<Connection>),
+    /// A connection to corosync, with the real libqb's handle.
+    Real(Calls, *mut c_void),
+}
+
+/// The connection of a handle.
 ///
 /// # Safety
 /// It is null, or of `qb_ipcc_connect` and not in use by another thread, as libqb asks.
-unsafe fn connection<'a>(handle: *mut Connection) -> Result<&'a mut Connection, i32> {
-    // SAFETY: asked of the caller.
-    unsafe { handle.as_mut() }.ok_or(libc::EINVAL)
+unsafe fn connection<'a>(handle: *mut Handle) -> Result<&'a mut Connection, i32> {
+    // SAFETY: the caller guarantees the same.
+    match unsafe { handle.as_mut() } {
+        Some(Handle::Own(connection)) => Ok(connection),
+        _ => Err(libc::EINVAL),
+    }
+}
+
+/// The functions and the handle of the real libqb, for a connection to corosync.
+///
+/// # Safety
+/// As of [`connection`].
+unsafe fn real(handle: *mut Handle) -> Option<(Calls, *mut c_void)> {
+    // SAFETY: the caller guarantees the same.
+    match unsafe { handle.as_ref() } {
+        Some(Handle::Real(calls, connection)) => Some((*calls, *connection)),
+        _ => None,
+    }
+}
+
+/// Connects to corosync by the real libqb.
+fn connect_to_corosync(name: &CStr, max_msg_size: usize) -> Result<Handle, i32> {
+    let calls = real::calls().ok_or(libc::ENOSYS)?;
+    // SAFETY: a string with a NUL.
+    let connection = unsafe { (calls.connect)(name.as_ptr(), max_msg_size) };
+    if connection.is_null() {
+        return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO));
+    }
+    Ok(Handle::Real(calls, connection))
 }
 
 /// The parts of a message.
@@ -72,15 +109,21 @@ unsafe fn buffer<'a>(pointer: *mut c_void, len: usize) -> Result<&'a mut [u8], i
 /// Connects; null and errno else.
 // SAFETY: the name is libqb's, for which this library stands in; so are the rules for pointers.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn qb_ipcc_connect(name: *const c_char, max_msg_size: size_t) -> *mut Connection {
+pub unsafe extern "C" fn qb_ipcc_connect(name: *const c_char, max_msg_size: size_t) -> *mut Handle {
     let mut made = std::ptr::null_mut();
     let result = boundary32(|| {
         if name.is_null() {
             return Err(libc::EINVAL);
         }
         // SAFETY: not null, the rest is asked of the caller.
-        let name = unsafe { CStr::from_ptr(name) }.to_str().map_err(|_| libc::EINVAL)?;
-        made = Box::into_raw(Box::new(Connection::open(name, max_msg_size)?));
+        let name = unsafe { CStr::from_ptr(name) };
+        let handle = if real::is_of_corosync(name) {
+            connect_to_corosync(name, max_msg_size)?
+        } else {
+            let name = name.to_str().map_err(|_| libc::EINVAL)?;
+            Handle::Own(Box::new(Connection::open(name, max_msg_size)?))
+        };
+        made = Box::into_raw(Box::new(handle));
         Ok(0)
     });
     if result < 0 {
@@ -93,11 +136,15 @@ pub unsafe extern "C" fn qb_ipcc_connect(name: *const c_char, max_msg_size: size
 /// Ends a connection and frees it.
 // SAFETY: the name is libqb's, for which this library stands in; so are the rules for pointers.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn qb_ipcc_disconnect(c: *mut Connection) {
+pub unsafe extern "C" fn qb_ipcc_disconnect(c: *mut Handle) {
     boundary32(|| {
         if !c.is_null() {
             // SAFETY: not null, so from `qb_ipcc_connect`; the rest is asked of the caller.
-            drop(unsafe { Box::from_raw(c) });
+            let handle = unsafe { Box::from_raw(c) };
+            if let Handle::Real(calls, connection) = *handle {
+                // SAFETY: of the real libqb, and not used any more.
+                unsafe { (calls.disconnect)(connection) };
+            }
         }
         Ok(0)
     });
@@ -106,7 +153,12 @@ pub unsafe extern "C" fn qb_ipcc_disconnect(c: *mut Connection) {
 /// The socket to poll for events and for the end of the connection.
 // SAFETY: the name is libqb's, for which this library stands in; so are the rules for pointers.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn qb_ipcc_fd_get(c: *mut Connection, fd: *mut i32) -> i32 {
+pub unsafe extern "C" fn qb_ipcc_fd_get(c: *mut Handle, fd: *mut i32) -> i32 {
+    // SAFETY: the caller keeps libqb's rules.
+    if let Some((calls, connection)) = unsafe { real(c) } {
+        // SAFETY: the same, for the real libqb's handle.
+        return unsafe { (calls.fd_get)(connection, fd) };
+    }
     boundary32(|| {
         // SAFETY: asked of the caller.
         let (connection, fd) = unsafe { (connection(c)?, fd.as_mut().ok_or(libc::EINVAL)?) };
@@ -118,7 +170,12 @@ pub unsafe extern "C" fn qb_ipcc_fd_get(c: *mut Connection, fd: *mut i32) -> i32
 /// 1 or 0.
 // SAFETY: the name is libqb's, for which this library stands in; so are the rules for pointers.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn qb_ipcc_is_connected(c: *mut Connection) -> i32 {
+pub unsafe extern "C" fn qb_ipcc_is_connected(c: *mut Handle) -> i32 {
+    // SAFETY: the caller keeps libqb's rules.
+    if let Some((calls, connection)) = unsafe { real(c) } {
+        // SAFETY: the same, for the real libqb's handle.
+        return unsafe { (calls.is_connected)(connection) };
+    }
     // SAFETY: asked of the caller.
     let connected = boundary32(|| unsafe { connection(c) }.map(|c| i32::from(c.is_connected())));
     connected.max(0)
@@ -127,7 +184,12 @@ pub unsafe extern "C" fn qb_ipcc_is_connected(c: *mut Connection) -> i32 {
 /// The longest message that was agreed on.
 // SAFETY: the name is libqb's, for which this library stands in; so are the rules for pointers.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn qb_ipcc_get_buffer_size(c: *mut Connection) -> i32 {
+pub unsafe extern "C" fn qb_ipcc_get_buffer_size(c: *mut Handle) -> i32 {
+    // SAFETY: the caller keeps libqb's rules.
+    if let Some((calls, connection)) = unsafe { real(c) } {
+        // SAFETY: the same, for the real libqb's handle.
+        return unsafe { (calls.buffer_size)(connection) };
+    }
     boundary32(|| {
         // SAFETY: asked of the caller.
         let size = unsafe { connection(c) }?.message_max();
@@ -138,11 +200,7 @@ pub unsafe extern "C" fn qb_ipcc_get_buffer_size(c: *mut Connection) -> i32 {
 /// Sends a message; its length.
 // SAFETY: the name is libqb's, for which this library stands in; so are the rules for pointers.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn qb_ipcc_send(
-    c: *mut Connection,
-    msg_ptr: *const c_void,
-    msg_len: size_t,
-) -> ssize_t {
+pub unsafe extern "C" fn qb_ipcc_send(c: *mut Handle, msg_ptr: *const c_void, msg_len: size_t) -> ssize_t {
     let whole = iovec { iov_base: msg_ptr.cast_mut(), iov_len: msg_len };
     // SAFETY: asked of the caller.
     unsafe { qb_ipcc_sendv(c, &raw const whole, 1) }
@@ -151,7 +209,12 @@ pub unsafe extern "C" fn qb_ipcc_send(
 /// Sends a message in parts; its length.
 // SAFETY: the name is libqb's, for which this library stands in; so are the rules for pointers.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn qb_ipcc_sendv(c: *mut Connection, iov: *const iovec, iov_len: size_t) -> ssize_t {
+pub unsafe extern "C" fn qb_ipcc_sendv(c: *mut Handle, iov: *const iovec, iov_len: size_t) -> ssize_t {
+    // SAFETY: the caller keeps libqb's rules.
+    if let Some((calls, connection)) = unsafe { real(c) } {
+        // SAFETY: the same, for the real libqb's handle.
+        return unsafe { (calls.sendv)(connection, iov, iov_len) };
+    }
     boundary(|| {
         // SAFETY: asked of the caller.
         let (connection, parts) = unsafe { (connection(c)?, parts(iov, iov_len)?) };
@@ -163,11 +226,16 @@ pub unsafe extern "C" fn qb_ipcc_sendv(c: *mut Connection, iov: *const iovec, io
 // SAFETY: the name is libqb's, for which this library stands in; so are the rules for pointers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qb_ipcc_recv(
-    c: *mut Connection,
+    c: *mut Handle,
     msg_ptr: *mut c_void,
     msg_len: size_t,
     ms_timeout: i32,
 ) -> ssize_t {
+    // SAFETY: the caller keeps libqb's rules.
+    if let Some((calls, connection)) = unsafe { real(c) } {
+        // SAFETY: the same, for the real libqb's handle.
+        return unsafe { (calls.recv)(connection, msg_ptr, msg_len, ms_timeout) };
+    }
     boundary(|| {
         // SAFETY: asked of the caller.
         let (connection, buffer) = unsafe { (connection(c)?, buffer(msg_ptr, msg_len)?) };
@@ -179,13 +247,18 @@ pub unsafe extern "C" fn qb_ipcc_recv(
 // SAFETY: the name is libqb's, for which this library stands in; so are the rules for pointers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qb_ipcc_sendv_recv(
-    c: *mut Connection,
+    c: *mut Handle,
     iov: *const iovec,
     iov_len: u32,
     msg_ptr: *mut c_void,
     msg_len: size_t,
     ms_timeout: i32,
 ) -> ssize_t {
+    // SAFETY: the caller keeps libqb's rules.
+    if let Some((calls, connection)) = unsafe { real(c) } {
+        // SAFETY: the same, for the real libqb's handle.
+        return unsafe { (calls.sendv_recv)(connection, iov, iov_len, msg_ptr, msg_len, ms_timeout) };
+    }
     boundary(|| {
         // SAFETY: asked of the caller.
         let (connection, parts) = unsafe { (connection(c)?, parts(iov, iov_len as usize)?) };
@@ -193,6 +266,42 @@ pub unsafe extern "C" fn qb_ipcc_sendv_recv(
         let buffer = unsafe { buffer(msg_ptr, msg_len) }?;
         connection.send_waiting(&parts, ms_timeout)?;
         connection.receive(buffer, ms_timeout)
+    })
+}
+
+/// Waits for an event; its length. A service of pmxcfs sends none, so this ends with the time or the
+/// connection.
+// SAFETY: the name is libqb's, for which this library stands in; so are the rules for pointers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qb_ipcc_event_recv(
+    c: *mut Handle,
+    msg_ptr: *mut c_void,
+    msg_len: size_t,
+    ms_timeout: i32,
+) -> ssize_t {
+    // SAFETY: the caller keeps libqb's rules.
+    if let Some((calls, connection)) = unsafe { real(c) } {
+        // SAFETY: the same, for the real libqb's handle.
+        return unsafe { (calls.event_recv)(connection, msg_ptr, msg_len, ms_timeout) };
+    }
+    // SAFETY: the caller keeps libqb's rules.
+    boundary(|| unsafe { connection(c) }?.receive_event(ms_timeout))
+}
+
+/// Sets how strong a request to hold back is respected: 0 to 2.
+// SAFETY: the name is libqb's, for which this library stands in; so are the rules for pointers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qb_ipcc_fc_enable_max_set(c: *mut Handle, max: u32) -> i32 {
+    // SAFETY: the caller keeps libqb's rules.
+    if let Some((calls, connection)) = unsafe { real(c) } {
+        // SAFETY: the same, for the real libqb's handle.
+        return unsafe { (calls.fc_enable_max_set)(connection, max) };
+    }
+    boundary32(|| {
+        // SAFETY: the caller keeps libqb's rules.
+        unsafe { connection(c) }?;
+        // A service of pmxcfs asks for the weakest only, which is always respected.
+        if max > 2 { Err(libc::EINVAL) } else { Ok(0) }
     })
 }
 
@@ -216,6 +325,8 @@ mod tests {
             qb_ipcc_disconnect(none);
             assert_eq!(qb_ipcc_fd_get(none, std::ptr::null_mut()), -libc::EINVAL);
             assert_eq!(qb_ipcc_is_connected(none), 0);
+            assert_eq!(qb_ipcc_event_recv(none, std::ptr::null_mut(), 0, 0), -(libc::EINVAL as ssize_t));
+            assert_eq!(qb_ipcc_fc_enable_max_set(none, 1), -libc::EINVAL);
             assert_eq!(qb_ipcc_get_buffer_size(none), -libc::EINVAL);
             assert_eq!(qb_ipcc_send(none, std::ptr::null(), 0), -(libc::EINVAL as ssize_t));
             assert_eq!(qb_ipcc_sendv(none, iov, 0), -(libc::EINVAL as ssize_t));

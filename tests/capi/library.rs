@@ -59,7 +59,10 @@ fn every_name_is_declared_and_every_declaration_there() {
     };
     assert_eq!(declared(&["include/pmxcfs.h"], "pmxcfs_"), public());
     let compat = ["include/compat/qb/qbipcc.h", "include/compat/qb/qblog.h"];
-    assert_eq!(declared(&compat, "qb_"), listed("qb-compat/symbols.txt"));
+    // Handle tables are for corosync's libraries, which are built with libqb's own headers.
+    let mut names = listed("qb-compat/symbols.txt");
+    names.retain(|name| !name.starts_with("qb_hdb_"));
+    assert_eq!(declared(&compat, "qb_"), names);
 }
 
 #[test]

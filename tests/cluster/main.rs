@@ -7,6 +7,7 @@
 
 mod appends;
 mod coherence;
+mod corosync_clients;
 mod corosync_conf;
 mod crossing;
 mod file_loss;
@@ -24,6 +25,8 @@ mod random;
 mod replication;
 mod report;
 mod rolling;
+#[path = "../common/rules.rs"]
+mod rules;
 mod stalls;
 mod status;
 #[path = "../stock/daemons.rs"]

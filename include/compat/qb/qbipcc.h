@@ -38,6 +38,12 @@ ssize_t qb_ipcc_recv(qb_ipcc_connection_t *c, void *msg_ptr, size_t msg_len, int
 ssize_t qb_ipcc_sendv_recv(qb_ipcc_connection_t *c, const struct iovec *iov, uint32_t iov_len,
 			   void *msg_ptr, size_t msg_len, int32_t ms_timeout);
 
+/* The length of an event. Services of pmxcfs send none: -EAGAIN at the end of the time, -ENOTCONN. */
+ssize_t qb_ipcc_event_recv(qb_ipcc_connection_t *c, void *msg_ptr, size_t msg_len, int32_t ms_timeout);
+
+/* How strong a request to hold back is respected: 0 to 2. */
+int32_t qb_ipcc_fc_enable_max_set(qb_ipcc_connection_t *c, uint32_t max);
+
 /* 1, or 0 after an error that ended the connection. */
 int32_t qb_ipcc_is_connected(qb_ipcc_connection_t *c);
 

@@ -22,6 +22,7 @@ mod membership;
 #[path = "../common/namespace.rs"]
 mod namespace;
 mod random;
+mod replaced;
 mod replication;
 mod report;
 mod rolling;

@@ -100,6 +100,7 @@ pub struct Calls {
     pub(crate) is_connected: unsafe extern "C" fn(*mut c_void) -> i32,
     pub(crate) buffer_size: unsafe extern "C" fn(*mut c_void) -> i32,
     pub(crate) sendv: unsafe extern "C" fn(*mut c_void, *const libc::iovec, size_t) -> ssize_t,
+    // SAFETY: types only; a caller keeps libqb's rules for the function of the name.
     pub(crate) recv: unsafe extern "C" fn(*mut c_void, *mut c_void, size_t, i32) -> ssize_t,
     pub(crate) sendv_recv:
         unsafe extern "C" fn(*mut c_void, *const libc::iovec, u32, *mut c_void, size_t, i32) -> ssize_t,

@@ -143,7 +143,8 @@ stage-lib:
 PROGRAMS = pmxcfs create_pmxcfs_db pmxcfs-db pmxcfs-ctl
 # Those that have completions in completions/.
 COMPLETED = pmxcfs pmxcfs-db pmxcfs-ctl
-UNITS = pve-cluster.service pve-cluster.service.d/10-pmxcfs-rs.conf pmxcfs-metrics.service pmxcfs-metrics.socket
+UNITS = pve-cluster.service pve-cluster.service.d/10-pmxcfs-rs.conf pmxcfs-metrics.service pmxcfs-metrics.socket \
+	pmxcfs-backup.service pmxcfs-backup.timer
 
 BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man

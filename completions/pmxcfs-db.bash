@@ -16,6 +16,9 @@ _pmxcfs__db() {
             ",$1")
                 cmd="pmxcfs__db"
                 ;;
+            pmxcfs__db,backup)
+                cmd="pmxcfs__db__subcmd__backup"
+                ;;
             pmxcfs__db,check)
                 cmd="pmxcfs__db__subcmd__check"
                 ;;
@@ -42,6 +45,12 @@ _pmxcfs__db() {
                 ;;
             pmxcfs__db,repair)
                 cmd="pmxcfs__db__subcmd__repair"
+                ;;
+            pmxcfs__db,restore)
+                cmd="pmxcfs__db__subcmd__restore"
+                ;;
+            pmxcfs__db__subcmd__help,backup)
+                cmd="pmxcfs__db__subcmd__help__subcmd__backup"
                 ;;
             pmxcfs__db__subcmd__help,check)
                 cmd="pmxcfs__db__subcmd__help__subcmd__check"
@@ -70,6 +79,9 @@ _pmxcfs__db() {
             pmxcfs__db__subcmd__help,repair)
                 cmd="pmxcfs__db__subcmd__help__subcmd__repair"
                 ;;
+            pmxcfs__db__subcmd__help,restore)
+                cmd="pmxcfs__db__subcmd__help__subcmd__restore"
+                ;;
             *)
                 ;;
         esac
@@ -77,12 +89,34 @@ _pmxcfs__db() {
 
     case "${cmd}" in
         pmxcfs__db)
-            opts="-h -V --json --help --version check dump repair diff export import info compact help"
+            opts="-h -V --json --help --version check dump repair diff export import backup restore info compact help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pmxcfs__db__subcmd__backup)
+            opts="-h --database --keep --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --database)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -161,8 +195,22 @@ _pmxcfs__db() {
             return 0
             ;;
         pmxcfs__db__subcmd__help)
-            opts="check dump repair diff export import info compact help"
+            opts="check dump repair diff export import backup restore info compact help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pmxcfs__db__subcmd__help__subcmd__backup)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -300,6 +348,20 @@ _pmxcfs__db() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        pmxcfs__db__subcmd__help__subcmd__restore)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         pmxcfs__db__subcmd__import)
             opts="-h --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -336,6 +398,24 @@ _pmxcfs__db() {
             fi
             case "${prev}" in
                 --backup)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pmxcfs__db__subcmd__restore)
+            opts="-h --database --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --database)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -4,6 +4,7 @@
 //! [`crate::store`] opens the file. Nothing is printed but through [`Output`], nothing is written before
 //! everything that can refuse it was looked at, and a verb that only reads leaves no trace.
 
+mod backup;
 mod check;
 mod compact;
 mod diff;
@@ -15,6 +16,7 @@ mod info;
 mod output;
 mod place;
 mod repair;
+mod restore;
 mod table;
 mod text;
 
@@ -99,6 +101,19 @@ pub fn command() -> Command {
             verb("import", "Make a database from a directory tree")
                 .arg(path("DIR").help("The directory, like a copy of /etc/pve"))
                 .arg(path("FILE").help("The database to make; it may be there if there is nothing in it")),
+            verb("backup", "Copy a database, in use or not, and check the copy")
+                .arg(of_node())
+                .arg(
+                    Arg::new("keep")
+                        .long("keep")
+                        .value_name("N")
+                        .value_parser(value_parser!(u32).range(1..))
+                        .help("Remove all but the N newest copies in the directory"),
+                )
+                .arg(path("TARGET").help("The file to make, or a directory for a file named by its time")),
+            verb("restore", "Put a copy in the place of a database that no daemon has").arg(of_node()).arg(
+                path("COPY").help("A database, or the text of sqlite3's .dump, also compressed by gzip"),
+            ),
             verb("info", "Print what a database holds and how").arg(database("FILE")),
             verb("compact", "Write a database anew, with small pages").arg(database("FILE")),
         ])
@@ -116,13 +131,25 @@ fn database(name: &'static str) -> Arg {
     path(name).help("The database, like /var/lib/pve-cluster/config.db")
 }
 
+fn of_node() -> Arg {
+    path("database")
+        .required(false)
+        .long("database")
+        .value_name("FILE")
+        .help("The database, if it is not that of this node")
+}
+
 fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
 /// The value of a required argument.
 fn given(arguments: &ArgMatches, name: &str) -> PathBuf {
-    arguments.get_one::<PathBuf>(name).cloned().unwrap_or_default()
+    arguments.try_get_one::<PathBuf>(name).ok().flatten().cloned().unwrap_or_default()
+}
+
+fn node_database(arguments: &ArgMatches) -> PathBuf {
+    arguments.get_one::<PathBuf>("database").cloned().unwrap_or_else(backup::default_database)
 }
 
 /// Runs a command line, program name first.
@@ -164,6 +191,11 @@ fn dispatch(verb: &str, arguments: &ArgMatches, output: &mut Output<'_>) -> Verd
         "diff" => diff::run(&file, &given(arguments, "OTHER"), arguments.get_flag("tree"), output),
         "export" => export::run(&file, &given(arguments, "DIR"), output),
         "import" => import::run(&given(arguments, "DIR"), &file, output),
+        "backup" => {
+            let keep = arguments.get_one::<u32>("keep").copied();
+            backup::run(&node_database(arguments), &given(arguments, "TARGET"), keep, output)
+        }
+        "restore" => restore::run(&node_database(arguments), &given(arguments, "COPY"), output),
         "info" => info::run(&file, output),
         "compact" => compact::run(&file, output),
         _ => Ok(Exit::Failed),

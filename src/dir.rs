@@ -14,7 +14,7 @@ pub use temporary::remove_on_signals;
 
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
@@ -354,6 +354,17 @@ impl Dir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Gives an entry a second name, which must be free.
+    pub fn link(&self, name: &OsStr, second: &OsStr) -> io::Result<()> {
+        let (name, second) = (name_of_entry(name)?, name_of_entry(second)?);
+        Ok(linkat(&self.fd, name, &self.fd, second, AtFlags::empty())?)
+    }
+
+    /// Syncs the names in the directory.
+    pub fn sync(&self) -> io::Result<()> {
+        self.readable()?.sync_all()
     }
 
     /// Changes the group of the directory itself.

@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod connection;
+mod copy;
 mod error;
 mod exclusive;
 mod file_watch;
@@ -30,7 +31,7 @@ pub use rescue::{Rescued, rescue};
 pub use room::Room;
 pub use rows::LooseRow;
 pub use site::Site;
-pub use snapshot::{Log, work_on};
+pub use snapshot::{Log, is_in_use, work_on};
 
 use crate::clock::UnixTime;
 use crate::dir::Access;

@@ -8,6 +8,8 @@ mod public;
 #[path = "db_tool/support.rs"]
 mod support;
 
+#[path = "db_tool/backup.rs"]
+mod backup;
 #[path = "db_tool/bad_input.rs"]
 mod bad_input;
 #[path = "db_tool/compact.rs"]

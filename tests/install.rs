@@ -123,13 +123,19 @@ fn systemd_understands_the_units() {
             &format!("BINDIR={}", bin.display()),
         ],
     );
-    let units = ["pve-cluster.service", "pmxcfs-metrics.socket", "pmxcfs-metrics.service"]
-        .map(|unit| root.path().join("lib/systemd/system").join(unit));
+    let units = [
+        "pve-cluster.service",
+        "pmxcfs-metrics.socket",
+        "pmxcfs-metrics.service",
+        "pmxcfs-backup.service",
+        "pmxcfs-backup.timer",
+    ]
+    .map(|unit| root.path().join("lib/systemd/system").join(unit));
     // Only what it says of these units and the drop-in: units beside them are the machine's.
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(units).output();
     let output = output.expect("systemd-analyze runs");
     let said = String::from_utf8_lossy(&output.stderr);
-    let ours = ["pve-cluster", "10-pmxcfs-rs", "pmxcfs-metrics"];
+    let ours = ["pve-cluster", "10-pmxcfs-rs", "pmxcfs-metrics", "pmxcfs-backup"];
     let complaints: Vec<&str> =
         said.lines().filter(|line| ours.iter().any(|name| line.contains(name))).collect();
     assert!(complaints.is_empty(), "{said}");

@@ -64,7 +64,7 @@ impl fmt::Display for Outcome {
             }
             Self::Saved(path) => write!(
                 f,
-                "all changes are saved in '{}'; bring the file back, or stop pmxcfs, put the copy in its place, and start it",
+                "all changes are saved in '{}'; bring the file back, or stop pmxcfs, run 'pmxcfs-db restore' with the copy, and start it",
                 path.display()
             ),
             Self::Failed(error) => {

@@ -119,13 +119,18 @@ impl Reader {
     /// of the rest, and the rows come in any order.
     pub fn readable_rows(&self, take: impl FnMut(LooseRow)) -> Result<Option<String>, StoreError> {
         let damage = salvage::read(&self.connection, take).map_err(|fault| self.fail(fault))?;
-        if let Some(seen) = self.seen {
-            if self.site.entry().map_err(|error| self.fail(error.into()))? != Some(seen) {
-                let text = "a daemon started on it while it was read; try again";
-                return Err(self.fail(Fault::Other(text.to_owned())));
-            }
-        }
+        self.check_unchanged()?;
         Ok(damage.or_else(|| self.is_cut.then(|| "the file was cut off".to_owned())))
+    }
+
+    /// Fails if a file that is read without locks has changed.
+    pub(super) fn check_unchanged(&self) -> Result<(), StoreError> {
+        let Some(seen) = self.seen else { return Ok(()) };
+        if self.site.entry().map_err(|error| self.fail(error.into()))? != Some(seen) {
+            let text = "a daemon started on it while it was read; try again";
+            return Err(self.fail(Fault::Other(text.to_owned())));
+        }
+        Ok(())
     }
 
     /// What SQLite finds wrong with the file; nothing for a sound one.

@@ -246,7 +246,7 @@ fn lock(file: &File, bytes: Bytes, kind: i32) -> io::Result<bool> {
 }
 
 /// Whether another program has the database open.
-pub(super) fn is_in_use(site: &Site) -> Result<bool, Fault> {
+pub fn is_in_use(site: &Site) -> Result<bool, Fault> {
     Ok(is_locked(&site.open(Access::Read)?, ALL)?)
 }
 

@@ -25,7 +25,14 @@ impl Node {
             "pmxcfs",
             &format!("exec '{daemon}' --root {root} --node alive --ip 192.0.2.1 --service {service} \"$@\""),
         );
-        node.program("pmxcfs-db", &format!("exec '{}' \"$@\"", env!("CARGO_BIN_EXE_pmxcfs-db")));
+        // The default of these verbs is the database of the machine.
+        let database = node.root.database();
+        let of_node = format!("verb=$1; shift; set -- $verb --database {} \"$@\"", database.display());
+        let tool = env!("CARGO_BIN_EXE_pmxcfs-db");
+        node.program(
+            "pmxcfs-db",
+            &format!("case $1 in backup|restore) {of_node} ;; esac\nexec '{tool}' \"$@\""),
+        );
         node.program(
             "pmxcfs-ctl",
             &format!("exec '{}' --service {service} --root {root} \"$@\"", env!("CARGO_BIN_EXE_pmxcfs-ctl")),

@@ -75,6 +75,30 @@ fn deleted_database_is_put_back_from_its_copy() {
 }
 
 #[test]
+fn copy_and_dump_are_put_back() {
+    let node = Node::new();
+    node.does("systemctl start pve-cluster");
+    fs::write(node.tree("storage.cfg"), "good").expect("a file");
+    node.does(&script(PAGE, "backup"));
+    let dump = "mkdir /var/lib/pve-cluster/backup\n\
+        sqlite3 /var/lib/pve-cluster/config.db .dump | gzip > /var/lib/pve-cluster/backup/config-1795360063.sql.gz\n";
+    node.does(dump);
+    for recipe in ["restore", "restore-dump"] {
+        fs::write(node.tree("storage.cfg"), "bad").expect("a file");
+        let output = node.does(&script(PAGE, recipe));
+        assert!(output.contains("the old database is '"), "{recipe}: {output}");
+        assert_eq!(fs::read_to_string(node.tree("storage.cfg")).expect("the file"), "good", "{recipe}");
+        // Names of old databases have seconds.
+        let old = fs::read_dir(node.root.path("var/lib/pve-cluster")).expect("listed");
+        for path in old.map(|entry| entry.expect("an entry").path()) {
+            if path.to_string_lossy().contains("before-restore") {
+                fs::remove_file(path).expect("removed");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_node_leaves_its_cluster() {
     let node = Node::new();
     node.does("pmxcfs -l");

@@ -47,7 +47,7 @@ esac
 "#;
 
 const INVOKE: &str = r#"#!/bin/sh
-[ "$*" != "stop pmxcfs-metrics.socket" ] || exit 0
+[ "$*" != "stop pmxcfs-metrics.socket pmxcfs-backup.timer" ] || exit 0
 [ "$2" = pve-cluster.service ] || echo "unexpected: $*" >> /run/calls
 case "$1" in
     start) [ -e /run/active ] || { /usr/bin/pmxcfs > /run/active && echo "start $(cat /run/active)" >> /run/calls; } ;;

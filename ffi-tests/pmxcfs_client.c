@@ -231,6 +231,10 @@ static void nulls(const char *service)
 	CHECK_IS(pmxcfs_log_cluster_msg(client, 6, NULL, "", ""), -EINVAL);
 	CHECK_IS(pmxcfs_log_cluster_msg(client, 6, "", NULL, ""), -EINVAL);
 	CHECK_IS(pmxcfs_log_cluster_msg(client, 6, "", "", NULL), -EINVAL);
+	CHECK_IS(pmxcfs_log_cluster_msg(client, 8, "", "", ""), -EINVAL);
+	CHECK(strstr(pmxcfs_error_text(), "0 to 7"));
+	CHECK_IS(pmxcfs_verify_token(client, "x"), -ENOENT);
+	CHECK_IS(pmxcfs_verify_token(client, ""), -EINVAL);
 	CHECK_IS(pmxcfs_get_cluster_log(NULL, 0, NULL, &answer), -EINVAL);
 	CHECK_IS(pmxcfs_get_guest_config_property(client, 0, NULL, &answer), -EINVAL);
 	CHECK_IS(pmxcfs_get_guest_config_properties(client, 0, NULL, 1, &answer), -EINVAL);

@@ -378,7 +378,8 @@ int32_t pmxcfs_get_status(struct pmxcfs_client *client,
 /**
  * Fetches a file of the tree. `path` begins below the mount point, with or without a slash. -ENOENT
  * if it is not there, is a directory or is generated; -EPERM for a private file and a client that
- * may only read.
+ * may only read; -ENOBUFS for a file that is longer than pmxcfs_message_max less the 24 bytes of the
+ * header, which only the longest files of the tree are.
  */
 int32_t pmxcfs_get_config(struct pmxcfs_client *client,
                           const char *path,
@@ -387,7 +388,7 @@ int32_t pmxcfs_get_config(struct pmxcfs_client *client,
 /**
  * Puts an entry into the cluster log. `priority` is one of syslog, 0 to 7; `ident` is the user,
  * `tag` the program, both up to PMXCFS_LOG_IDENT_MAX bytes. -EPERM for a client that may only read,
- * -ENAMETOOLONG.
+ * -ENAMETOOLONG, -EINVAL for another priority.
  */
 int32_t pmxcfs_log_cluster_msg(struct pmxcfs_client *client,
                                uint8_t priority,
@@ -420,7 +421,7 @@ int32_t pmxcfs_get_guest_config_property(struct pmxcfs_client *client,
 
 /**
  * Checks whether an API token is known: `token` is "user!name value". Returns 0 if it is, -ENOENT if
- * not, -EINVAL if it cannot be one.
+ * not, also for a text that is no token; -EINVAL if it is empty or has a line break.
  */
 int32_t pmxcfs_verify_token(struct pmxcfs_client *client,
                             const char *token);

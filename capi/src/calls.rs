@@ -7,6 +7,9 @@ use pmxcfs::ipc::calls;
 use pmxcfs::ipc::ops::Op;
 use std::ffi::{c_char, c_void};
 
+/// Lowest priority of syslog. The daemon drops entries with a larger number.
+const PRIORITY_MAX: u8 = 7;
+
 /// Sends a request without a body.
 ///
 /// # Safety
@@ -105,7 +108,8 @@ pub unsafe extern "C" fn pmxcfs_get_status(
 
 /// Fetches a file of the tree. `path` begins below the mount point, with or without a slash. -ENOENT
 /// if it is not there, is a directory or is generated; -EPERM for a private file and a client that
-/// may only read.
+/// may only read; -ENOBUFS for a file that is longer than pmxcfs_message_max less the 24 bytes of the
+/// header, which only the longest files of the tree are.
 // SAFETY: no other symbol has this name; of the pointers is asked what the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pmxcfs_get_config(
@@ -121,7 +125,7 @@ pub unsafe extern "C" fn pmxcfs_get_config(
 
 /// Puts an entry into the cluster log. `priority` is one of syslog, 0 to 7; `ident` is the user,
 /// `tag` the program, both up to PMXCFS_LOG_IDENT_MAX bytes. -EPERM for a client that may only read,
-/// -ENAMETOOLONG.
+/// -ENAMETOOLONG, -EINVAL for another priority.
 // SAFETY: no other symbol has this name; of the pointers is asked what the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pmxcfs_log_cluster_msg(
@@ -132,6 +136,10 @@ pub unsafe extern "C" fn pmxcfs_log_cluster_msg(
     message: *const c_char,
 ) -> i32 {
     let body = || {
+        if priority > PRIORITY_MAX {
+            let text = format!("priority {priority} is not one of 0 to {PRIORITY_MAX}");
+            return Err(Failure::new(libc::EINVAL, text));
+        }
         // SAFETY: asked of the caller.
         let (ident, tag) = unsafe { (text("ident", ident)?, text("tag", tag)?) };
         // SAFETY: asked of the caller.
@@ -184,7 +192,7 @@ pub unsafe extern "C" fn pmxcfs_get_guest_config_property(
 }
 
 /// Checks whether an API token is known: `token` is "user!name value". Returns 0 if it is, -ENOENT if
-/// not, -EINVAL if it cannot be one.
+/// not, also for a text that is no token; -EINVAL if it is empty or has a line break.
 // SAFETY: no other symbol has this name; of the pointers is asked what the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pmxcfs_verify_token(client: *mut Client, token: *const c_char) -> i32 {

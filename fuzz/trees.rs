@@ -5,8 +5,8 @@ use super::sample_tree;
 use pmxcfs::dcdb::wire::{decode_updates, encode_update};
 use pmxcfs::dfsm::Pieces;
 use pmxcfs::memdb::{
-    Change, Entry, Finding, Index, IndexEntry, Inode, Limits, MAX_FILE_SIZE, MemDb, NAME_BYTES_MAX,
-    NUMBER_MAX, ROOT, Row, UpdateError, VERSION_ROW_NAME,
+    Change, Entry, Finding, Index, IndexEntry, Inode, InstallError, Limits, MAX_FILE_SIZE, MemDb,
+    NAME_BYTES_MAX, NUMBER_MAX, ROOT, Row, VERSION_ROW_NAME,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -118,7 +118,7 @@ fn assert_travels(tree: &mut MemDb) {
     let mut sent = Vec::new();
     decode_updates(&payload_of(tree.all_entries()), |row| sent.push(row)).expect("what is sent is accepted");
     let mut applied = MemDb::new();
-    applied.apply_update(&index, sent, NOW).expect("what was accepted can be applied elsewhere");
+    applied.install_leader_tree(&index, sent, NOW).expect("what was accepted can be applied elsewhere");
     assert_eq!(applied.index(), index);
 }
 
@@ -144,7 +144,7 @@ pub fn updates(data: &[u8]) {
     match MemDb::load(table.values().cloned(), NOW) {
         Ok(mut leader) if version > 0 => {
             let index = leader.index();
-            node.apply_update(&index, rows, NOW).expect("a table that can be loaded is applied");
+            node.install_leader_tree(&index, rows, NOW).expect("a table that can be loaded is applied");
             assert_eq!(node.index(), index);
             assert_travels(&mut node);
         }
@@ -153,8 +153,8 @@ pub fn updates(data: &[u8]) {
             let entries: Vec<IndexEntry> = entries.filter(|entry| entry.inode != ROOT).collect();
             let last_inode = entries.last().map_or(0, |entry| entry.inode);
             let index = Index { version, last_inode, entries, ..own.clone() };
-            let refused = node.apply_update(&index, rows, NOW);
-            let is_right = matches!(refused, Err(UpdateError::Load(_) | UpdateError::NoVersion));
+            let refused = node.install_leader_tree(&index, rows, NOW);
+            let is_right = matches!(refused, Err(InstallError::Load(_) | InstallError::NoVersion));
             assert!(is_right, "a table that cannot be loaded: {refused:?}");
             assert_eq!(node.index(), own, "a refused update changes nothing");
             node.verify().expect("the invariants hold");

@@ -98,10 +98,9 @@ pub enum DcdbEffect {
     /// The tree changed, by this message of this member. If it has a ticket, the result for the ticket
     /// follows.
     Changed { by: MemberId, count: u64, ticket: Option<Ticket>, applied: Applied },
-    /// The tree was replaced by that of `leader`: it is to be stored before anything else of the group
-    /// is handled. With what caches above may hold and that is no longer true. Whoever still waits for
-    /// an earlier change to reach the disk cannot be told that it was made: the leader may not have it.
-    Replaced { leader: MemberId, invalidations: Vec<Invalidation> },
+    /// A resync installed the tree of `leader`. It must be stored before the next event of the group. Requests that
+    /// still wait for a commit must not succeed: the leader's tree may lack their change.
+    TreeReplaced { leader: MemberId, invalidations: Vec<Invalidation> },
     /// `corosync.conf` is to be copied to the host; when this node itself changed it, corosync is to
     /// be told on all nodes.
     ExportConfig { changed_here: bool },
@@ -279,18 +278,18 @@ impl App for Dcdb {
         })
     }
 
-    fn commit(&mut self, store: &mut MemDb, port: &mut Port<'_, Self>) -> Result<(), Leave> {
+    fn finish_resync(&mut self, store: &mut MemDb, port: &mut Port<'_, Self>) -> Result<(), Leave> {
         let round = self.round.take().ok_or(Leave)?;
         let count = round.updates.len();
         port.info(format!("update complete - trying to commit (got {count} inode updates)"));
-        let invalidations = match store.apply_update(&round.index, round.updates, port.now().uptime) {
+        let invalidations = match store.install_leader_tree(&round.index, round.updates, port.now().uptime) {
             Ok(invalidations) => invalidations,
             Err(error) => {
                 port.critical(format!("the leader's updates do not add up: {error}"));
                 return Err(Leave);
             }
         };
-        port.effect(DcdbEffect::Replaced { leader: round.leader, invalidations });
+        port.effect(DcdbEffect::TreeReplaced { leader: round.leader, invalidations });
         port.effect(DcdbEffect::ExportConfig { changed_here: false });
         Ok(())
     }

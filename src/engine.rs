@@ -28,8 +28,8 @@ use crate::counts::Count;
 use crate::dcdb::Refused;
 use crate::dfsm::SendError;
 use crate::memdb::{
-    Applied, Change, ChangeError, Inode, Limits, LoadError, MemDb, NUMBER_MAX, SOUND_VERSION_MAX, Stamp,
-    Trace, TreePath,
+    Applied, Change, ChangeError, Fingerprint, Inode, Limits, LoadError, MemDb, NUMBER_MAX,
+    SOUND_VERSION_MAX, Stamp, TreePath,
 };
 use crate::store::{Store, StoreError};
 use batch_writer::BatchWriter;
@@ -77,9 +77,9 @@ pub enum EngineError {
     /// The change was not delivered back in time. It may still be made.
     #[error("the cluster did not answer in time")]
     TimedOut,
-    /// It was made here, but not stored when the tree of another member took the place of this node's.
-    #[error("the cluster's database took the place of this node's, and may not have the change")]
-    Replaced,
+    /// The change was applied here, but not stored before a resync replaced the tree.
+    #[error("a resync replaced the local database, and the leader may lack the change")]
+    TreeReplaced,
 }
 
 /// Why a database cannot be used at all.
@@ -153,8 +153,8 @@ struct EngineInner {
     failed: AtomicBool,
     /// Checks that the paths lead to the open files.
     file: FileGuard,
-    /// Which time of another tree taking its place was the last that the log tells of.
-    replaced_told: AtomicU64,
+    /// Generation of the tree for which the log has the last warning of lost changes.
+    tree_generation_logged: AtomicU64,
     /// The log has a line about the last version.
     last_version_logged: AtomicBool,
     commits: Count,
@@ -195,7 +195,7 @@ impl Engine {
             pending: PendingChanges::new(clock),
             failed: AtomicBool::new(false),
             file,
-            replaced_told: AtomicU64::new(0),
+            tree_generation_logged: AtomicU64::new(0),
             last_version_logged: AtomicBool::new(false),
             commits: Count::default(),
             rows: Count::default(),
@@ -243,30 +243,30 @@ impl Engine {
     /// Answers when everything that is applied by now is on disk: in this thread, when it already is or
     /// could be stored at once.
     pub fn sync(&self, done: CommitCallback) {
-        let (version, trace) = {
+        let (version, fingerprint) = {
             let tree = self.read();
-            (tree.version(), tree.trace())
+            (tree.version(), tree.fingerprint())
         };
-        self.sync_until(version, trace, done);
+        self.sync_until(version, fingerprint, done);
     }
 
     /// The same for one entry alone. Of one that is not there nothing is to be stored.
     pub fn sync_entry(&self, inode: Inode, done: CommitCallback) {
         let seen = {
             let tree = self.read();
-            tree.get(inode).map(|entry| (entry.version, tree.trace_of(inode)))
+            tree.get(inode).map(|entry| (entry.version, tree.fingerprint_of(inode)))
         };
         match seen {
-            Some((version, trace)) => self.sync_until(version, trace, done),
+            Some((version, fingerprint)) => self.sync_until(version, fingerprint, done),
             None => done(Ok(())),
         }
     }
 
-    fn sync_until(&self, version: u64, trace: Trace, done: CommitCallback) {
+    fn sync_until(&self, version: u64, fingerprint: Fingerprint, done: CommitCallback) {
         if self.is_stored(version) {
             done(Ok(()));
         } else {
-            self.inner.store_now(self.inner.fail_if_replaced(trace, done));
+            self.inner.store_now(self.inner.fail_if_tree_replaced(fingerprint, done));
         }
     }
 

@@ -11,8 +11,10 @@ mod batch;
 mod change;
 mod entry;
 mod error;
+mod fingerprint;
 mod guests;
 mod index;
+mod install;
 mod invalidation;
 mod load;
 mod locks;
@@ -20,8 +22,6 @@ mod name;
 mod path;
 mod piecewise;
 mod rules;
-mod trace;
-mod update;
 mod verify;
 mod versions;
 
@@ -30,16 +30,16 @@ pub use batch::{Batch, Row, VERSION_ROW_NAME};
 pub use change::{Applied, Change, EntryChange, Limits, Stamp, WriteAt};
 pub use entry::{Children, Entry, KIND_DIRECTORY, KIND_FILE, Node};
 pub use error::ChangeError;
+pub use fingerprint::Fingerprint;
 pub use guests::{Guest, GuestKind, Guests};
 pub use index::{Index, IndexEntry, IndexError};
+pub use install::InstallError;
 pub use invalidation::{ByteRange, Cause, Invalidation, OperationId, Removal, Stale};
 pub use load::LoadError;
 pub use name::Name;
 pub use path::{GuestConfig, TreePath, is_openvz_script};
 pub use piecewise::{PartialChecksum, PartialIndex};
 pub use rules::{EntryError, MAX_FILE_SIZE, NAME_BYTES_MAX, NUMBER_MAX, SOUND_VERSION_MAX, check_entry};
-pub use trace::Trace;
-pub use update::UpdateError;
 pub use versions::PathVersions;
 
 use batch::Dirty;
@@ -74,8 +74,8 @@ pub struct MemDb {
     versions: PathVersions,
     locks: LockAges,
     dirty: Dirty,
-    /// How often another tree took the place of this one.
-    replaced: u64,
+    /// Number of resyncs that installed a leader's tree.
+    tree_generation: u64,
     prepared: Option<Prepared>,
 }
 
@@ -99,7 +99,7 @@ impl MemDb {
             versions: PathVersions::default(),
             locks: LockAges::default(),
             dirty: Dirty::fresh(),
-            replaced: 0,
+            tree_generation: 0,
             prepared: None,
         }
     }

@@ -139,7 +139,7 @@ impl App for StatusGroup {
         Err(Leave)
     }
 
-    fn commit(&mut self, _store: &mut Status, _port: &mut Port<'_, Self>) -> Result<(), Leave> {
+    fn finish_resync(&mut self, _store: &mut Status, _port: &mut Port<'_, Self>) -> Result<(), Leave> {
         Ok(())
     }
 

@@ -8,8 +8,8 @@ use pmxcfs::dfsm::Pieces;
 use pmxcfs::engine::Engine;
 use pmxcfs::fs::{CacheRules, Fs, ROOT_INO};
 use pmxcfs::memdb::{
-    Change, ChangeError, EntryError, Finding, Index, KIND_DIRECTORY, KIND_FILE, Limits, LoadError,
-    MAX_FILE_SIZE, MemDb, NAME_BYTES_MAX, NUMBER_MAX, ROOT, Row, Stamp, TreePath, UpdateError,
+    Change, ChangeError, EntryError, Finding, Index, InstallError, KIND_DIRECTORY, KIND_FILE, Limits,
+    LoadError, MAX_FILE_SIZE, MemDb, NAME_BYTES_MAX, NUMBER_MAX, ROOT, Row, Stamp, TreePath,
     VERSION_ROW_NAME, WriteAt, check_entry,
 };
 use pmxcfs::rrd::Sink;
@@ -95,8 +95,8 @@ fn verdicts(row: &Row) -> Vec<(&'static str, Result<(), EntryError>)> {
         Err(other) => unexpected(&other.to_string()),
     };
     let index = Index { version: 1, last_inode: 0, writer: 0, mtime: 0, entries: Vec::new() };
-    let applied = match MemDb::new().apply_update(&index, table(row), NOW) {
-        Err(UpdateError::Load(LoadError::Entry(error))) => Err(error),
+    let applied = match MemDb::new().install_leader_tree(&index, table(row), NOW) {
+        Err(InstallError::Load(LoadError::Entry(error))) => Err(error),
         // The index differs, which is checked after the rules.
         Err(_) => Ok(()),
         Ok(_) => unexpected("applied"),
@@ -170,7 +170,7 @@ fn goes_everywhere(row: &Row) {
     }
     let index = Index::decode(&first.index().encode()).expect("an index");
     let mut second = MemDb::new();
-    second.apply_update(&index, received, NOW).expect("applied elsewhere");
+    second.install_leader_tree(&index, received, NOW).expect("applied elsewhere");
     assert!(second.all_entries().eq(first.all_entries()));
     assert_eq!((second.checksum(), second.verify()), (first.checksum(), Ok(())));
 }

@@ -112,7 +112,9 @@ impl Stage {
                 Effect::App(DcdbEffect::Changed { by, count, applied, .. }) => {
                     format!("changed by {by} message {count}: inode {}", applied.inode)
                 }
-                Effect::App(DcdbEffect::Replaced { leader, .. }) => format!("replaced by that of {leader}"),
+                Effect::App(DcdbEffect::TreeReplaced { leader, .. }) => {
+                    format!("replaced by that of {leader}")
+                }
                 Effect::App(DcdbEffect::ExportConfig { changed_here }) => {
                     format!("export corosync.conf, changed here: {changed_here}")
                 }

@@ -53,7 +53,7 @@ impl GroupDriver<Dcdb> for DatabaseDriver {
     fn effect(&mut self, effect: DcdbEffect) {
         match effect {
             DcdbEffect::Changed { ticket, applied, .. } => self.replica.changed(ticket, &applied),
-            DcdbEffect::Replaced { invalidations, .. } => self.replica.tree_replaced(&invalidations),
+            DcdbEffect::TreeReplaced { invalidations, .. } => self.replica.finish_resync(&invalidations),
             DcdbEffect::ExportConfig { changed_here } => self.export_config(changed_here),
         }
     }

@@ -54,8 +54,8 @@ pub trait App: Debug + Sized {
     /// Something that this node lacks.
     fn process_update(&mut self, payload: &[u8], port: &mut Port<'_, Self>) -> Result<(), Leave>;
 
-    /// All updates are there.
-    fn commit(&mut self, store: &mut Self::Store, port: &mut Port<'_, Self>) -> Result<(), Leave>;
+    /// Installs the leader's tree: all updates have arrived.
+    fn finish_resync(&mut self, store: &mut Self::Store, port: &mut Port<'_, Self>) -> Result<(), Leave>;
 
     /// The round is over or void: what it collected is of no use any more.
     fn forget_round(&mut self);

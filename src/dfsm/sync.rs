@@ -90,7 +90,7 @@ impl<A: App> Step<'_, A> {
     /// The leader has sent all: this node is as the leader was, then follows what came meanwhile.
     fn update_complete(&mut self, message: &Sync<'_>) -> Result<(), Leave> {
         self.check(message.no_payload())?;
-        self.with_port(|app, store, port| app.commit(store, port))?;
+        self.with_port(|app, store, port| app.finish_resync(store, port))?;
         self.dfsm.app.forget_round();
         self.round_ended();
         self.become_mode(Mode::Synced);

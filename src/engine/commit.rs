@@ -5,7 +5,7 @@
 
 use super::batch_writer::BatchWriter;
 use super::{CommitCallback, EngineError, EngineInner};
-use crate::memdb::Trace;
+use crate::memdb::Fingerprint;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -115,26 +115,30 @@ impl EngineInner {
 
     /// Wraps a waiter for the commit of a change: if a resync replaced the tree before the commit, the waiter fails
     /// unless the leader's tree has the change.
-    pub(super) fn fail_if_replaced(self: &Arc<Self>, trace: Trace, done: CommitCallback) -> CommitCallback {
+    pub(super) fn fail_if_tree_replaced(
+        self: &Arc<Self>,
+        fingerprint: Fingerprint,
+        done: CommitCallback,
+    ) -> CommitCallback {
         let inner = Arc::clone(self);
-        Box::new(move |stored| done(stored.and_then(|()| inner.check_has(&trace))))
+        Box::new(move |stored| done(stored.and_then(|()| inner.check_contained(&fingerprint))))
     }
 
-    fn check_has(&self, trace: &Trace) -> Result<(), EngineError> {
+    fn check_contained(&self, fingerprint: &Fingerprint) -> Result<(), EngineError> {
         let tree = self.read();
-        let (has, replaced) = (tree.has(trace), tree.replaced());
+        let (is_contained, generation) = (tree.still_contains(fingerprint), tree.tree_generation());
         drop(tree);
-        if has {
+        if is_contained {
             return Ok(());
         }
-        if self.replaced_told.swap(replaced, Ordering::Relaxed) != replaced {
+        if self.tree_generation_logged.swap(generation, Ordering::Relaxed) != generation {
             log::warn!(
                 target: "database",
-                "the cluster's database took the place of this node's before all of that was stored: requests for \
-                 changes that it may not have end with an error"
+                "resync replaced the local database before pending changes were committed; changes that the leader \
+                 lacks fail with EBUSY"
             );
         }
-        Err(EngineError::Replaced)
+        Err(EngineError::TreeReplaced)
     }
 }
 

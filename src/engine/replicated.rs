@@ -118,9 +118,9 @@ impl Engine {
     /// disk.
     pub fn reply_delivered(&self, applied: Applied, requires_commit: bool, done: ChangeCallback) {
         if requires_commit {
-            let trace = self.read().trace_of(applied.inode);
+            let fingerprint = self.read().fingerprint_of(applied.inode);
             let stored = answer_stored(applied, done);
-            self.inner.when_stored(self.inner.fail_if_replaced(trace, stored));
+            self.inner.when_stored(self.inner.fail_if_tree_replaced(fingerprint, stored));
         } else {
             self.inner.answer_unstored(applied, done);
         }
@@ -176,7 +176,7 @@ impl Replica {
             for effect in &effects {
                 match effect {
                     Effect::App(DcdbEffect::Changed { applied, .. }) => notify(&applied.invalidations),
-                    Effect::App(DcdbEffect::Replaced { invalidations, .. }) => notify(invalidations),
+                    Effect::App(DcdbEffect::TreeReplaced { invalidations, .. }) => notify(invalidations),
                     _ => {}
                 }
             }
@@ -213,7 +213,7 @@ impl Replica {
     }
 
     /// A resync installed the leader's tree: invalidates kernel caches, then blocks until the tree is on disk.
-    pub fn tree_replaced(&mut self, invalidations: &[Invalidation]) {
+    pub fn finish_resync(&mut self, invalidations: &[Invalidation]) {
         // Readers have the new tree already: caches must not hold the old one while it is committed.
         (self.invalidate)(invalidations);
         if let Err(error) = self.engine.commit_blocking() {

@@ -112,7 +112,7 @@ impl ToErrno for crate::engine::EngineError {
             Self::Send(error) => error.to_errno(),
             Self::TimedOut => libc::ETIMEDOUT,
             // As of a change that is abandoned when the group is left: it may or may not have been made.
-            Self::Replaced => libc::EBUSY,
+            Self::TreeReplaced => libc::EBUSY,
         }
     }
 }
@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(EngineError::Change(ChangeError::Root).to_errno(), libc::EACCES);
         assert_eq!(EngineError::Storage.to_errno(), libc::EIO);
         assert_eq!(EngineError::Closed.to_errno(), libc::EIO);
-        assert_eq!(EngineError::Replaced.to_errno(), libc::EBUSY);
+        assert_eq!(EngineError::TreeReplaced.to_errno(), libc::EBUSY);
         assert_eq!(EngineError::Refused(crate::dcdb::Refused::NoQuorum).to_errno(), libc::EACCES);
         assert_eq!(EngineError::Send(crate::dfsm::SendError::Left).to_errno(), libc::EBUSY);
         assert_eq!(EngineError::TimedOut.to_errno(), libc::ETIMEDOUT);

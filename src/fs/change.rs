@@ -367,7 +367,7 @@ fn settle(handles: &Handles, result: &Result<Applied, EngineError>) {
             | EngineError::Closed
             | EngineError::Send(_)
             | EngineError::TimedOut
-            | EngineError::Replaced,
+            | EngineError::TreeReplaced,
         ) => {
             handles.settle_all();
         }

@@ -13,7 +13,7 @@ const ENTRY: u64 = 128;
 /// A tree that does not change, and how far it is done.
 #[derive(Debug, Clone, Default)]
 struct Progress {
-    /// How often the tree was replaced, and its version; None before the first piece.
+    /// Generation and version of the tree; `None` before the first piece.
     of: Option<(u64, u64)>,
     next: Inode,
     is_over: bool,
@@ -112,7 +112,7 @@ impl MemDb {
 
     /// The same as long as nothing changes.
     fn state(&self) -> (u64, u64) {
-        (self.replaced(), self.version())
+        (self.tree_generation(), self.version())
     }
 
     fn is_all_in(&self, progress: &Progress) -> bool {
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(db.prepared_checksum(), None);
         assert!(db.all_entries().all(|entry| entry.digest.is_none()));
         let mut other = MemDb::new();
-        other.replaced += 1;
+        other.tree_generation += 1;
         let mut partial = PartialChecksum::default();
         while other.add_to_checksum(&mut partial) {}
         let mut replaced = MemDb::new();

@@ -101,7 +101,8 @@ impl Script {
         }
         let rows: Vec<Row> = leader.snapshot_rows().collect();
         let index = leader.index();
-        let installed = self.engine.apply_on_copy(|tree, _| tree.apply_update(&index, rows, Duration::ZERO));
+        let installed =
+            self.engine.apply_on_copy(|tree, _| tree.install_leader_tree(&index, rows, Duration::ZERO));
         installed.expect("open").expect("installed");
         self.state();
     }

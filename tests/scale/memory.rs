@@ -45,7 +45,7 @@ fn update_of_a_leader_is_near_linear() {
             let index = load(shape, entries).index();
             let (took, tree) = cost(|| {
                 let mut tree = MemDb::new();
-                tree.apply_update(&index, rows, NOW).expect("adds up");
+                tree.install_leader_tree(&index, rows, NOW).expect("adds up");
                 tree
             });
             assert_eq!(tree.usage().entries, entries);

@@ -10,7 +10,7 @@ use pmxcfs::dcdb::{Dcdb, Outcome};
 use pmxcfs::dfsm::wire::{Epoch, Extension, Message};
 use pmxcfs::dfsm::{App, Dfsm, Effect, Event, Level, MemberId, Mode, Now, Submission, Ticket};
 use pmxcfs::engine::{EngineError, PendingTable, requires_commit};
-use pmxcfs::memdb::{Change, Inode, MemDb, Row, Trace};
+use pmxcfs::memdb::{Change, Fingerprint, Inode, MemDb, Row};
 use pmxcfs::status::{ClusterInfo, ClusterNode, Status};
 use pmxcfs::status_group::{StatusGroup, wire::Request as StatusRequest};
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,7 +68,7 @@ pub enum Seen {
         members: usize,
     },
     /// The tree was replaced by a leader's.
-    Replaced {
+    TreeReplaced {
         before: Contents,
         after: Contents,
     },
@@ -97,7 +97,7 @@ pub struct Process {
     /// Pending changes, each with the ticket of its client.
     pending: PendingTable<Ticket>,
     /// Answers that wait for the disk, each with what it is about.
-    uncommitted: Vec<(Answer, Trace)>,
+    uncommitted: Vec<(Answer, Fingerprint)>,
     /// Tickets of changes that are answered when they are on disk.
     durable: BTreeSet<Ticket>,
     last_order: u64,
@@ -324,9 +324,9 @@ impl Node {
             self.disk.contents = Rc::clone(&process.contents);
         }
         let knows_better = self.bug != Some(Bug::AnswersForOthers);
-        let answer = |(mut answer, trace): (Answer, Trace)| {
-            if knows_better && !process.db.has(&trace) {
-                answer = Answer { result: Err(EngineError::Replaced), change: None, ..answer };
+        let answer = |(mut answer, fingerprint): (Answer, Fingerprint)| {
+            if knows_better && !process.db.still_contains(&fingerprint) {
+                answer = Answer { result: Err(EngineError::TreeReplaced), change: None, ..answer };
             }
             Seen::Answered(answer)
         };

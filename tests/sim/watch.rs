@@ -27,7 +27,7 @@ impl Cluster {
                 Request::Append { .. } | Request::Expire { .. } => {}
             }
         }
-        let changed = seen.iter().any(|one| matches!(one, Seen::Applied { .. } | Seen::Replaced { .. }));
+        let changed = seen.iter().any(|one| matches!(one, Seen::Applied { .. } | Seen::TreeReplaced { .. }));
         for one in seen {
             match one {
                 Seen::Applied { change, members } => {
@@ -38,7 +38,7 @@ impl Cluster {
                     self.history.applied(change, &process.contents, members);
                     self.look_applied(id, change);
                 }
-                Seen::Replaced { before, after } => {
+                Seen::TreeReplaced { before, after } => {
                     self.summary.replaced += 1;
                     self.history.replaced(&before, &after)?;
                     self.nodes[&id].process.as_ref().expect("runs").db.verify()?;

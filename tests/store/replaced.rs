@@ -29,7 +29,7 @@ fn sync_with(start: impl FnOnce(pmxcfs::engine::CommitCallback)) -> Receiver<Res
 
 fn become_that_of(db: &Engine, leader: &mut MemDb) {
     let rows: Vec<Row> = leader.snapshot_rows().collect();
-    db.apply_batch(|tree, _| tree.apply_update(&leader.index(), rows, UPTIME)).unwrap().unwrap();
+    db.apply_batch(|tree, _| tree.install_leader_tree(&leader.index(), rows, UPTIME)).unwrap().unwrap();
 }
 
 #[test]
@@ -71,10 +71,10 @@ fn who_waits_for_what_the_other_tree_lacks_is_not_told_that_it_was_made() {
         answer.recv().unwrap().unwrap();
     }
     for answer in lost {
-        assert_eq!(answer.recv().unwrap(), Err(EngineError::Replaced));
+        assert_eq!(answer.recv().unwrap(), Err(EngineError::TreeReplaced));
     }
-    assert_eq!(not_flushed.recv().unwrap(), Err(EngineError::Replaced));
-    assert_eq!(synced.recv().unwrap(), Err(EngineError::Replaced), "it was for all of the tree");
+    assert_eq!(not_flushed.recv().unwrap(), Err(EngineError::TreeReplaced));
+    assert_eq!(synced.recv().unwrap(), Err(EngineError::TreeReplaced), "it was for all of the tree");
     assert_eq!(flushed.recv().unwrap(), Ok(()), "as the file was then it is in the tree");
     assert!(!db.is_failed());
     wait_until("is stored", || db.is_stored(db.read().version()));

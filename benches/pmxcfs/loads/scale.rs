@@ -69,11 +69,11 @@ fn in_memory(bench: &mut Bench) {
             let (took, tree) = timed(|| Ok(MemDb::load(rows, Duration::ZERO)?))?;
             expect(tree.usage().entries, entries).map(|()| took)
         });
-        row(bench, &label("apply of a whole update", shape), || {
+        row(bench, &label("install of the leader's tree", shape), || {
             let rows = shape.rows(entries);
             let index = MemDb::load(rows.iter().cloned(), Duration::ZERO)?.index();
             let mut tree = MemDb::new();
-            let (took, _) = timed(|| Ok(tree.apply_update(&index, rows, Duration::ZERO)?))?;
+            let (took, _) = timed(|| Ok(tree.install_leader_tree(&index, rows, Duration::ZERO)?))?;
             expect(tree.usage().entries, entries).map(|()| took)
         });
     }

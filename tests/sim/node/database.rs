@@ -12,7 +12,7 @@ use std::rc::Rc;
 /// Long work on the tree is announced, so that a driver can prepare.
 fn check_needs(needs: Needs, effect: &Effect<Dcdb>) {
     let needed = match effect {
-        Effect::App(DcdbEffect::Replaced { .. }) => Needs::Copy,
+        Effect::App(DcdbEffect::TreeReplaced { .. }) => Needs::Copy,
         Effect::Send(Frame { purpose: Purpose::Sync(SyncKind::State), .. }) => Needs::State,
         Effect::Send(Frame { purpose: Purpose::Sync(SyncKind::Verify), .. }) => Needs::Checksum,
         _ => return,
@@ -92,7 +92,7 @@ impl Node {
                 Effect::App(effect) => seen.extend(self.dcdb_effect(effect, &mut applied, world)),
             }
         }
-        if seen.iter().any(|one| matches!(one, Seen::Replaced { .. })) {
+        if seen.iter().any(|one| matches!(one, Seen::TreeReplaced { .. })) {
             // The contract: it is stored before anything else is handled.
             seen.extend(self.commit());
         }
@@ -139,7 +139,7 @@ impl Node {
                 let members = synced.filter(|member| process.told.contains(&member.id)).count();
                 Some(Seen::Applied { change: id, members })
             }
-            DcdbEffect::Replaced { leader, .. } => {
+            DcdbEffect::TreeReplaced { leader, .. } => {
                 let told = |(id, epoch, _): &&(MemberId, Epoch, Contents)| {
                     *id == leader && Some(*epoch) == process.epoch
                 };
@@ -147,7 +147,7 @@ impl Node {
                 let after = world.known.iter().find(told).map(|(_, _, contents)| Rc::clone(contents));
                 let after = after.unwrap_or_default();
                 let before = std::mem::replace(&mut process.contents, Rc::clone(&after));
-                Some(Seen::Replaced { before, after })
+                Some(Seen::TreeReplaced { before, after })
             }
             DcdbEffect::ExportConfig { .. } => None,
         }
@@ -177,8 +177,8 @@ impl Node {
         let durable = process.durable.remove(&answer.ticket);
         match &answer.result {
             Ok(Ok(applied)) if durable => {
-                let trace = process.db.trace_of(applied.inode);
-                process.uncommitted.push((answer, trace));
+                let fingerprint = process.db.fingerprint_of(applied.inode);
+                process.uncommitted.push((answer, fingerprint));
                 None
             }
             _ => Some(Seen::Answered(answer)),

@@ -1,5 +1,5 @@
-//! Bringing a database up to date: from what this node has and what another one sent it makes the
-//! other's database, or nothing at all.
+//! Installs the leader's tree in a resync: from the local tree and the rows that the leader sent. If the result is not
+//! the leader's tree, nothing changes.
 
 use super::batch::VERSION_ROW_NAME;
 use super::load::{check_version_row, entry_of};
@@ -9,9 +9,9 @@ use super::{
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Why an update was refused. The database is as it was.
+/// Cause for which the leader's tree was not installed. The local tree is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UpdateError {
+pub enum InstallError {
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("the updated database has version 0")]
@@ -23,16 +23,17 @@ pub enum UpdateError {
 }
 
 impl MemDb {
-    /// Makes this database the one with the given index: what is not in it is dropped, the rows are
-    /// taken (the root as inode 0), all else stays. The result must have exactly that index, else
-    /// nothing changes. Digests of what stays are not computed again. Returns what caches above may
-    /// hold and that is no longer true.
-    pub fn apply_update(
+    /// Makes this tree the one with the leader's index: removes entries that are not in the index, inserts the rows
+    /// (the root as inode 0), and keeps all others with their digests. Returns the invalidations.
+    ///
+    /// # Errors
+    /// The result does not have exactly this index. Nothing changes then.
+    pub fn install_leader_tree(
         &mut self,
         leader: &Index,
         rows: impl IntoIterator<Item = Row>,
         now: Duration,
-    ) -> Result<Vec<Invalidation>, UpdateError> {
+    ) -> Result<Vec<Invalidation>, InstallError> {
         let mut root = Entry::root(self.root.version, self.root.writer, self.root.mtime);
         let mut fresh: BTreeMap<Inode, Entry> = BTreeMap::new();
         for row in rows {
@@ -44,11 +45,11 @@ impl MemDb {
             }
         }
         if root.version == 0 {
-            return Err(UpdateError::NoVersion);
+            return Err(InstallError::NoVersion);
         }
         let wanted = |inode: &Inode| leader.entries.binary_search_by_key(inode, |entry| entry.inode).is_ok();
         if let Some(&inode) = fresh.keys().find(|inode| !wanted(inode)) {
-            return Err(UpdateError::Unwanted { inode });
+            return Err(InstallError::Unwanted { inode });
         }
 
         let mut dirty = self.dirty.clone();
@@ -70,10 +71,10 @@ impl MemDb {
         let mut updated = Self::assemble(root, entries, now, &self.guests, versions, &mut Err)?;
         updated.check_versions(&mut Err)?;
         updated.dirty = dirty;
-        updated.replaced = self.replaced + 1;
+        updated.tree_generation = self.tree_generation + 1;
         if updated.index() != *leader {
             let (version, entries) = (updated.version(), updated.entries.len() + 1);
-            return Err(UpdateError::Different { version, entries });
+            return Err(InstallError::Different { version, entries });
         }
         *self = updated;
         let version = self.version();
@@ -187,7 +188,7 @@ mod tests {
         let rows = difference(&mut db, &mut leader);
         let index = leader.index();
         assert_eq!(rows.len(), 7, "the root, three directories, a guest, a moved and a written file");
-        db.apply_update(&index, rows, NOW).expect("adds up");
+        db.install_leader_tree(&index, rows, NOW).expect("adds up");
         assert!(db.all_entries().eq(leader.all_entries()));
         assert_eq!(db.verify(), Ok(()));
         assert!(db.guests().get(100).is_some());
@@ -204,7 +205,7 @@ mod tests {
         let (mut db, mut leader) = behind_and_leader();
         let rows = difference(&mut db, &mut leader);
         let index = leader.index();
-        db.apply_update(&index, rows, NOW).expect("adds up");
+        db.install_leader_tree(&index, rows, NOW).expect("adds up");
         let batch = db.take_batch().expect("is to be stored");
         let stored = MemDb::load(batch.rows, NOW).expect("loads");
         assert!(stored.all_entries().eq(leader.all_entries()));
@@ -217,7 +218,7 @@ mod tests {
         let rows = difference(&mut db, &mut leader);
         let before = db.clone();
         let mut refuse = |rows: Vec<Row>| {
-            let refused = db.apply_update(&index, rows, NOW).expect_err("does not add up");
+            let refused = db.install_leader_tree(&index, rows, NOW).expect_err("does not add up");
             assert!(db.all_entries().eq(before.all_entries()) && db.versions() == before.versions());
             assert_eq!(db.verify(), Ok(()));
             refused
@@ -232,17 +233,17 @@ mod tests {
             change(rows.last_mut().expect("is there"));
             rows
         };
-        assert!(matches!(refuse(other(&|row| row.version += 1)), UpdateError::Different { .. }));
-        assert!(matches!(refuse(other(&|row| row.parent = 99)), UpdateError::Load(_)));
-        assert!(matches!(refuse(other(&|row| row.name = (*b"..").into())), UpdateError::Load(_)));
-        assert_eq!(refuse(other(&|row| row.inode = 99)), UpdateError::Unwanted { inode: 99 });
+        assert!(matches!(refuse(other(&|row| row.version += 1)), InstallError::Different { .. }));
+        assert!(matches!(refuse(other(&|row| row.parent = 99)), InstallError::Load(_)));
+        assert!(matches!(refuse(other(&|row| row.name = (*b"..").into())), InstallError::Load(_)));
+        assert_eq!(refuse(other(&|row| row.inode = 99)), InstallError::Unwanted { inode: 99 });
         let behind = rows.iter().skip(1).map(|row| row.version).max().expect("some") - 1;
         let mut late = rows.clone();
         late[0].version = behind;
         let ahead = refuse(late);
-        assert!(matches!(ahead, UpdateError::Load(LoadError::VersionAhead { .. })), "{ahead}");
+        assert!(matches!(ahead, InstallError::Load(LoadError::VersionAhead { .. })), "{ahead}");
         let mut versionless = rows.clone();
         versionless[0].version = 0;
-        assert_eq!(refuse(versionless), UpdateError::NoVersion);
+        assert_eq!(refuse(versionless), InstallError::NoVersion);
     }
 }

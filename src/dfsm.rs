@@ -104,8 +104,10 @@ pub enum Event<'a> {
     Deliver { from: MemberId, bytes: &'a [u8] },
     /// A message could not be sent.
     SendFailed(Purpose),
-    /// What the group agreed on cannot be stored: it is left for good.
+    /// What the group agreed on cannot be stored now: the group is left. It must not be joined before it can be.
     StoreFailed,
+    /// The store can no longer follow the group: it is left for good.
+    StoreBroken,
     /// Time went by. See [`Dfsm::next_tick`].
     Tick,
 }
@@ -213,6 +215,7 @@ impl<A: App> Dfsm<A> {
             }
             Event::SendFailed(purpose) => Decoded::SendFailed(purpose),
             Event::StoreFailed => Decoded::StoreFailed,
+            Event::StoreBroken => Decoded::StoreBroken,
             Event::Tick => Decoded::Tick,
         };
         PreparedEvent { dfsm: self, event, now }
@@ -341,7 +344,8 @@ impl<A: App> PreparedEvent<'_, A> {
             Decoded::Confchg { members, joined } => step.membership_changed(members, joined),
             Decoded::Deliver { from, bytes, message } => step.deliver(from, bytes, message),
             Decoded::SendFailed(purpose) => step.send_failed(purpose),
-            Decoded::StoreFailed => step.become_mode(Mode::Error),
+            Decoded::StoreFailed => step.leave(),
+            Decoded::StoreBroken => step.become_mode(Mode::Error),
             Decoded::Tick => step.tick(),
         }
         step.finish()

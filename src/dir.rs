@@ -14,6 +14,7 @@ pub use temporary::remove_on_signals;
 
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -227,6 +228,12 @@ impl Dir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Free bytes of its file system, those that are reserved for root included.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let facts = fstatvfs(&self.fd)?;
+        Ok(facts.blocks_free().saturating_mul(facts.fragment_size()))
     }
 
     /// Names of all entries, sorted.

@@ -17,9 +17,11 @@ mod commit_queue;
 mod file_loss;
 mod incremental_digest;
 mod local;
+mod log_bound;
 mod pending;
 mod replicated;
 mod sync_queue;
+mod write_state;
 
 pub use change_listeners::ChangeListener;
 
@@ -49,6 +51,7 @@ use std::time::Duration;
 pub use sync_queue::SYNC_DELAY;
 use sync_queue::SyncQueue;
 use thiserror::Error;
+use write_state::WriteState;
 
 /// Called once with what became of a change; without any lock held.
 pub type ChangeCallback = Box<dyn FnOnce(Result<Applied, EngineError>) + Send>;
@@ -65,6 +68,9 @@ pub enum EngineError {
     /// The last commit failed. The log has the cause; until a later one succeeds nothing is changed.
     #[error("the database cannot be written at present; see the log")]
     Storage,
+    /// As [`EngineError::Storage`]; the cause is a full file system.
+    #[error("no space left on the file system of the database; see the log")]
+    NoSpace,
     /// [`Engine::close`] was called.
     #[error("the database is closed")]
     Closed,
@@ -149,8 +155,8 @@ struct EngineInner {
     pending: PendingChanges,
     /// The version on disk.
     committed: AtomicU64,
-    /// The last commit failed: what is in the tree is not on disk.
-    failed: AtomicBool,
+    /// If the last commit failed, the tree is not on disk.
+    write_state: WriteState,
     /// Checks that the paths lead to the open files.
     file: FileGuard,
     /// Generation of the tree for which the log has the last warning of lost changes.
@@ -193,7 +199,7 @@ impl Engine {
             listeners: ChangeListeners::default(),
             proposer: OnceLock::new(),
             pending: PendingChanges::new(clock),
-            failed: AtomicBool::new(false),
+            write_state: WriteState::default(),
             file,
             tree_generation_logged: AtomicU64::new(0),
             last_version_logged: AtomicBool::new(false),
@@ -328,7 +334,12 @@ impl Engine {
 
     /// Whether changes are refused because the file cannot be written.
     pub fn is_failed(&self) -> bool {
-        self.inner.failed.load(Ordering::Acquire)
+        self.inner.write_state.is_failed()
+    }
+
+    /// Returns true if changes are refused because the file system is full.
+    pub fn is_out_of_space(&self) -> bool {
+        self.inner.write_state.check() == Err(EngineError::NoSpace)
     }
 
     /// What the commit thread did so far.
@@ -472,7 +483,7 @@ impl EngineInner {
         if self.queue.is_stopping() {
             return Err(EngineError::Closed);
         }
-        if self.failed.load(Ordering::Acquire) { Err(EngineError::Storage) } else { Ok(()) }
+        self.write_state.check()
     }
 
     fn write(&self) -> Result<RwLockWriteGuard<'_, MemDb>, EngineError> {

@@ -11,7 +11,10 @@ mod copy;
 mod error;
 mod exclusive;
 mod file_watch;
+mod log_blocker;
+mod log_length;
 mod log_sync;
+mod log_tail;
 mod reader;
 mod rescue;
 mod room;
@@ -20,11 +23,12 @@ mod salvage;
 mod site;
 mod snapshot;
 
-pub use checkpoint::Checkpointer;
+pub use checkpoint::{Checkpointer, LogFile, Restart};
 pub use connection::PAGE_BYTES;
 pub use error::{Action, Fault, RowFault, StoreError};
 pub use exclusive::{Backup, Exclusive, Handles};
 pub use file_watch::{FileWatch, Loss};
+pub use log_blocker::LogBlocker;
 pub use log_sync::LogSync;
 pub use reader::{FileFacts, Reader};
 pub use rescue::{Rescued, rescue};
@@ -38,8 +42,6 @@ use crate::dir::Access;
 use crate::memdb::{Batch, Row};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use std::cell::OnceCell;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,8 +71,7 @@ pub struct Store {
     connection: Connection,
     busy_timeout: Duration,
     created: bool,
-    /// The write-ahead log, to be asked for its length.
-    log: OnceCell<File>,
+    log: log_length::LogLength,
 }
 
 impl Store {
@@ -84,8 +85,8 @@ impl Store {
         let open = || -> Result<Self, Fault> {
             let site = Site::of(path)?;
             let (connection, created) = connection::open_or_create(&site, now, busy_timeout)?;
-            let given = path.to_owned();
-            Ok(Self { given, site, connection, busy_timeout, created, log: OnceCell::new() })
+            let log = log_length::LogLength::of(&connection)?;
+            Ok(Self { given: path.to_owned(), site, connection, busy_timeout, created, log })
         };
         open().map_err(|fault| StoreError::new(path, Action::Open, fault))
     }
@@ -144,22 +145,18 @@ impl Store {
             rows::bind(&mut store, row)?;
             store.raw_execute()?;
         }
-        self.run("COMMIT")
+        self.run("COMMIT")?;
+        self.log.on_commit();
+        Ok(())
     }
 
     fn run(&self, statement: &str) -> Result<(), rusqlite::Error> {
         self.connection.prepare_cached(statement)?.execute([]).map(|_| ())
     }
 
-    /// Bytes of the write-ahead log that are in use; exact after a commit.
+    /// Bytes of the write-ahead log that are in use after the last commit. The file may be longer.
     pub fn log_bytes(&self) -> u64 {
-        if self.log.get().is_none() {
-            // There is none before the first commit, and it stays for as long as it is in use.
-            if let Ok(log) = self.site.dir().open_file(&self.site.name_beside("-wal"), Access::Read) {
-                self.log.get_or_init(|| log);
-            }
-        }
-        self.log.get().and_then(|log| log.metadata().ok()).map_or(0, |log| log.len())
+        self.log.bytes()
     }
 
     /// Identity of its files, to notice when they are lost. Only after [`Store::load`]: then the log exists.
@@ -170,14 +167,9 @@ impl Store {
     /// Moves the log into the file and empties it. For a lost file: its log may still be at the path, and would be
     /// applied to another file that is there.
     pub fn empty_log(&self) -> Result<(), StoreError> {
-        let emptied = checkpoint::truncate(&self.connection);
+        let emptied = checkpoint::restart_for_good(&self.connection);
         let restored = self.connection.busy_timeout(self.busy_timeout).map_err(Fault::from);
         emptied.and(restored).map_err(|fault| self.error(Action::Checkpoint, fault))
-    }
-
-    /// Moves the log into the file as far as no reader needs it, beside readers and writers.
-    pub fn checkpoint(&self) -> Result<(), StoreError> {
-        checkpoint::passive(&self.connection).map_err(|fault| self.error(Action::Checkpoint, fault))
     }
 
     /// To sync the log, beside readers and writers.
@@ -185,7 +177,41 @@ impl Store {
         LogSync::open(&self.site)
     }
 
-    /// A second connection that can do the same without keeping commits waiting.
+    /// Copies all frames of the log into the file and syncs both, so that the next commit begins a new log. If
+    /// another program prevents that, copies as many frames as possible and returns immediately.
+    pub fn restart_log(&self, file: LogFile) -> Result<Restart, StoreError> {
+        let restart = || {
+            let restarted = checkpoint::restart(&self.connection, file, Duration::ZERO);
+            self.connection.busy_timeout(self.busy_timeout)?;
+            restarted
+        };
+        restart().map_err(|fault| self.error(Action::Checkpoint, fault))
+    }
+
+    /// Cuts off what a failed commit left at the end of the log.
+    pub fn cut_log(&self) -> Result<(), StoreError> {
+        let cut = || -> Result<(), Fault> {
+            // Meanwhile no other program adds a transaction.
+            self.run("BEGIN IMMEDIATE")?;
+            let log = self.site.dir().open_file(&self.site.name_beside("-wal"), Access::ReadWrite);
+            let cut = log.and_then(|log| log.set_len(log_tail::committed_bytes(&log)?));
+            self.run("ROLLBACK")?;
+            Ok(cut?)
+        };
+        cut().map_err(|fault| self.error(Action::Write, fault))
+    }
+
+    /// The program that prevents [`Store::restart_log`], for the log.
+    pub fn log_blocker(&self) -> LogBlocker {
+        log_blocker::find(&self.site)
+    }
+
+    /// Free bytes of the file system. 0 if unknown.
+    pub fn free_bytes(&self) -> u64 {
+        self.site.dir().free_bytes().unwrap_or(0)
+    }
+
+    /// A second connection, for checkpoints beside commits.
     pub fn checkpointer(&self) -> Result<Checkpointer, StoreError> {
         Checkpointer::open(self.path())
     }
@@ -193,7 +219,7 @@ impl Store {
     /// Moves the whole log into the file and closes it; no `-wal` or `-shm` is left unless another
     /// program has the file open.
     pub fn close(self) -> Result<(), StoreError> {
-        let moved = checkpoint::truncate(&self.connection);
+        let moved = checkpoint::restart_for_good(&self.connection);
         let closed = self.connection.close().map_err(|(_, error)| Fault::from(error));
         let fail = |fault| StoreError::new(self.site.path(), Action::Close, fault);
         moved.and(closed).map_err(fail)

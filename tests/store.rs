@@ -16,5 +16,7 @@ mod faults;
 mod kill;
 #[path = "store/load.rs"]
 mod load;
+#[path = "store/log.rs"]
+mod log;
 #[path = "store/replaced.rs"]
 mod replaced;

@@ -21,7 +21,7 @@
 //! | `raw 2/20 HEX` | bytes |
 //! | `submit 5 CHANGE`, `expire PATH` | a local client wants something, 5 is its ticket |
 //! | `send-failed normal 3`, `send-failed state` | what could not be sent |
-//! | `store-failed`, `tick 60` | the disk; seconds that go by |
+//! | `store-failed`, `store-broken`, `tick 60` | the disk, for now and for good; seconds that go by |
 //! | `db NAME = OTHER`, `db NAME CHANGE` | a copy of a database, a change of it |
 //! | `tree` | shows our tree |
 
@@ -249,6 +249,7 @@ impl Stage {
                 self.handle(Event::SendFailed(Purpose::Sync(kind)));
             }
             ["store-failed"] => self.handle(Event::StoreFailed),
+            ["store-broken"] => self.handle(Event::StoreBroken),
             ["tick", seconds] => {
                 self.seconds += number(seconds);
                 self.handle(Event::Tick);

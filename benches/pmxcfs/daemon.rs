@@ -136,6 +136,11 @@ impl Daemon {
         self.side.name()
     }
 
+    /// Its database.
+    pub fn database(&self) -> PathBuf {
+        database_path(&self.dir)
+    }
+
     /// Its tree as seen from the host's namespace.
     pub fn tree(&self) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.pid));

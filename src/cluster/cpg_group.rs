@@ -44,6 +44,8 @@ pub(super) struct CpgGroup<A: App> {
     dfsm: Dfsm<A>,
     connection: Option<Connection>,
     membership: Membership,
+    /// The group is not joined for now.
+    is_paused: bool,
     retry: Retry,
     /// In order; the first is tried again and again until corosync takes it.
     outgoing: VecDeque<Frame>,
@@ -92,6 +94,7 @@ impl<A: App> CpgGroup<A> {
             dfsm: Dfsm::new(app),
             connection: None,
             membership: Membership::Out,
+            is_paused: false,
             retry: Retry::default(),
             outgoing: VecDeque::new(),
             refused_since: None,
@@ -113,7 +116,7 @@ impl<A: App> CpgGroup<A> {
     /// Uptime at which [`CpgGroup::poll`] must be called at the latest.
     pub(super) fn due(&self) -> Duration {
         let join = match self.membership {
-            Membership::Out if self.dfsm.mode().is_restartable() => self.retry.due().unwrap_or_default(),
+            Membership::Out if self.may_join() => self.retry.due().unwrap_or_default(),
             Membership::Out | Membership::In | Membership::Leaving => Duration::MAX,
         };
         let send = self.refused_since.map_or(Duration::MAX, |_| Duration::ZERO);
@@ -127,10 +130,7 @@ impl<A: App> CpgGroup<A> {
 
     /// Joins if it is time to, sends what waits, lets time pass.
     pub(super) fn poll(&mut self, driver: &mut impl GroupDriver<A>, now: Now) {
-        if self.membership == Membership::Out
-            && self.dfsm.mode().is_restartable()
-            && self.retry.is_due(now.uptime)
-        {
+        if self.membership == Membership::Out && self.may_join() && self.retry.is_due(now.uptime) {
             self.join(driver, now);
         }
         self.send_waiting(driver, now);
@@ -138,6 +138,19 @@ impl<A: App> CpgGroup<A> {
         if self.dfsm.next_tick() <= now.uptime {
             self.handle(driver, Event::Tick, now);
         }
+    }
+
+    /// Stops joining, or allows it again, then without delay. Returns true if that is a change.
+    pub(super) fn set_paused(&mut self, is_paused: bool) -> bool {
+        let is_change = std::mem::replace(&mut self.is_paused, is_paused) != is_paused;
+        if is_change && !is_paused {
+            self.retry = Retry::default();
+        }
+        is_change
+    }
+
+    fn may_join(&self) -> bool {
+        self.dfsm.mode().is_restartable() && !self.is_paused
     }
 
     /// How much waits to be sent.

@@ -93,6 +93,10 @@ impl Proposer for CpgProposer {
         // Fails only when the daemon stops; then the other nodes expire locks.
         let _ = self.commands.push(Command::ExpireLock { path, checksum });
     }
+
+    fn on_write_state(&self) {
+        self.commands.wake();
+    }
 }
 
 impl fmt::Debug for CpgProposer {

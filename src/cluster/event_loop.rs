@@ -147,7 +147,7 @@ struct EventLoop {
     member: Arc<SharedMember>,
     status_group: CpgGroup<StatusGroup>,
     status: StatusDriver,
-    /// The group was left because the database cannot be written.
+    /// The group was left for good, because of a fault of this program.
     has_left: bool,
 }
 
@@ -185,6 +185,7 @@ impl EventLoop {
         loop {
             let now = self.now();
             self.connect(now);
+            self.check_database(now);
             self.with_member(|member| member.group.poll(&mut member.driver, now));
             self.status_group.poll(&mut self.status, now);
             self.check_database(now);
@@ -253,13 +254,21 @@ impl EventLoop {
         }
     }
 
-    /// What cannot be stored must not be agreed to.
+    /// Leaves the group while the database cannot be written, and lets it be joined again afterwards: a change that
+    /// cannot be stored must not be agreed to.
     fn check_database(&mut self, now: Now) {
-        let failed =
-            self.with_member(|member| member.driver.replica.is_failed()) || self.cfs.engine.is_failed();
-        if failed && !std::mem::replace(&mut self.has_left, true) {
-            self.with_member(|member| member.group.handle(&mut member.driver, Event::StoreFailed, now));
-        }
+        let is_failed = self.cfs.engine.is_failed();
+        let has_left = self.has_left;
+        self.has_left = self.with_member(|member| {
+            let DatabaseMember { group, driver } = member;
+            if driver.replica.is_failed() && !has_left {
+                group.handle(driver, Event::StoreBroken, now);
+            }
+            if group.set_paused(is_failed) && is_failed {
+                group.handle(driver, Event::StoreFailed, now);
+            }
+            driver.replica.is_failed()
+        });
     }
 
     /// Waits until there is something to do.

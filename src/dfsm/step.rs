@@ -15,6 +15,7 @@ pub(super) enum Decoded<'a> {
     Deliver { from: MemberId, bytes: &'a [u8], message: Result<Message<'a>, WireError> },
     SendFailed(Purpose),
     StoreFailed,
+    StoreBroken,
     Tick,
 }
 

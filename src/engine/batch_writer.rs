@@ -5,13 +5,13 @@ use super::checkpoints::Checkpoints;
 use super::sync_queue::{SyncQueue, SyncThread};
 use super::{EngineError, EngineInner, OpenError};
 use crate::memdb::Batch;
-use crate::store::{Loss, Store, StoreError};
+use crate::store::{Fault, Loss, Store, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// After a failed commit, the time until the next attempt.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// How long such an attempt waits for a lock of another program: nobody waits for it, but the end
 /// of the daemon might.
@@ -63,16 +63,32 @@ impl BatchWriter {
             }
             Err(error) => return self.fail(inner, "a fault of this program left a change half-made", error),
         };
-        let stored = match self.failure {
-            None => self.store.commit(&batch),
-            Some(_) => self.store.commit_within(&batch, RETRY_BUSY_TIMEOUT),
-        };
+        let stored = self.store(&batch);
         match self.finish(inner, batch, stored) {
             Ok(()) => {
                 self.recover(inner);
                 Ok(())
             }
-            Err(error) => self.fail(inner, &error.to_string(), EngineError::Storage),
+            Err(error) => self.fail(inner, &error.to_string(), engine_error(&error)),
+        }
+    }
+
+    /// On a full file system the log may be what fills it. Then its space is freed first.
+    fn store(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let stored = match self.failure {
+            None => self.store.commit(batch),
+            Some(_) => self.store.commit_within(batch, RETRY_BUSY_TIMEOUT),
+        };
+        match stored {
+            Err(error) if error.fault == Fault::Full => {
+                self.checkpoints.free_space(&self.store);
+                let stored = self.store.commit_within(batch, RETRY_BUSY_TIMEOUT);
+                if stored.is_err() {
+                    self.checkpoints.free_space(&self.store);
+                }
+                stored
+            }
+            stored => stored,
         }
     }
 
@@ -107,15 +123,19 @@ impl BatchWriter {
         self.fail(inner, &format!("database '{path}' {loss}; {outcome}"), EngineError::Storage)
     }
 
-    /// Checkpoints the WAL if that is due. Returns true if it is so long that [`BatchWriter::checkpoint`]
-    /// must run.
-    pub(super) fn after_commit(&mut self) -> bool {
-        self.checkpoints.after_commit(&self.store)
+    /// Restarts the WAL if that is due. Takes as long as the disk needs for two syncs.
+    pub(super) fn restart_log(&mut self, inner: &EngineInner) {
+        let now = inner.clock.uptime();
+        if self.checkpoints.due().is_some_and(|due| due <= now) {
+            self.checkpoints.restart(&self.store, now);
+        }
+        self.schedule_restart(inner);
     }
 
-    /// Moves the log, however long that takes.
-    pub(super) fn checkpoint(&self) {
-        Checkpoints::run(&self.store);
+    fn schedule_restart(&self, inner: &EngineInner) {
+        if let Some(due) = self.checkpoints.due() {
+            inner.queue.restart_by(due);
+        }
     }
 
     /// Closes the file.
@@ -129,7 +149,7 @@ impl BatchWriter {
     }
 
     fn finish(
-        &self,
+        &mut self,
         inner: &EngineInner,
         batch: Batch,
         stored: Result<(), StoreError>,
@@ -141,6 +161,11 @@ impl BatchWriter {
             let sizes = batch.rows.iter().map(|row| row.data.as_ref().map_or(0, |data| data.len()));
             inner.bytes.many(sizes.sum::<usize>() as u64);
             inner.committed.store(batch.version, Ordering::Release);
+            if self.checkpoints.after_commit(&self.store, inner.clock.uptime()) {
+                inner.queue.require_restart();
+            } else {
+                self.schedule_restart(inner);
+            }
         } else if let Ok(mut tree) = inner.write() {
             tree.put_back(batch);
         }
@@ -148,8 +173,8 @@ impl BatchWriter {
     }
 
     fn recover(&mut self, inner: &EngineInner) {
-        if inner.failed.load(Ordering::Acquire) {
-            inner.failed.store(false, Ordering::Release);
+        if inner.write_state.recover() {
+            inner.on_write_state();
         }
         let Some(failure) = self.failure.take() else { return };
         let seconds = inner.clock.uptime().saturating_sub(failure.since).as_secs();
@@ -164,7 +189,9 @@ impl BatchWriter {
     fn fail(&mut self, inner: &EngineInner, message: &str, error: EngineError) -> Result<(), EngineError> {
         let now = inner.clock.uptime();
         inner.failures.one();
-        inner.failed.store(true, Ordering::Release);
+        if inner.write_state.fail(&error) {
+            inner.on_write_state();
+        }
         inner.queue.commit_at(now + RETRY_DELAY);
         let failure = self.failure.get_or_insert_with(|| Failure { message: String::new(), since: now });
         if failure.message != message {
@@ -176,6 +203,10 @@ impl BatchWriter {
         }
         Err(error)
     }
+}
+
+fn engine_error(error: &StoreError) -> EngineError {
+    if error.fault == Fault::Full { EngineError::NoSpace } else { EngineError::Storage }
 }
 
 /// In this order, so that a change applied in between is either in the batch or sets the time anew.

@@ -1,80 +1,131 @@
-//! When the write-ahead log is moved back into the file, and the thread that does it. It never
-//! delays who waits for a commit, unless the log grows out of hand.
+//! Checkpoints of the WAL, as [`super::log_bound`] decides. The checkpoint thread makes passive ones beside commits.
+//! The commit thread restarts the log, with the commit permit.
 
 use super::OpenError;
-use crate::store::{Checkpointer, Store, StoreError};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use super::log_bound::{LogBound, Step};
+use crate::store::{Checkpointer, LogFile, Restart, Store};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// The log is moved each time it grew by this many bytes. Pages that are changed often are written
-/// once per commit to the log, but only once per move to the file.
-const LOG_BYTES: u64 = 4 << 20;
+/// The free space is determined again whenever the log grew by this many bytes.
+const FREE_INTERVAL: u64 = 64 << 10;
 
-/// From here on the log is moved between commits: it starts anew only when it was moved entirely,
-/// which steady commits beside the move can prevent.
-const LOG_BYTES_MAX: u64 = 16 * LOG_BYTES;
-
-/// The thread leaves the log alone while it grows, since a move takes the processor and the disk from
-/// those who make it grow: until it did not for so long,
-const QUIET: Duration = Duration::from_millis(100);
-
-/// or has so many bytes,
-const LOG_BYTES_BUSY: u64 = 4 * LOG_BYTES;
-
-/// or so many times [`QUIET`] went by: what is in the log only was not synced.
-const ROUNDS_MAX: usize = 10;
-
-/// Decides from the length of the log.
+/// Log of a store, and the checkpoint thread.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
-    /// Engine whose log the thread checkpoints.
-    log_bytes: Arc<AtomicU64>,
-    next_at: u64,
+    bound: LogBound,
+    free: FreeSpace,
+    /// Held during a passive checkpoint: SQLite makes one checkpoint at a time.
+    in_progress: Arc<Mutex<()>>,
     thread: Option<(SyncSender<()>, JoinHandle<()>)>,
+    /// Last error of a restart, as it was logged.
+    failure: Option<String>,
+}
+
+/// Free space of the file system, and the length of the log when it was determined.
+#[derive(Debug, Default)]
+struct FreeSpace {
+    bytes: u64,
+    log_bytes: Option<u64>,
 }
 
 impl Checkpoints {
     pub(super) fn start(store: &Store) -> Result<Self, OpenError> {
         let checkpointer = store.checkpointer()?;
-        // One request may be under way and one may wait: more would do nothing.
+        // A second request while one is queued is redundant.
         let (sender, receiver) = sync_channel(1);
-        let log_bytes = Arc::new(AtomicU64::new(0));
-        let length = Arc::clone(&log_bytes);
+        let in_progress = Arc::new(Mutex::new(()));
+        let lock = Arc::clone(&in_progress);
         let thread = thread::Builder::new().name("checkpoint".to_owned());
-        let thread = thread.spawn(move || work(&checkpointer, &receiver, &length));
-        Ok(Self { log_bytes, next_at: LOG_BYTES, thread: Some((sender, thread.map_err(OpenError::Thread)?)) })
+        let thread = thread.spawn(move || work(&checkpointer, &receiver, &lock));
+        let thread = Some((sender, thread.map_err(OpenError::Thread)?));
+        Ok(Self {
+            bound: LogBound::default(),
+            free: FreeSpace::default(),
+            in_progress,
+            thread,
+            failure: None,
+        })
     }
 
-    /// To be called after each commit; true when the log is to be moved before the next one.
-    pub(super) fn after_commit(&mut self, store: &Store) -> bool {
+    /// Must be called after each commit. Returns true if [`Checkpoints::restart`] must run before the next one.
+    pub(super) fn after_commit(&mut self, store: &Store, now: Duration) -> bool {
         let log_bytes = store.log_bytes();
-        if log_bytes < self.log_bytes.swap(log_bytes, Ordering::Relaxed) {
-            // It was moved entirely and started anew.
-            self.next_at = LOG_BYTES;
-        }
-        if log_bytes < self.next_at {
-            return false;
-        }
-        self.next_at = log_bytes + LOG_BYTES;
-        match &self.thread {
-            Some((sender, _)) if log_bytes < LOG_BYTES_MAX => {
-                // Full: the one that waits will do.
-                let _ = sender.try_send(());
+        let free_bytes = self.free.beside(log_bytes, store);
+        match self.bound.on_commit(log_bytes, free_bytes, now) {
+            Step::Nothing => false,
+            Step::Passive => {
+                if let Some((sender, _)) = &self.thread {
+                    // Fails only if a request is queued already.
+                    let _ = sender.try_send(());
+                }
                 false
             }
-            _ => true,
+            Step::Restart => true,
         }
     }
 
-    /// Moves the log now.
-    pub(super) fn run(store: &Store) {
-        report(store.checkpoint());
+    /// Uptime at which [`Checkpoints::restart`] is due.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.bound.due()
     }
 
-    /// Waits for a move that is under way.
+    /// Copies the whole log into the file and begins a new one, unless another program prevents that.
+    pub(super) fn restart(&mut self, store: &Store, now: Duration) {
+        let path = store.path().display();
+        let file = if self.bound.keeps_file(now) { LogFile::Keep } else { LogFile::Truncate };
+        let restarted = {
+            let _in_progress = wait_for(&self.in_progress);
+            store.restart_log(file)
+        };
+        match restarted {
+            Ok(Restart::Done) => {
+                self.failure = None;
+                self.free = FreeSpace::default();
+                if let Some(blocked) = self.bound.on_restart(now) {
+                    log::info!(
+                        target: "database",
+                        "the write-ahead log of database '{path}' is moved into the file again, after {} s",
+                        blocked.as_secs()
+                    );
+                }
+            }
+            Ok(Restart::Blocked) => {
+                if self.bound.on_blocked(now) {
+                    log::warn!(
+                        target: "database",
+                        "the write-ahead log of database '{path}' has {} KiB and grows: {}; it is moved into the file \
+                         when that ends",
+                        self.bound.log_bytes() >> 10,
+                        store.log_blocker()
+                    );
+                }
+            }
+            Err(error) => {
+                self.bound.on_failure(now);
+                let message = error.to_string();
+                if self.failure.as_ref() != Some(&message) {
+                    log::warn!(
+                        target: "database",
+                        "{message}; the log keeps all changes, tried again each second"
+                    );
+                    self.failure = Some(message);
+                }
+            }
+        }
+    }
+
+    /// Frees as much space of the log's file as possible, after a commit failed because the file system is full.
+    pub(super) fn free_space(&mut self, store: &Store) {
+        let _in_progress = wait_for(&self.in_progress);
+        // If these fail, so does the next commit, which reports it.
+        let _ = store.cut_log();
+        let _ = store.restart_log(LogFile::Truncate);
+    }
+
+    /// Waits for a checkpoint in progress and ends the thread.
     pub(super) fn stop(&mut self) {
         if let Some((sender, thread)) = self.thread.take() {
             drop(sender);
@@ -84,73 +135,25 @@ impl Checkpoints {
     }
 }
 
-fn work(checkpointer: &Checkpointer, requests: &Receiver<()>, log_bytes: &AtomicU64) {
-    while requests.recv().is_ok() && is_wanted_still(requests, log_bytes) {
-        report(checkpointer.run());
+impl FreeSpace {
+    /// Free space beside a log of this length.
+    fn beside(&mut self, log_bytes: u64, store: &Store) -> u64 {
+        let is_current = self.log_bytes.is_some_and(|at| (at..at + FREE_INTERVAL).contains(&log_bytes));
+        if !is_current {
+            *self = Self { bytes: store.free_bytes(), log_bytes: Some(log_bytes) };
+        }
+        self.bytes
     }
 }
 
-/// Waits for a good moment; false when there is nobody any more who wants the log moved.
-fn is_wanted_still(requests: &Receiver<()>, log_bytes: &AtomicU64) -> bool {
-    let mut before = log_bytes.load(Ordering::Relaxed);
-    for _ in 0..ROUNDS_MAX {
-        if before >= LOG_BYTES_BUSY {
-            break;
-        }
-        match requests.recv_timeout(QUIET) {
-            // It grew so much that it would be moved anyway.
-            Ok(()) => {}
-            Err(RecvTimeoutError::Timeout) if log_bytes.load(Ordering::Relaxed) == before => break,
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return false,
-        }
-        before = log_bytes.load(Ordering::Relaxed);
-    }
-    true
-}
-
-fn report(result: Result<(), StoreError>) {
-    if let Err(error) = result {
-        log::warn!(target: "database", "{error}; what is in the log is safe, later changes will try again");
+fn work(checkpointer: &Checkpointer, requests: &Receiver<()>, in_progress: &Mutex<()>) {
+    while requests.recv().is_ok() {
+        let _in_progress = wait_for(in_progress);
+        // The restart that follows meets the same error, and reports it.
+        let _ = checkpointer.run();
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Instant;
-
-    #[test]
-    fn a_log_that_stands_still_is_moved_after_a_moment() {
-        let (_sender, receiver) = sync_channel(1);
-        let started = Instant::now();
-        assert!(is_wanted_still(&receiver, &AtomicU64::new(LOG_BYTES)));
-        let waited = started.elapsed();
-        assert!(waited >= QUIET, "{waited:?}");
-    }
-
-    #[test]
-    fn a_long_log_is_moved_at_once() {
-        let (sender, receiver) = sync_channel(1);
-        sender.try_send(()).expect("room");
-        assert!(is_wanted_still(&receiver, &AtomicU64::new(LOG_BYTES_BUSY)));
-        assert!(receiver.try_recv().is_ok(), "it did not wait for the next request");
-    }
-
-    #[test]
-    fn a_log_that_grows_is_moved_all_the_same() {
-        let (sender, receiver) = sync_channel(ROUNDS_MAX);
-        for _ in 0..ROUNDS_MAX {
-            sender.try_send(()).expect("room");
-        }
-        assert!(is_wanted_still(&receiver, &AtomicU64::new(LOG_BYTES)));
-        assert!(receiver.try_recv().is_err(), "it waited for all of them");
-    }
-
-    #[test]
-    fn the_end_waits_for_no_move() {
-        let (sender, receiver) = sync_channel(1);
-        drop(sender);
-        assert!(!is_wanted_still(&receiver, &AtomicU64::new(LOG_BYTES)));
-    }
+fn wait_for(in_progress: &Mutex<()>) -> MutexGuard<'_, ()> {
+    in_progress.lock().unwrap_or_else(PoisonError::into_inner)
 }

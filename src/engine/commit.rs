@@ -24,28 +24,22 @@ impl Committer {
     pub(super) fn run(self) -> Result<(), EngineError> {
         loop {
             let (work, permit) = self.inner.queue.next(self.inner.clock);
-            let mut has_to_move_log = false;
             let outcome = self.inner.with_writer(|writer| {
-                if writer.is_failing() && !work.is_due && !work.is_last {
-                    return Err(EngineError::Storage);
+                if work.is_restart_due && !work.is_last {
+                    writer.restart_log(&self.inner);
                 }
-                let outcome = writer.commit(&self.inner);
-                has_to_move_log = writer.after_commit();
-                outcome
+                if !work.is_due && !work.is_last {
+                    self.inner.write_state.check()?;
+                }
+                writer.commit(&self.inner)
             });
             // A completed caller may submit its next change immediately, and then commits it itself.
-            let permit = Some(permit).filter(|_| has_to_move_log);
+            drop(permit);
             for waiter in work.waiters {
                 answer(waiter, outcome.clone());
             }
             if work.is_last {
                 return outcome;
-            }
-            if permit.is_some() {
-                let _ = self.inner.with_writer(|writer| {
-                    writer.checkpoint();
-                    Ok(())
-                });
             }
         }
     }
@@ -66,8 +60,8 @@ impl Drop for Committer {
 impl EngineInner {
     /// Completes the caller when all changes applied so far are committed by the commit thread.
     pub(super) fn when_stored(&self, done: CommitCallback) {
-        if self.failed.load(Ordering::Acquire) {
-            done(Err(EngineError::Storage));
+        if let Err(error) = self.write_state.check() {
+            done(Err(error));
         } else if let Err(done) = self.queue.wait(done) {
             done(Err(EngineError::Closed));
         }
@@ -81,14 +75,7 @@ impl EngineInner {
     }
 
     fn store_at_once(&self) -> bool {
-        let stored = self.with_writer(|writer| {
-            let stored = writer.try_commit(self).map_err(|_| EngineError::Storage);
-            if writer.after_commit() {
-                // The commit thread finds no changes, and checkpoints the WAL.
-                self.queue.commit_at(self.clock.uptime());
-            }
-            stored
-        });
+        let stored = self.with_writer(|writer| writer.try_commit(self).map_err(|_| EngineError::Storage));
         stored.is_ok()
     }
 
@@ -102,7 +89,7 @@ impl EngineInner {
             // A commit panicked: its batch is neither stored nor put back. Later changes must not be stored
             // without it.
             Err(_) => {
-                if !self.failed.swap(true, Ordering::AcqRel) {
+                if self.write_state.fail(&EngineError::Storage) {
                     log::error!(
                         target: "database",
                         "a fault of this program left a commit half-made: changes are refused until pmxcfs is restarted"

@@ -7,10 +7,10 @@ use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long a change that nobody waits for may be in memory only.
+/// Longest time until the commit of a change without a waiter.
 const COMMIT_DELAY: Duration = Duration::from_millis(50);
 
-/// What callers leave for the commit thread.
+/// State of the queue and of the permit.
 #[derive(Debug, Default)]
 pub(super) struct CommitQueue {
     state: Mutex<State>,
@@ -22,6 +22,10 @@ struct State {
     waiters: Vec<CommitCallback>,
     /// Uptime at which to commit even if nobody waits.
     commit_at: Option<Duration>,
+    /// Uptime at which the commit thread must restart the WAL.
+    restart_at: Option<Duration>,
+    /// The WAL is full: no caller commits before the commit thread has restarted it.
+    is_log_full: bool,
     /// Until when the commit thread sleeps; None: until it is woken, or it does not sleep.
     sleeps_until: Option<Duration>,
     /// A thread has the permit.
@@ -40,7 +44,8 @@ impl Drop for CommitPermit<'_> {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
         state.is_taken = false;
-        let is_awaited = std::mem::take(&mut state.is_permit_awaited) || !state.waiters.is_empty();
+        let is_awaited =
+            std::mem::take(&mut state.is_permit_awaited) || state.is_log_full || !state.waiters.is_empty();
         drop(state);
         if is_awaited {
             self.queue.wake.notify_one();
@@ -58,12 +63,14 @@ enum Phase {
     Stopped,
 }
 
-/// What the commit thread is to do next.
+/// Next work of the commit thread.
 pub(super) struct Work {
     /// To be answered after the commit. All that they wait for was applied before they came.
     pub waiters: Vec<CommitCallback>,
     /// The time for a commit has come.
     pub is_due: bool,
+    /// The WAL must be restarted before the commit.
+    pub is_restart_due: bool,
     /// There will be no more work.
     pub is_last: bool,
 }
@@ -90,6 +97,7 @@ impl CommitQueue {
         let mut state = self.lock();
         if state.is_taken
             || state.is_permit_awaited
+            || state.is_log_full
             || !state.waiters.is_empty()
             || state.phase != Phase::Running
         {
@@ -117,6 +125,27 @@ impl CommitQueue {
         }
     }
 
+    /// Has the commit thread restart the WAL at this uptime at the latest.
+    pub(super) fn restart_by(&self, uptime: Duration) {
+        let mut state = self.lock();
+        // If that is too early, the commit thread finds out, and sets the next time.
+        if state.restart_at.is_none() {
+            state.restart_at = Some(uptime);
+            let wakes_itself = state.sleeps_until.is_some_and(|wakes_at| wakes_at <= uptime);
+            drop(state);
+            if !wakes_itself {
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    /// Has the commit thread restart the WAL before the next commit. Requires the permit, whose release wakes the
+    /// commit thread.
+    pub(super) fn require_restart(&self) {
+        let mut state = self.lock();
+        (state.restart_at, state.is_log_full) = (Some(Duration::ZERO), true);
+    }
+
     /// To be called before a commit takes what changed: whatever comes later sets the time anew.
     pub(super) fn commit_starts(&self) {
         self.lock().commit_at = None;
@@ -132,11 +161,16 @@ impl CommitQueue {
         loop {
             let now = clock.uptime();
             let is_due = state.commit_at.is_some_and(|at| at <= now);
+            let is_restart_due = state.restart_at.is_some_and(|at| at <= now);
             let is_last = state.phase != Phase::Running;
-            if is_due || is_last || !state.waiters.is_empty() {
+            if is_due || is_restart_due || is_last || !state.waiters.is_empty() {
                 if !state.is_taken {
                     state.is_taken = true;
-                    let work = Work { waiters: std::mem::take(&mut state.waiters), is_due, is_last };
+                    let waiters = std::mem::take(&mut state.waiters);
+                    if is_restart_due {
+                        (state.restart_at, state.is_log_full) = (None, false);
+                    }
+                    let work = Work { waiters, is_due, is_restart_due, is_last };
                     return (work, CommitPermit { queue: self });
                 }
                 state.is_permit_awaited = true;
@@ -145,7 +179,8 @@ impl CommitQueue {
             }
             state.is_permit_awaited = false;
             lingers_until = lingers_until.filter(|until| *until > now);
-            state.sleeps_until = state.commit_at.or(lingers_until);
+            let wakes_at = state.commit_at.or(lingers_until);
+            state.sleeps_until = wakes_at.into_iter().chain(state.restart_at).min();
             state = match state.sleeps_until {
                 None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {

@@ -2,7 +2,7 @@
 //! paths with the open files once a second. While the file is lost, changes are refused, and the whole tree is saved
 //! as a new database beside the path. Files that other programs put at the path are neither read nor changed.
 
-use super::{EngineInner, OpenError};
+use super::{EngineError, EngineInner, OpenError};
 use crate::clock::utc_for_name;
 use crate::dir::Dir;
 use crate::memdb::Batch;
@@ -178,8 +178,8 @@ impl EngineInner {
     /// the file is back.
     pub(super) fn check_file(&self) {
         if self.file.check() {
-            if self.file.is_lost() {
-                self.failed.store(true, Ordering::Release);
+            if self.file.is_lost() && self.write_state.fail(&EngineError::Storage) {
+                self.on_write_state();
             }
             self.queue.commit_at(self.clock.uptime());
         }

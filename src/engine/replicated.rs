@@ -45,6 +45,9 @@ pub trait Proposer: fmt::Debug + Send + Sync {
 
     /// Asks the group to remove the lock with this checksum, if it has expired.
     fn request_expiry(&self, path: TreePath, checksum: [u8; 32]);
+
+    /// A commit failed, or one succeeded again; see [`Engine::is_failed`].
+    fn on_write_state(&self);
 }
 
 /// Notifies listeners of the invalidations of a change.
@@ -128,6 +131,12 @@ impl Engine {
 }
 
 impl EngineInner {
+    pub(super) fn on_write_state(&self) {
+        if let Some(proposer) = self.proposer.get() {
+            proposer.on_write_state();
+        }
+    }
+
     /// Checks the change, registers it as pending, and proposes it to the group.
     pub(super) fn submit_replicated(&self, proposer: &dyn Proposer, change: Change, done: ChangeCallback) {
         let checked = self.check_open().and_then(|()| Ok(self.read().check_limits(&change)?));
@@ -156,7 +165,8 @@ impl Replica {
         Self { engine, invalidate, is_failed: false }
     }
 
-    /// Whether the tree can no longer follow the group. The caller must then leave it for good.
+    /// Whether the tree can no longer follow the group, because of a fault of this program. The caller must then
+    /// leave it for good.
     pub fn is_failed(&self) -> bool {
         self.is_failed
     }
@@ -218,7 +228,6 @@ impl Replica {
         (self.invalidate)(invalidations);
         if let Err(error) = self.engine.commit_blocking() {
             log::error!(target: "dcdb", "the updates of the leader are not stored: {error}");
-            self.is_failed = true;
         }
     }
 
@@ -282,6 +291,8 @@ mod tests {
         }
 
         fn request_expiry(&self, _: TreePath, _: [u8; 32]) {}
+
+        fn on_write_state(&self) {}
     }
 
     /// The only member of a group.

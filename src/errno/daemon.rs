@@ -108,6 +108,7 @@ impl ToErrno for crate::engine::EngineError {
         match self {
             Self::Change(error) => error.to_errno(),
             Self::Storage | Self::Closed => libc::EIO,
+            Self::NoSpace => libc::ENOSPC,
             Self::Refused(error) => error.to_errno(),
             Self::Send(error) => error.to_errno(),
             Self::TimedOut => libc::ETIMEDOUT,
@@ -216,6 +217,7 @@ mod tests {
             (FsError::FixedOwner, libc::EPERM),
             (FsError::NotSupported, libc::ENOSYS),
             (FsError::Engine(EngineError::Storage), libc::EIO),
+            (FsError::Engine(EngineError::NoSpace), libc::ENOSPC),
         ];
         for (error, errno) in table {
             assert_eq!(error.to_errno(), errno, "{error}");
@@ -228,6 +230,7 @@ mod tests {
         use crate::memdb::ChangeError;
         assert_eq!(EngineError::Change(ChangeError::Root).to_errno(), libc::EACCES);
         assert_eq!(EngineError::Storage.to_errno(), libc::EIO);
+        assert_eq!(EngineError::NoSpace.to_errno(), libc::ENOSPC);
         assert_eq!(EngineError::Closed.to_errno(), libc::EIO);
         assert_eq!(EngineError::TreeReplaced.to_errno(), libc::EBUSY);
         assert_eq!(EngineError::Refused(crate::dcdb::Refused::NoQuorum).to_errno(), libc::EACCES);

@@ -364,6 +364,7 @@ fn settle(handles: &Handles, result: &Result<Applied, EngineError>) {
         // It may have been removed before the commit failed, or may still be removed, or be back.
         Err(
             EngineError::Storage
+            | EngineError::NoSpace
             | EngineError::Closed
             | EngineError::Send(_)
             | EngineError::TimedOut

@@ -23,23 +23,49 @@ impl Checkpointer {
         Ok(Self { path: path.to_owned(), connection })
     }
 
-    /// Moves the log into the file as far as no reader needs it.
+    /// Makes a passive checkpoint: copies the frames that no reader needs, beside commits, and never waits.
     pub fn run(&self) -> Result<(), StoreError> {
-        passive(&self.connection).map_err(|fault| StoreError::new(&self.path, Action::Checkpoint, fault))
+        let run = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        run.map_err(|error| StoreError::new(&self.path, Action::Checkpoint, error.into()))
     }
 }
 
-/// Waits for nobody. Whether all could be moved does not matter: the next one moves the rest.
-pub(super) fn passive(connection: &Connection) -> Result<(), Fault> {
-    Ok(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+/// Outcome of a restart of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// No frame of the log is needed any more.
+    Done,
+    /// Another program reads or writes the database.
+    Blocked,
 }
 
-/// Moves all and empties the log.
-pub(super) fn truncate(connection: &Connection) -> Result<(), Fault> {
-    connection.busy_timeout(CLOSE_TIMEOUT)?;
+/// Treatment of the log's file by a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFile {
+    /// It keeps its blocks, and the next commits overwrite them. To sync it then needs no transaction of the file
+    /// system, which takes several times as long.
+    Keep,
+    /// It is truncated.
+    Truncate,
+}
+
+/// Copies all frames of the log into the file, and lets the next commit begin a new log. Other programs are waited
+/// for as long as `timeout`, which remains the busy timeout of the connection.
+pub(super) fn restart(connection: &Connection, file: LogFile, timeout: Duration) -> Result<Restart, Fault> {
+    connection.busy_timeout(timeout)?;
     let is_busy = |row: &rusqlite::Row<'_>| row.get::<_, bool>(0);
-    if connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], is_busy)? {
-        return Err(Fault::Locked);
+    let statement = match file {
+        LogFile::Keep => "PRAGMA wal_checkpoint(RESTART)",
+        LogFile::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
+    };
+    let is_busy = connection.query_row(statement, [], is_busy)?;
+    Ok(if is_busy { Restart::Blocked } else { Restart::Done })
+}
+
+/// Restarts the log before its database is closed. Fails if another program prevents that.
+pub(super) fn restart_for_good(connection: &Connection) -> Result<(), Fault> {
+    match restart(connection, LogFile::Truncate, CLOSE_TIMEOUT)? {
+        Restart::Done => Ok(()),
+        Restart::Blocked => Err(Fault::Locked),
     }
-    Ok(())
 }

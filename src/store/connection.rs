@@ -40,14 +40,14 @@ pub const PAGE_BYTES: u32 = 1024;
 /// - NORMAL: the log is not synced at each commit; a crash of this process loses nothing. [`super::LogSync`] syncs it
 ///   against power failures.
 /// - [`crate::engine`] makes checkpoints, after it completed the waiters of a commit.
-/// - A log that was moved into the file entirely is cut when it starts again, so that its length
-///   tells how much of it is in use.
+/// - When a new log begins, the file of the old one is cut to the length that a log has at most (see
+///   [`crate::engine`]).
 /// - FAST: freed pages are not written once more only to clear them, which would double the
 ///   bytes written when a big file is replaced.
 /// - The file may come from anywhere: its schema gets no functions with side effects.
 const SETTINGS: &str = "PRAGMA synchronous = NORMAL;
      PRAGMA wal_autocheckpoint = 0;
-     PRAGMA journal_size_limit = 0;
+     PRAGMA journal_size_limit = 4194304;
      PRAGMA secure_delete = FAST;
      PRAGMA trusted_schema = OFF;
      PRAGMA cell_size_check = ON;";

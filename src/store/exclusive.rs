@@ -208,7 +208,7 @@ impl Exclusive {
     pub fn close(mut self) -> Result<(), StoreError> {
         self.had_log = false;
         let close = || -> Result<(), Fault> {
-            checkpoint::truncate(&self.reader.connection)?;
+            checkpoint::restart_for_good(&self.reader.connection)?;
             match &self.reader.snapshot {
                 Some(snapshot) if self.is_changed || snapshot.had_log() => {
                     snapshot.replace(&self.reader.site, &snapshot.database(), Log::Merge)

@@ -141,7 +141,7 @@ impl Snapshot {
             copy_to_new(&File::open(beside(&self.database(), suffix))?, &beside(&merged, suffix))?;
         }
         let moved = connection::connect(&merged, Duration::ZERO)
-            .and_then(|connection| checkpoint::truncate(&connection));
+            .and_then(|connection| checkpoint::restart_for_good(&connection));
         Ok(moved.is_ok().then_some(merged))
     }
 

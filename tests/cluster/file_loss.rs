@@ -16,7 +16,7 @@ scenario!(member_without_its_file_leaves_the_group, |cluster| {
     for name in ["config.db", "config.db-wal", "config.db-shm"] {
         fs::remove_file(dir.join(name)).expect("removed");
     }
-    eventually("the member leaves", || groups(&cluster[victim])["database"]["mode"] == "error");
+    eventually("the member leaves", || groups(&cluster[victim])["database"]["mode"] == "leave");
     eventually("it refuses changes", || {
         cluster[victim].write("refused", "text").is_err_and(|error| error.raw_os_error() == Some(EIO))
     });

@@ -47,6 +47,8 @@ impl Proposer for Submissions {
     }
 
     fn request_expiry(&self, _: TreePath, _: [u8; 32]) {}
+
+    fn on_write_state(&self) {}
 }
 
 impl fmt::Debug for Held {

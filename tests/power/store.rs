@@ -6,7 +6,7 @@ use crate::history::History;
 use crate::image::Random;
 use crate::operations;
 use pmxcfs::memdb::{Limits, MemDb, Stamp};
-use pmxcfs::store::Store;
+use pmxcfs::store::{LogFile, Store};
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,7 +31,8 @@ impl Script<'_> {
                 log.run().expect("synced");
                 self.recording.acknowledge(state);
             }
-            14..=16 => self.store.checkpoint().expect("moved"),
+            14 | 15 => drop(self.store.restart_log(LogFile::Keep).expect("moved")),
+            16 => drop(self.store.restart_log(LogFile::Truncate).expect("moved")),
             17 | 18 => self.store.checkpointer().expect("a connection").run().expect("moved"),
             _ => self.reopen(),
         }

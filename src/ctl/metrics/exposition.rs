@@ -122,6 +122,8 @@ fn database(database: &Value) -> Vec<Metric> {
         gauge("database_writable", "Whether the last commit succeeded.").with(&database["writable"]),
         gauge("database_file_in_place", "Whether the path of the database leads to the file in use.")
             .with(&file_in_place(&database["file"])),
+        gauge("database_out_of_space", "Whether it failed because the file system is full.")
+            .with(&database["out_of_space"]),
         gauge("database_entries", "Files and directories.").with(&database["entries"]),
         gauge("database_blocks", "Blocks of 4096 bytes in use, of 32768.").with(&database["blocks"]),
         gauge("database_file_bytes", "Size of the database file.").with(&database["file_bytes"]),

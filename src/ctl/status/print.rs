@@ -107,8 +107,11 @@ fn database(database: &Value) -> String {
     let on_disk = if stored >= version { "on disk".to_owned() } else { format!("{stored} on disk") };
     let failed = match super::lost_file(database) {
         Some(lost) => format!(", {lost}"),
-        None if database["writable"] == false => ", CANNOT BE WRITTEN (see the log)".to_owned(),
-        None => String::new(),
+        None if database["writable"] != false => String::new(),
+        None if database["out_of_space"] == true => {
+            ", CANNOT BE WRITTEN (no space left on its file system)".to_owned()
+        }
+        None => ", CANNOT BE WRITTEN (see the log)".to_owned(),
     };
     format!(
         "version {version} ({on_disk}), {} entries, {} and {} of log{failed}",

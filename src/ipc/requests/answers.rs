@@ -99,6 +99,7 @@ fn database(cfs: &Cfs) -> Value {
         "writable": !cfs.engine.is_failed(),
         "file": loss.as_ref().map_or("in-place", |loss| loss.loss.word()),
         "rescued": loss.and_then(|loss| Some(loss.rescued?.to_string_lossy().into_owned())),
+        "out_of_space": cfs.engine.is_out_of_space(),
         "entries": usage.entries,
         "blocks": usage.blocks,
         "file_bytes": sizes.database,

@@ -3,6 +3,7 @@
 
 mod availability;
 pub mod background;
+mod fresh;
 pub mod guard;
 mod notify;
 mod run_files;
@@ -13,6 +14,7 @@ pub use run_files::RunFileError;
 pub use signals::StopReason;
 
 use availability::Availability;
+use fresh::Traces;
 use guard::Guard;
 use notify::Manager;
 use run_files::PidFile;
@@ -110,9 +112,10 @@ fn run_for(
     forbid_core_dumps();
     manager.status("starting");
     run_files::make_directories(config)?;
+    let traces = Traces::collect(&config.paths);
     let _lock = run_files::lock(&config.paths)?;
     let clock = Clock::start();
-    let db = Arc::new(open_database(config, clock)?);
+    let db = Arc::new(open_database(config, &traces, clock)?);
     let outcome = serve(config, &db, clock, manager, ready);
     // After everything that could still change it.
     if let Err(error) = db.close() {
@@ -150,10 +153,13 @@ fn forbid_core_dumps() {
     }
 }
 
-fn open_database(config: &Config, clock: Clock) -> Result<Engine, StartError> {
+fn open_database(config: &Config, traces: &Traces, clock: Clock) -> Result<Engine, StartError> {
     let paths = &config.paths;
     let store = Store::open(&paths.database, clock.unix()).map_err(OpenError::from)?;
     let is_fresh = store.is_created();
+    if let Some(warning) = traces.warning(store.path()).filter(|_| is_fresh) {
+        log::warn!(target: "main", "{warning}");
+    }
     let db = Engine::open(store, clock)?;
     db.set_rescue_dir(paths.run_dir.clone());
     if is_fresh && !config.local {

@@ -4,7 +4,7 @@
 
 use super::Fault;
 use super::site::Site;
-use crate::clock::UnixTime;
+use crate::clock::{UnixTime, utc_for_name};
 use crate::dir::{Access, Kind, Refusal};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -58,6 +58,7 @@ pub(super) fn open_or_create(
     now: UnixTime,
     busy_timeout: Duration,
 ) -> Result<(Connection, bool), Fault> {
+    keep_orphaned_log(site, now)?;
     let is_empty = make_private(site)?;
     let mut connection = connect(site.path(), busy_timeout)?;
     if is_empty {
@@ -124,10 +125,37 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Renames a log without a database. SQLite deletes the log of a missing or empty database, and it may have the only
+/// copy of the latest changes.
+fn keep_orphaned_log(site: &Site, now: UnixTime) -> Result<(), Fault> {
+    site.check_beside()?;
+    // The log first: SQLite makes none before the file has contents. So another program that creates the database
+    // now is not mistaken for this case.
+    if site.bytes_beside("-wal")? == 0 || site.entry()?.is_some_and(|entry| entry.bytes > 0) {
+        return Ok(());
+    }
+    let (dir, log) = (site.dir(), site.name_beside("-wal"));
+    let kept = site.name_beside(&format!(".orphaned-{}-wal", utc_for_name(now)));
+    let (log_path, kept_path) = (dir.path().join(&log), dir.path().join(&kept));
+    let moved = dir.link(&log, &kept).and_then(|()| dir.sync()).and_then(|()| dir.remove(&log));
+    moved.map_err(|error| {
+        let (log, kept) = (log_path.display(), kept_path.display());
+        Fault::Other(format!(
+            "'{log}' is beside it, and cannot be renamed to '{kept}': {error}; move it away"
+        ))
+    })?;
+    log::warn!(
+        target: "database",
+        "'{}' has changes of a database that is missing or empty; it is kept as '{}'",
+        log_path.display(),
+        kept_path.display()
+    );
+    Ok(())
+}
+
 /// Makes sure that the file exists and that only its owner can read it, before SQLite puts anything
 /// into it and takes over its mode for the log. True when the file is empty.
 fn make_private(site: &Site) -> Result<bool, Fault> {
-    site.check_beside()?;
     match site.dir().make_file(site.name(), MODE) {
         Ok(_) => return Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

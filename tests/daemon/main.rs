@@ -4,6 +4,7 @@
 mod crash;
 mod file_loss;
 mod fixture;
+mod fresh;
 mod lifecycle;
 mod manager;
 mod memory;

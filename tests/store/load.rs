@@ -196,7 +196,7 @@ fn what_is_not_a_database_is_not_touched() {
 
     let home = Home::new();
     std::fs::create_dir(home.path()).unwrap();
-    assert_eq!(Store::open(&home.path(), NOW).unwrap_err().fault, Fault::NotADatabase);
+    assert_eq!(Store::open(&home.path(), NOW).unwrap_err().fault, Fault::IsDirectory);
 }
 
 #[test]

@@ -247,11 +247,13 @@ SEEDS ?= 10000
 sim: setup
 	SIM_SEEDS=$(SEEDS) $(CARGO) test --locked --release --test sim fresh_schedules -- --nocapture
 
-## Long tests: ROUNDS rounds of each race against the tools of root, and a tenth of that number of crossing
-## operations and appends in clusters, and of scripts that end in power failures: make soak ROUNDS=1000
+## Long tests: ROUNDS rounds of each race against the tools of root and of random damage to databases, and a tenth of
+## that number of crossing operations and appends in clusters, and of scripts that end in power failures:
+## make soak ROUNDS=1000
 ROUNDS ?= 200
 soak: setup
 	SOAK_ROUNDS=$(ROUNDS) $(CARGO) test --locked --test db_tool races -- --nocapture
+	DBTOOL_ROUNDS=$(ROUNDS) $(CARGO) test --locked --test db_tool -- --nocapture random edits
 	LONG_ROUNDS=$$(($(ROUNDS) / 10)) $(CARGO) test --locked --test cluster -- --nocapture \
 		appends_of_all_nodes crossing_operations
 	POWER_RUNS=$$(($(ROUNDS) / 10)) $(CARGO) test --locked --test power survive -- --nocapture

@@ -16,6 +16,8 @@ mod bad_input;
 mod compact;
 #[path = "db_tool/diff.rs"]
 mod diff;
+#[path = "db_tool/edits.rs"]
+mod edits;
 #[path = "db_tool/exposed.rs"]
 mod exposed;
 #[path = "db_tool/moving.rs"]

@@ -14,7 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -38,7 +38,7 @@ fn number_from(variable: &str) -> Option<u64> {
 }
 
 /// Runs the tool without a process of its own, which takes longer than all it does.
-fn tool(arguments: &[&OsStr]) -> (Exit, String) {
+pub fn tool(arguments: &[&OsStr]) -> (Exit, String) {
     let (mut results, mut complaints) = (Vec::new(), Vec::new());
     let all = [&[OsStr::new("pmxcfs-db")], arguments].concat();
     let mut output = Output::new(&mut results, &mut complaints, false);
@@ -79,6 +79,15 @@ fn good_tree(random: &mut Random) -> MemDb {
     tree
 }
 
+/// A closed database with such a tree.
+pub fn good_database(random: &mut Random) -> Home {
+    let home = Home::empty();
+    let mut store = Store::open(&home.db(), 1).unwrap();
+    store.commit(&good_tree(random).take_batch().unwrap()).unwrap();
+    store.close().unwrap();
+    home
+}
+
 /// Numbers at the ends of ranges.
 const ODD: [i64; 11] = [
     -1,
@@ -94,6 +103,29 @@ const ODD: [i64; 11] = [
     3_000_000_000_000_000_000,
 ];
 
+/// Names of each kind, as SQL.
+const NAMES: [&str; 16] = [
+    "''",
+    "'.'",
+    "'..'",
+    "'a/b'",
+    "'nodes'",
+    "'priv'",
+    "'lost+found'",
+    "x'ff00'",
+    "5",
+    "NULL",
+    "'new'",
+    "'__version__'",
+    "CAST(x'610062' AS TEXT)",
+    "CAST(x'ff' AS TEXT)",
+    "printf('%.4095c', 'x')",
+    "printf('%.4096c', 'x')",
+];
+
+/// Longest name that the file system of an export takes.
+const HOST_NAME_MAX: usize = 255;
+
 /// Values of each type of SQLite.
 const VALUES: [&str; 10] =
     ["NULL", "''", "'text'", "x''", "x'00ff'", "1.5", "-1.0e300", "' 7'", "'7'", "CAST('a/b' AS BLOB)"];
@@ -101,14 +133,13 @@ const VALUES: [&str; 10] =
 const COLUMNS: [&str; 8] = ["inode", "parent", "version", "writer", "mtime", "type", "name", "data"];
 
 /// Something that no daemon does to a row.
-fn damage(connection: &Connection, random: &mut Random) -> String {
+pub fn damage(connection: &Connection, random: &mut Random) -> String {
     let mut inodes = connection.prepare("SELECT inode FROM tree").unwrap();
     let inodes: Vec<i64> = inodes.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     let Some(inode) = inodes.get(random.below(inodes.len().max(1))).copied() else { return String::new() };
     let other = *random.one_of(&inodes);
     let odd = *random.one_of(&ODD);
-    let name =
-        *random.one_of(&["''", "'.'", "'..'", "'a/b'", "'nodes'", "'priv'", "'lost+found'", "x'ff00'", "5"]);
+    let name = *random.one_of(&NAMES);
     let set = |what: String| format!("UPDATE OR IGNORE tree SET {what} WHERE inode = {inode}");
     let column = *random.one_of(&["parent", "version", "writer", "mtime", "type", "name", "data"]);
     let value = *random.one_of(&VALUES);
@@ -126,7 +157,10 @@ fn damage(connection: &Connection, random: &mut Random) -> String {
         10 => set("data = CAST('odd ' || inode AS BLOB)".to_owned()),
         11 => set(format!("{column} = {value}")),
         12 => set(format!("{column} = (SELECT {} FROM tree WHERE inode = {other})", random.one_of(&COLUMNS))),
-        13 => format!("UPDATE OR IGNORE tree SET version = {odd} WHERE inode = 0"),
+        13 => {
+            let version = if random.below(2) == 0 { odd } else { random.below(60) as i64 };
+            format!("UPDATE OR IGNORE tree SET version = {version} WHERE inode = 0")
+        }
         14 => set(format!("data = zeroblob({})", random.one_of(&[1, 1_048_576, 1_048_577, 3_000_000]))),
         _ => format!(
             "INSERT OR IGNORE INTO tree SELECT 500 + {inode}, parent, version + {}, writer, mtime, type, name, \
@@ -158,7 +192,9 @@ fn contents(path: &Path) -> BTreeMap<Vec<u8>, usize> {
 fn raw_rows(path: &Path) -> Vec<Vec<Value>> {
     let connection = Connection::open(path).unwrap();
     let mut statement = connection
-        .prepare("SELECT inode, parent, writer, mtime, type, CAST(name AS BLOB), data FROM tree")
+        .prepare(
+            "SELECT inode, parent, writer, mtime, type, CAST(name AS BLOB), CAST(data AS BLOB) FROM tree",
+        )
         .unwrap();
     let rows = statement.query_map([], |row| (0..7).map(|column| row.get(column)).collect()).unwrap();
     rows.map(Result::unwrap).collect()
@@ -174,10 +210,7 @@ fn told(printed: &str) -> BTreeSet<i64> {
 
 fn round(seed: u64) {
     let mut random = Random(seed);
-    let home = Home::empty();
-    let mut store = Store::open(&home.db(), 1).unwrap();
-    store.commit(&good_tree(&mut random).take_batch().unwrap()).unwrap();
-    store.close().unwrap();
+    let home = good_database(&mut random);
     let connection = Connection::open(home.db()).unwrap();
     connection.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
     let damages: Vec<String> = (0..=random.below(6)).map(|_| damage(&connection, &mut random)).collect();
@@ -200,7 +233,8 @@ fn round(seed: u64) {
     let rows: Vec<Row> = rows(&file);
     let tree = MemDb::load(rows, Duration::ZERO).unwrap_or_else(|error| panic!("{story}: {error}"));
     tree.verify().unwrap();
-    if seed % 4 == 0 {
+    let fits = |entry: &Entry| entry.name.len() <= HOST_NAME_MAX;
+    if seed % 4 == 0 && tree.all_entries().all(fits) {
         there_and_back(&home, &story);
     }
     let after = contents(&file);
@@ -239,7 +273,7 @@ fn there_and_back(home: &Home, story: &str) {
     assert_eq!(times(&file), times(&again), "{story}");
 }
 
-fn many_rounds(rounds: u64, round: impl Fn(u64)) {
+pub fn many_rounds(rounds: u64, round: impl Fn(u64)) {
     if let Some(seed) = number_from("DBTOOL_SEED") {
         return round(seed);
     }
@@ -259,10 +293,7 @@ fn whatever_happens_to_the_rows() {
 /// Damage to the bytes of the file: all verbs come to an end, and a repair makes it sound or does nothing.
 fn damaged_bytes(seed: u64) {
     let mut random = Random(seed);
-    let home = Home::empty();
-    let mut store = Store::open(&home.db(), 1).unwrap();
-    store.commit(&good_tree(&mut random).take_batch().unwrap()).unwrap();
-    store.close().unwrap();
+    let home = good_database(&mut random);
     let mut bytes = std::fs::read(home.db()).unwrap();
     for _ in 0..=random.below(3) {
         // Not often where the file says what it is.

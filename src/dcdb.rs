@@ -50,8 +50,8 @@ use crate::dfsm::{
     App, Delivered, Delivery, Leave, Member, MemberId, Members, Outgoing, Port, Then, Ticket, wire::Extension,
 };
 use crate::memdb::{
-    Applied, Change, ChangeError, EntryChange, Index, Invalidation, Limits, MemDb, OperationId, Row, Stamp,
-    TreePath, WriteAt,
+    Applied, Change, ChangeError, EntryChange, Index, Invalidation, Limits, MemDb, Row, Stamp, TreePath,
+    WriteAt,
 };
 use wire::{PayloadError, Request};
 
@@ -143,10 +143,6 @@ impl Dcdb {
             return Ok(applied);
         }
         let Delivery { from: by, count, ticket, .. } = *message;
-        let applied = match ticket {
-            Some(Ticket(number)) => applied.of_operation(OperationId(number)),
-            None => applied,
-        };
         port.effect(DcdbEffect::Changed { by, count, ticket, applied: applied.clone() });
         if exported {
             port.effect(DcdbEffect::ExportConfig { changed_here: message.local });

@@ -34,7 +34,7 @@ pub use fingerprint::Fingerprint;
 pub use guests::{Guest, GuestKind, Guests};
 pub use index::{Index, IndexEntry, IndexError};
 pub use install::InstallError;
-pub use invalidation::{ByteRange, Cause, Invalidation, OperationId, Removal, Stale};
+pub use invalidation::{ByteRange, Invalidation, Removal};
 pub use load::LoadError;
 pub use name::Name;
 pub use path::{GuestConfig, TreePath, is_openvz_script};

@@ -12,7 +12,8 @@ mod tree;
 
 use pmxcfs::errno::ToErrno;
 use pmxcfs::memdb::{
-    Applied, Batch, ByteRange, Change, Entry, Inode, Limits, MemDb, Name, Row, Stale, Stamp, is_openvz_script,
+    Applied, Batch, ByteRange, Change, Entry, Inode, Invalidation, Limits, MemDb, Name, Row, Stamp,
+    is_openvz_script,
 };
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
@@ -208,12 +209,11 @@ impl Seen {
 
     /// The invalidations must cover every difference.
     fn check_invalidated(&self, after: &Self, applied: &Applied) -> Result<(), String> {
-        let stale: Vec<&Stale> =
-            applied.invalidations.iter().map(|invalidation| &invalidation.stale).collect();
+        let stale: Vec<&Invalidation> = applied.invalidations.iter().collect();
         let all_names = self.names.keys().chain(after.names.keys());
         for (parent, name) in all_names {
             let key = (*parent, name.clone());
-            let told = stale.contains(&&Stale::Entry { parent: *parent, name: name.clone() });
+            let told = stale.contains(&&Invalidation::Entry { parent: *parent, name: name.clone() });
             let same = self.names.get(&key) == after.names.get(&key);
             ensure(same || told, || format!("name {key:?} changed, told was {stale:?}"))?;
         }
@@ -221,7 +221,7 @@ impl Seen {
             let Some(is) = after.inodes.get(&inode) else {
                 let (content, mtime) = (&was.content, was.mtime);
                 let told = stale.iter().any(|stale| match stale {
-                    Stale::Removed { inode: left, content: last, mtime: time, .. } => {
+                    Invalidation::Removed { inode: left, content: last, mtime: time, .. } => {
                         (*left, last, *time) == (inode, content, mtime)
                     }
                     _ => false,
@@ -238,7 +238,7 @@ impl Seen {
             ensure(missed.is_none(), || {
                 format!("byte {missed:?} of {inode} was written, told was {stale:?}")
             })?;
-            let attributes = !ranges.is_empty() || stale.contains(&&Stale::Attributes { inode });
+            let attributes = !ranges.is_empty() || stale.contains(&&Invalidation::Attributes { inode });
             let same = (was.mtime, was.private, was.script) == (is.mtime, is.private, is.script);
             ensure(same || attributes, || format!("{inode} changed, told was {stale:?}"))?;
         }
@@ -247,9 +247,9 @@ impl Seen {
 }
 
 /// Bytes of this file that an invalidation covers.
-fn content_of(file: Inode, stale: &Stale) -> Option<ByteRange> {
+fn content_of(file: Inode, stale: &Invalidation) -> Option<ByteRange> {
     match stale {
-        Stale::Content { inode, range } if *inode == file => Some(*range),
+        Invalidation::Content { inode, range } if *inode == file => Some(*range),
         _ => None,
     }
 }

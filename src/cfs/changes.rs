@@ -5,7 +5,7 @@
 //! is told so. To keep an event is short, as it is done while the tree is locked.
 
 use crate::clock::Clock;
-use crate::memdb::{Inode, Invalidation, Name, Stale};
+use crate::memdb::{Inode, Invalidation, Name};
 use crate::status::clusterlog::Entry;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,12 +127,12 @@ impl Changes {
             return;
         }
         for invalidation in invalidations {
-            match &invalidation.stale {
-                Stale::Entry { parent, name } => self.note(News::Name(*parent, name.clone())),
-                Stale::Content { inode, .. } => self.note(News::Content(*inode)),
-                Stale::Attributes { inode } => self.note(News::Attributes(*inode)),
+            match invalidation {
+                Invalidation::Entry { parent, name } => self.note(News::Name(*parent, name.clone())),
+                Invalidation::Content { inode, .. } => self.note(News::Content(*inode)),
+                Invalidation::Attributes { inode } => self.note(News::Attributes(*inode)),
                 // Its name is invalidated as well.
-                Stale::Removed { .. } => {}
+                Invalidation::Removed { .. } => {}
             }
         }
     }
@@ -231,7 +231,7 @@ mod tests {
     const LATE: Duration = Duration::from_secs(60);
 
     fn content(inode: Inode) -> Invalidation {
-        Invalidation::of_reply(Stale::Content { inode, range: ByteRange::ALL })
+        Invalidation::Content { inode, range: ByteRange::ALL }
     }
 
     fn quorum(quorate: bool) -> News {
@@ -260,7 +260,7 @@ mod tests {
         let changes = Changes::new(Clock::start());
         let start = changes.wait(0, LATE, 9);
         (0..100).for_each(|_| {
-            changes.invalidated(&[content(5), Invalidation::of_reply(Stale::Attributes { inode: 6 })]);
+            changes.invalidated(&[content(5), Invalidation::Attributes { inode: 6 }]);
         });
         let heard = changes.wait(start.cursor, LATE, 9);
         assert_eq!(heard.news, [News::Content(5), News::Attributes(6)]);

@@ -6,9 +6,7 @@ use super::ino::Target;
 use super::plug::Plug;
 use super::{Attr, Fs, FsError, StalePages, Tail, check_new_name, entry_target, ino};
 use crate::engine::EngineError;
-use crate::memdb::{
-    Applied, Change, ChangeError, EntryChange, Inode, Invalidation, Name, Stale, TreePath, WriteAt,
-};
+use crate::memdb::{Applied, Change, ChangeError, EntryChange, Inode, Invalidation, Name, TreePath, WriteAt};
 use std::sync::Arc;
 
 /// What became of an operation.
@@ -16,8 +14,8 @@ use std::sync::Arc;
 pub struct Outcome<T> {
     /// What the caller gets.
     pub result: Result<T, FsError>,
-    /// What the kernel may hold and cannot know from the answer that it is no longer true.
-    pub unknown: Vec<Invalidation>,
+    /// Invalidations of caches that the kernel does not drop because of the reply.
+    pub invalidations: Vec<Invalidation>,
     /// File whose pages must be invalidated before the reply is sent.
     pub stale_pages: Option<StalePages>,
 }
@@ -30,7 +28,7 @@ impl<T> Outcome<T> {
 
 impl<T> From<Result<T, FsError>> for Outcome<T> {
     fn from(result: Result<T, FsError>) -> Self {
-        Self { result, unknown: Vec::new(), stale_pages: None }
+        Self { result, invalidations: Vec::new(), stale_pages: None }
     }
 }
 
@@ -69,7 +67,7 @@ impl Fs {
                     opened.map(|_| attr)
                 };
                 let opened = outcome.result.and_then(open);
-                done(Outcome { result: opened, unknown: outcome.unknown, stale_pages: None });
+                done(Outcome { result: opened, invalidations: outcome.invalidations, stale_pages: None });
             },
         );
     }
@@ -180,9 +178,7 @@ impl Fs {
                 let moved = result.as_ref().map(|applied| applied.inode).ok();
                 settle(&handles, &result);
                 let mut outcome = outcome(result, unsure, |_| Ok(()));
-                outcome
-                    .unknown
-                    .extend(moved.map(|inode| Invalidation::of_reply(Stale::Attributes { inode })));
+                outcome.invalidations.extend(moved.map(|inode| Invalidation::Attributes { inode }));
                 done(outcome);
             }),
         );
@@ -219,7 +215,7 @@ impl Fs {
         let tail = self.rules.tail(*offset, landed, data.len(), data.last().copied());
         Outcome {
             result: result.map(|_| data.len()),
-            unknown: self.rules.after_write(inode, *offset, landed),
+            invalidations: self.rules.after_write(inode, *offset, landed),
             stale_pages: self.stale_pages(inode, tail),
         }
     }
@@ -348,7 +344,7 @@ impl Place {
     /// What to tell the kernel when it is not certain what became of the name.
     fn unsure(&self) -> Vec<Invalidation> {
         let name = self.name.clone();
-        vec![Invalidation::of_reply(Stale::Entry { parent: self.parent, name })]
+        vec![Invalidation::Entry { parent: self.parent, name }]
     }
 }
 
@@ -356,7 +352,7 @@ impl Place {
 fn settle(handles: &Handles, result: &Result<Applied, EngineError>) {
     match result {
         Ok(applied) => applied.invalidations.iter().for_each(|invalidation| {
-            if let Stale::Removed { inode, .. } = &invalidation.stale {
+            if let Invalidation::Removed { inode, .. } = invalidation {
                 handles.settle_removed_here(*inode);
             }
         }),
@@ -385,7 +381,7 @@ pub(super) fn outcome<T>(
     match result {
         Ok(applied) => value(applied).into(),
         Err(error @ (EngineError::Change(_) | EngineError::Refused(_))) => Outcome::refused(error.into()),
-        Err(error) => Outcome { result: Err(error.into()), unknown: unsure, stale_pages: None },
+        Err(error) => Outcome { result: Err(error.into()), invalidations: unsure, stale_pages: None },
     }
 }
 
@@ -394,7 +390,7 @@ mod tests {
     use super::{Outcome, Write};
     use crate::fs::fixture::Fixture;
     use crate::fs::{FsError, ROOT_INO};
-    use crate::memdb::{ByteRange, Invalidation, Name, Stale};
+    use crate::memdb::{ByteRange, Invalidation, Name};
     use std::fmt::Debug;
     use std::sync::{Arc, mpsc};
 
@@ -414,17 +410,17 @@ mod tests {
         tree.fs.cfs.engine.close().expect("closed");
         let name = |name: &[u8]| {
             let name = Name::new(name).expect("a name");
-            Invalidation::of_reply(Stale::Entry { parent: 0, name })
+            Invalidation::Entry { parent: 0, name }
         };
         let removed = outcome(|done| tree.fs.unlink(ROOT_INO, b"f", done));
         assert!(matches!(removed.result, Err(FsError::Engine(_))));
-        assert_eq!(removed.unknown, [name(b"f")]);
+        assert_eq!(removed.invalidations, [name(b"f")]);
         let moved = outcome(|done| tree.fs.rename((ROOT_INO, b"f"), (ROOT_INO, b"g"), done));
         assert!(moved.result.is_err());
-        assert_eq!(moved.unknown, [name(b"f"), name(b"g")]);
+        assert_eq!(moved.invalidations, [name(b"f"), name(b"g")]);
         let made = outcome(|done| tree.fs.mkdir(ROOT_INO, b"d", done));
         assert!(made.result.is_err());
-        assert_eq!(made.unknown, [name(b"d")]);
+        assert_eq!(made.invalidations, [name(b"d")]);
     }
 
     #[test]
@@ -433,7 +429,7 @@ mod tests {
         tree.make("d/");
         tree.make("d/f");
         let removed = outcome(|done| tree.fs.rmdir(ROOT_INO, b"d", done));
-        assert!(removed.result.is_err() && removed.unknown.is_empty());
+        assert!(removed.result.is_err() && removed.invalidations.is_empty());
         let wrong = outcome(|done| tree.fs.unlink(ROOT_INO, b"d", done));
         assert_eq!(wrong.result, Err(FsError::IsDirectory));
         let wrong = outcome(|done| tree.fs.rename((ROOT_INO, b"d"), (ROOT_INO, b".version"), done));
@@ -453,9 +449,9 @@ mod tests {
         {
             let written = write(offset, append);
             assert_eq!(written.result, Ok(5));
-            let content = Stale::Content { inode: ino, range: ByteRange::ALL };
-            let expected = if news { vec![Invalidation::of_reply(content)] } else { Vec::new() };
-            assert_eq!(written.unknown, expected, "at {offset}, append {append}");
+            let content = Invalidation::Content { inode: ino, range: ByteRange::ALL };
+            let expected = if news { vec![content] } else { Vec::new() };
+            assert_eq!(written.invalidations, expected, "at {offset}, append {append}");
         }
         assert_eq!(tree.fs.getattr(ino).map(|attr| attr.size), Ok(110));
     }

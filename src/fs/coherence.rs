@@ -25,7 +25,7 @@
 //! too.
 
 use super::{Fs, ROOT_INO, entry_target, ino};
-use crate::memdb::{ByteRange, Inode, Invalidation, ROOT, Stale};
+use crate::memdb::{ByteRange, Inode, Invalidation, ROOT};
 use std::collections::BTreeMap;
 
 /// Caching of the contents of an open file.
@@ -97,7 +97,7 @@ impl CacheRules {
     pub(super) fn after_write(self, inode: Inode, expected: u64, landed: u64) -> Vec<Invalidation> {
         // The kernel put the bytes into its page cache at the offset that it expected.
         let misplaced = !self.writers_bypass && expected != landed;
-        let content = || Invalidation::of_reply(Stale::Content { inode, range: ByteRange::ALL });
+        let content = || Invalidation::Content { inode, range: ByteRange::ALL };
         misplaced.then(content).into_iter().collect()
     }
 
@@ -112,12 +112,12 @@ impl Fs {
     /// Returns true if the kernel may have cached a part of the tree that is invalid now. Removals always count: open
     /// descriptors may wait for them in [`Fs::settle`].
     pub fn may_be_cached(&self, invalidation: &Invalidation) -> bool {
-        match &invalidation.stale {
-            Stale::Entry { parent, name } => self.known.has_name(ino::of_entry(*parent), name),
-            Stale::Content { inode, .. } | Stale::Attributes { inode } => {
+        match invalidation {
+            Invalidation::Entry { parent, name } => self.known.has_name(ino::of_entry(*parent), name),
+            Invalidation::Content { inode, .. } | Invalidation::Attributes { inode } => {
                 self.known.has_node(ino::of_entry(*inode))
             }
-            Stale::Removed { .. } => true,
+            Invalidation::Removed { .. } => true,
         }
     }
 
@@ -161,19 +161,19 @@ mod tests {
     use crate::memdb::Name;
 
     fn content(inode: Inode) -> Invalidation {
-        Invalidation::of_reply(Stale::Content { inode, range: ByteRange::ALL })
+        Invalidation::Content { inode, range: ByteRange::ALL }
     }
 
     fn entry(parent: Inode, name: &[u8]) -> Invalidation {
         let name = Name::new(name).expect("a name");
-        Invalidation::of_reply(Stale::Entry { parent, name })
+        Invalidation::Entry { parent, name }
     }
 
     #[test]
     fn parts_without_a_reply_are_not_cached() {
         let tree = Fixture::new();
         let (dir, file) = (tree.make("d/"), tree.make("d/f"));
-        let attributes = Invalidation::of_reply(Stale::Attributes { inode: file });
+        let attributes = Invalidation::Attributes { inode: file };
         let parts = [entry(dir, b"f"), entry(dir, b"new"), content(file), attributes];
         let cached = || parts.each_ref().map(|part| tree.fs.may_be_cached(part));
         assert_eq!(cached(), [false; 4]);

@@ -9,7 +9,7 @@
 use super::listing::Listing;
 use super::mode::Class;
 use crate::clock::UnixTime;
-use crate::memdb::{Inode, Invalidation, Name, Removal, Stale, is_openvz_script};
+use crate::memdb::{Inode, Invalidation, Name, Removal, is_openvz_script};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -172,11 +172,11 @@ impl Handles {
     pub(crate) fn keep_removed(&self, invalidations: &[Invalidation]) {
         let mut place = None;
         for invalidation in invalidations {
-            if let Stale::Entry { parent, name } = &invalidation.stale {
+            if let Invalidation::Entry { parent, name } = invalidation {
                 // The invalidation of a removed name comes before that of its inode.
                 place = Some((*parent, name));
             }
-            let Stale::Removed { inode, content, mtime, private, removal } = &invalidation.stale else {
+            let Invalidation::Removed { inode, content, mtime, private, removal } = invalidation else {
                 continue;
             };
             let mut files = lock(&self.files);
@@ -303,18 +303,12 @@ impl Handles {
 mod tests {
     use super::{Handles, RECENT_BYTES_MAX, RECENT_DIRECTORIES_MAX, RECENT_MAX, Removed};
     use crate::fs::mode::Class;
-    use crate::memdb::{ByteRange, Invalidation, Name, Removal, Stale};
+    use crate::memdb::{ByteRange, Invalidation, Name, Removal};
     use std::sync::Arc;
 
     fn removal(inode: u64) -> Invalidation {
         let content = Some(Arc::new(b"last".to_vec()));
-        Invalidation::of_reply(Stale::Removed {
-            inode,
-            content,
-            mtime: 7,
-            private: false,
-            removal: Removal::Deleted,
-        })
+        Invalidation::Removed { inode, content, mtime: 7, private: false, removal: Removal::Deleted }
     }
 
     fn removed(is_leaving: bool) -> Removed {
@@ -336,10 +330,10 @@ mod tests {
         handles.open(5, Class::default());
         handles.open(5, Class::default());
         assert_eq!(handles.removed(5), None, "still in the tree");
-        let content = Stale::Content { inode: 5, range: ByteRange::ALL };
+        let content = Invalidation::Content { inode: 5, range: ByteRange::ALL };
         // The class follows from the last name.
-        let name = Stale::Entry { parent: 1, name: Name::new(b"vps.mount").expect("a name") };
-        handles.keep_removed(&[Invalidation::of_reply(content), Invalidation::of_reply(name), removal(5)]);
+        let name = Invalidation::Entry { parent: 1, name: Name::new(b"vps.mount").expect("a name") };
+        handles.keep_removed(&[content, name, removal(5)]);
         assert_eq!(handles.removed(5), Some((removed(true), class)));
         handles.settle(5);
         handles.close(5);
@@ -379,9 +373,14 @@ mod tests {
         let write = |inode| handles.change_removed(inode, |removed| removed.mtime = 9);
         for (inode, removal) in [(5, Removal::Replaced), (6, Removal::Deleted)] {
             handles.open(inode, Class::default());
-            let removed =
-                Stale::Removed { inode, content: Some(Arc::default()), mtime: 7, private: false, removal };
-            handles.keep_removed(&[Invalidation::of_reply(removed)]);
+            let removed = Invalidation::Removed {
+                inode,
+                content: Some(Arc::default()),
+                mtime: 7,
+                private: false,
+                removal,
+            };
+            handles.keep_removed(&[removed]);
         }
         assert_eq!((write(5), write(6)), (Some(()), None));
         handles.close(5);
@@ -427,10 +426,15 @@ mod tests {
         let name = Name::new(b"d").expect("a name");
         let place = |inode| handles.removed_directory(inode);
         for inode in 0..=RECENT_DIRECTORIES_MAX as u64 {
-            let named = Stale::Entry { parent: inode + 1, name: name.clone() };
-            let removed =
-                Stale::Removed { inode, content: None, mtime: 7, private: false, removal: Removal::Deleted };
-            handles.keep_removed(&[named, removed].map(Invalidation::of_reply));
+            let named = Invalidation::Entry { parent: inode + 1, name: name.clone() };
+            let removed = Invalidation::Removed {
+                inode,
+                content: None,
+                mtime: 7,
+                private: false,
+                removal: Removal::Deleted,
+            };
+            handles.keep_removed(&[named, removed]);
             assert_eq!(place(inode), Some((inode + 1, name.clone(), 7)));
         }
         assert_eq!((place(0), place(1)), (None, Some((2, name.clone(), 7))));
@@ -444,8 +448,8 @@ mod tests {
         for inode in 0..200 {
             let content = if inode % 2 == 0 { Some(Arc::clone(&large)) } else { Some(Arc::default()) };
             let removed =
-                Stale::Removed { inode, content, mtime: 0, private: false, removal: Removal::Deleted };
-            handles.keep_removed(&[Invalidation::of_reply(removed)]);
+                Invalidation::Removed { inode, content, mtime: 0, private: false, removal: Removal::Deleted };
+            handles.keep_removed(&[removed]);
             handles.settle(inode);
             let files = super::lock(&handles.files);
             let bytes: usize =

@@ -9,7 +9,7 @@
 
 use super::known::Known;
 use super::{CacheRules, ino};
-use crate::memdb::{ByteRange, Invalidation, Stale};
+use crate::memdb::{ByteRange, Invalidation};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -60,7 +60,7 @@ impl PendingPages {
             return;
         }
         for invalidation in invalidations {
-            let Stale::Content { inode, range } = &invalidation.stale else { continue };
+            let Invalidation::Content { inode, range } = invalidation else { continue };
             let ino = ino::of_entry(*inode);
             if known.has_pages(ino) {
                 let mut changes = self.lock();
@@ -111,7 +111,7 @@ mod tests {
 
     fn changed_at(inode: u64, start: u64, end: u64) -> [Invalidation; 1] {
         let range = ByteRange { start, end: Some(end) };
-        [Invalidation::of_reply(Stale::Content { inode, range })]
+        [Invalidation::Content { inode, range }]
     }
 
     #[test]

@@ -74,7 +74,11 @@ impl Fs {
                 );
             }
             Err(error) => {
-                done(Outcome { result: Err(error), unknown: cut.unknown, stale_pages: cut.stale_pages });
+                done(Outcome {
+                    result: Err(error),
+                    invalidations: cut.invalidations,
+                    stale_pages: cut.stale_pages,
+                });
             }
         });
     }
@@ -122,7 +126,7 @@ impl Fs {
                 result => result.map(drop),
             };
             let stale_pages = fs.stale_pages(inode, None);
-            done(Outcome { result, unknown: Vec::new(), stale_pages });
+            done(Outcome { result, invalidations: Vec::new(), stale_pages });
         });
     }
 
@@ -165,7 +169,7 @@ impl Fs {
                 let removed: Vec<Invalidation> =
                     result.as_ref().map(|applied| applied.invalidations.clone()).unwrap_or_default();
                 let mut outcome = outcome(result, Vec::new(), |_| Err(FsError::NotFound));
-                outcome.unknown.extend(removed);
+                outcome.invalidations.extend(removed);
                 done(outcome);
             }),
         );

@@ -150,7 +150,7 @@ impl Adapter {
         let invalidate = self.invalidate.clone();
         move |outcome: Outcome<T>| {
             guarded(what, || {
-                invalidate.queue(&outcome.unknown);
+                invalidate.queue(&outcome.invalidations);
                 let reply = move || answer(what, outcome.result, reply, accept);
                 match outcome.stale_pages {
                     Some(stale) => invalidate.before_reply(stale, Box::new(move || guarded(what, reply))),
@@ -348,7 +348,7 @@ impl Filesystem for Adapter {
             let (from, to) = ((parent.0, name.as_bytes()), (newparent.0, newname.as_bytes()));
             self.fs.rename(from, to, move |mut outcome| {
                 // Before the answer: whoever was told of the new name must see the mode it gave.
-                outcome.unknown.retain(|stale| !invalidate.attributes_now(stale));
+                outcome.invalidations.retain(|stale| !invalidate.attributes_now(stale));
                 finish(outcome);
             });
         });

@@ -20,7 +20,7 @@ mod lane;
 use super::notifier::{Notification, Notifier};
 use crate::cfs::{Event, Watcher};
 use crate::fs::{Fs, LateReplies, StalePages, Tail, ino_of};
-use crate::memdb::{ByteRange, Inode, Invalidation, Name, Stale};
+use crate::memdb::{ByteRange, Inode, Invalidation, Name};
 use lane::Lane;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -145,10 +145,10 @@ impl Invalidate {
         // A removal follows the invalidation of its name.
         let mut named_in = None;
         for invalidation in invalidations.iter().filter(|invalidation| self.may_be_cached(invalidation)) {
-            if let Stale::Entry { parent, .. } = &invalidation.stale {
+            if let Invalidation::Entry { parent, .. } = invalidation {
                 named_in = Some(*parent);
             }
-            self.push(&invalidation.stale, named_in);
+            self.push(invalidation, named_in);
         }
     }
 
@@ -201,7 +201,7 @@ impl Invalidate {
     /// If only the attributes of a node are stale, drops them immediately and returns true. Unlike
     /// everything else this waits for no request, so it may be done before a request is answered.
     pub(super) fn attributes_now(&self, invalidation: &Invalidation) -> bool {
-        let Stale::Attributes { inode } = &invalidation.stale else { return false };
+        let Invalidation::Attributes { inode } = invalidation else { return false };
         if self.may_be_cached(invalidation) {
             self.lanes.kernel.attributes(ino_of(*inode));
         }
@@ -226,23 +226,23 @@ impl Invalidate {
     }
 
     /// Queues one invalidation. `named_in` is the directory of the invalid name before it, if any.
-    fn push(&self, stale: &Stale, named_in: Option<Inode>) {
+    fn push(&self, stale: &Invalidation, named_in: Option<Inode>) {
         let lanes = &self.lanes;
         match stale {
-            Stale::Entry { parent, name } => {
+            Invalidation::Entry { parent, name } => {
                 lanes.names.push(ino_of(*parent), |directory| {
                     directory.names.insert(name.clone());
                 });
             }
-            Stale::Content { inode, range } => {
+            Invalidation::Content { inode, range } => {
                 lanes.contents.push(ino_of(*inode), |content| content.range = content.range.join(*range));
                 self.push_looked_up(*inode);
             }
-            Stale::Attributes { inode } => {
+            Invalidation::Attributes { inode } => {
                 lanes.attributes.push(Node::One(ino_of(*inode)), |_| ());
                 self.push_looked_up(*inode);
             }
-            Stale::Removed { inode, .. } => {
+            Invalidation::Removed { inode, .. } => {
                 let (ino, directory) = (ino_of(*inode), lanes.kernel.fs.note_removed(*inode).or(named_in));
                 lanes.attributes.push(Node::One(ino), |removal| *removal |= directory.is_none());
                 if let Some(directory) = directory {

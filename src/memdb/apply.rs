@@ -6,8 +6,8 @@ mod checks;
 mod steps;
 
 use super::{
-    Applied, ByteRange, Change, ChangeError, Entry, EntryChange, Inode, Limits, MAX_FILE_SIZE, MemDb, Node,
-    ROOT, Removal, Stale, Stamp, TreePath, WriteAt, index,
+    Applied, ByteRange, Change, ChangeError, Entry, EntryChange, Inode, Invalidation, Limits, MAX_FILE_SIZE,
+    MemDb, Node, ROOT, Removal, Stamp, TreePath, WriteAt, index,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,7 +150,7 @@ impl MemDb {
             self.guests.register(&config, inode);
         }
         let range = ByteRange::of_write(offset, written, old_size, new_size);
-        Ok(self.applied(inode, offset, vec![Stale::Content { inode, range }]))
+        Ok(Applied { inode, offset, invalidations: vec![Invalidation::Content { inode, range }] })
     }
 
     fn delete(&mut self, path: &TreePath, context: Context) -> Result<Applied, ChangeError> {
@@ -166,7 +166,7 @@ impl MemDb {
         self.begin(context.stamp.writer, context.stamp.time);
         let removed = self.remove(inode, path.guest_config(), Removal::Deleted);
         self.versions.count(path);
-        Ok(self.applied(inode, 0, vec![Stale::Entry { parent, name }, removed]))
+        Ok(Applied { inode, offset: 0, invalidations: vec![Invalidation::Entry { parent, name }, removed] })
     }
 
     fn rename(&mut self, from: &TreePath, to: &TreePath, context: Context) -> Result<Applied, ChangeError> {
@@ -192,17 +192,17 @@ impl MemDb {
             return Err(ChangeError::NotEmpty { path: from.clone() });
         }
 
-        let from_place = Stale::Entry { parent: entry.parent, name: entry.name.clone() };
-        let to_place = Stale::Entry { parent: to_parent, name: to_name.clone() };
-        let mut stale = vec![from_place, to_place, Stale::Attributes { inode }];
+        let from_place = Invalidation::Entry { parent: entry.parent, name: entry.name.clone() };
+        let to_place = Invalidation::Entry { parent: to_parent, name: to_name.clone() };
+        let mut invalidations = vec![from_place, to_place, Invalidation::Attributes { inode }];
         if let Some(replaced) = replaced {
-            stale.push(self.remove(replaced, None, Removal::Replaced));
+            invalidations.push(self.remove(replaced, None, Removal::Replaced));
         }
         self.relink(inode, to_parent, to_name, context.stamp);
         self.versions.count(from);
         self.versions.count(to);
         self.move_guest(inode, is_dir, source, target);
-        Ok(self.applied(inode, 0, stale))
+        Ok(Applied { inode, offset: 0, invalidations })
     }
 
     fn set_mtime(
@@ -227,7 +227,7 @@ impl MemDb {
         if is_lock {
             self.restart_lock(inode, context.now);
         }
-        Ok(self.applied(inode, 0, vec![Stale::Attributes { inode }]))
+        Ok(Applied { inode, offset: 0, invalidations: vec![Invalidation::Attributes { inode }] })
     }
 
     fn unlock(

@@ -1,7 +1,7 @@
 //! What can be asked of the tree and what comes of it: plain values, no rules (those are in
 //! `apply.rs`) and no wire form.
 
-use super::{Cause, Inode, Invalidation, OperationId, Stale, TreePath};
+use super::{Inode, Invalidation, TreePath};
 use std::sync::Arc;
 
 /// One change of the tree. Every variant but `Unlock` and `Entry` is also a message of stock's database group.
@@ -89,20 +89,8 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// The outcome of a change that made this version of the tree.
-    pub(super) fn new(inode: Inode, offset: u64, version: u64, stale: Vec<Stale>) -> Self {
-        let invalidation = |stale| Invalidation { stale, cause: Cause::Remote, version };
-        Self { inode, offset, invalidations: stale.into_iter().map(invalidation).collect() }
-    }
-
     /// The outcome of a request that changed nothing.
     pub fn nothing(inode: Inode) -> Self {
         Self { inode, offset: 0, invalidations: Vec::new() }
-    }
-
-    /// The same outcome of a local operation that is under way.
-    pub fn of_operation(mut self, operation: OperationId) -> Self {
-        self.invalidations.iter_mut().for_each(|invalidation| invalidation.cause = Cause::Local(operation));
-        self
     }
 }

@@ -3,9 +3,7 @@
 
 use super::batch::VERSION_ROW_NAME;
 use super::load::{check_version_row, entry_of};
-use super::{
-    ByteRange, Cause, Entry, Index, Inode, Invalidation, LoadError, MemDb, ROOT, Removal, Row, Stale,
-};
+use super::{ByteRange, Entry, Index, Inode, Invalidation, LoadError, MemDb, ROOT, Removal, Row};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -63,7 +61,7 @@ impl MemDb {
             }
         }
         fresh.keys().for_each(|&inode| dirty.change(inode));
-        let stale = self.stale_after(&entries, &fresh);
+        let invalidations = self.invalidations_of(&entries, &fresh);
         entries.append(&mut fresh);
 
         let mut versions = self.versions.clone();
@@ -77,19 +75,21 @@ impl MemDb {
             return Err(InstallError::Different { version, entries });
         }
         *self = updated;
-        let version = self.version();
-        let invalidation = |stale| Invalidation { stale, cause: Cause::Resync, version };
-        Ok(stale.into_iter().map(invalidation).collect())
+        Ok(invalidations)
     }
 
     /// What changes for caches when of all entries these are kept and these come anew.
-    fn stale_after(&self, kept: &BTreeMap<Inode, Entry>, fresh: &BTreeMap<Inode, Entry>) -> Vec<Stale> {
-        let place = |entry: &Entry| Stale::Entry { parent: entry.parent, name: entry.name.clone() };
-        let mut stale = Vec::new();
+    fn invalidations_of(
+        &self,
+        kept: &BTreeMap<Inode, Entry>,
+        fresh: &BTreeMap<Inode, Entry>,
+    ) -> Vec<Invalidation> {
+        let place = |entry: &Entry| Invalidation::Entry { parent: entry.parent, name: entry.name.clone() };
+        let mut invalidations = Vec::new();
         for (inode, old) in self.entries.iter().filter(|(inode, _)| !kept.contains_key(inode)) {
-            stale.push(place(old));
+            invalidations.push(place(old));
             let content = old.content().cloned();
-            stale.push(Stale::Removed {
+            invalidations.push(Invalidation::Removed {
                 inode: *inode,
                 content,
                 mtime: old.mtime,
@@ -101,20 +101,20 @@ impl MemDb {
             match self.entries.get(&inode) {
                 Some(old) if old.is_dir() == new.is_dir() => {
                     if (old.parent, &old.name) != (new.parent, &new.name) {
-                        stale.extend([place(old), place(new)]);
+                        invalidations.extend([place(old), place(new)]);
                     }
                     let is_dir = new.is_dir();
-                    stale.push(if is_dir {
-                        Stale::Attributes { inode }
+                    invalidations.push(if is_dir {
+                        Invalidation::Attributes { inode }
                     } else {
-                        Stale::Content { inode, range: ByteRange::ALL }
+                        Invalidation::Content { inode, range: ByteRange::ALL }
                     });
                 }
                 // Another kind of thing under the same number.
                 Some(old) => {
                     let content = old.content().cloned();
-                    stale.extend([place(old), place(new)]);
-                    stale.push(Stale::Removed {
+                    invalidations.extend([place(old), place(new)]);
+                    invalidations.push(Invalidation::Removed {
                         inode,
                         content,
                         mtime: old.mtime,
@@ -122,10 +122,10 @@ impl MemDb {
                         removal: Removal::Deleted,
                     });
                 }
-                None => stale.push(place(new)),
+                None => invalidations.push(place(new)),
             }
         }
-        stale
+        invalidations
     }
 }
 

@@ -4,20 +4,9 @@
 use super::{Inode, Name};
 use std::sync::Arc;
 
-/// A part of the tree that caches must drop.
+/// A part of the tree that changed: caches above the tree must drop their copy of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalidation {
-    /// The part of the tree that changed.
-    pub stale: Stale,
-    /// The change that caused it.
-    pub cause: Cause,
-    /// Version of the tree with the change. State that was read from a tree of an earlier version is stale.
-    pub version: u64,
-}
-
-/// A part of the tree that changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stale {
+pub enum Invalidation {
     /// In directory `parent`, `name` appeared, vanished, or now means another inode. So did the listing.
     Entry { parent: Inode, name: Name },
     /// Bytes of a file, and its attributes.
@@ -46,23 +35,6 @@ pub struct ByteRange {
     /// Byte after the last one; `None` for all bytes from `start` on, beyond the old and new end.
     pub end: Option<u64>,
 }
-
-/// The origin of a change, as seen from the kernel of this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// A local operation that is still under way. Its caller gets the invalidations with its outcome.
-    Local(OperationId),
-    /// Any other change: of another member, or of a local caller that timed out.
-    Remote,
-    /// A resync installed the leader's tree.
-    Resync,
-    /// A local operation that has its outcome. The kernel does not learn this from the reply.
-    Reply,
-}
-
-/// Identifies a local operation until its outcome is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OperationId(pub u64);
 
 impl ByteRange {
     /// All bytes of a file.
@@ -100,13 +72,6 @@ impl ByteRange {
             return Self { start: new_size.min(offset), end: None };
         }
         Self { start: offset.min(old_size), end: Some((offset + written).max(new_size.min(offset))) }
-    }
-}
-
-impl Invalidation {
-    /// An invalidation that the reply to a local operation lacks, of all that was read so far.
-    pub fn of_reply(stale: Stale) -> Self {
-        Self { stale, cause: Cause::Reply, version: u64::MAX }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::operations::Call;
 use pmxcfs::dcdb::Refused;
 use pmxcfs::dfsm::Ticket;
 use pmxcfs::engine::{GroupClosed, Proposal, Proposer, Replica};
-use pmxcfs::memdb::{Applied, Change, ChangeError, Invalidation, Limits, MemDb, Stale, Stamp, TreePath};
+use pmxcfs::memdb::{Applied, Change, ChangeError, Invalidation, Limits, MemDb, Stamp, TreePath};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -68,11 +68,11 @@ pub enum Lost {
 
 impl Lost {
     fn includes(self, invalidation: &Invalidation) -> bool {
-        match &invalidation.stale {
-            Stale::Entry { .. } => self == Self::Names,
-            Stale::Content { .. } => self == Self::Contents,
-            Stale::Attributes { .. } => self == Self::Attributes,
-            Stale::Removed { .. } => false,
+        match invalidation {
+            Invalidation::Entry { .. } => self == Self::Names,
+            Invalidation::Content { .. } => self == Self::Contents,
+            Invalidation::Attributes { .. } => self == Self::Attributes,
+            Invalidation::Removed { .. } => false,
         }
     }
 }

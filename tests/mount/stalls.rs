@@ -1,7 +1,7 @@
 //! Waiting requests hold locks of the kernel. Only invalidations that need such a lock wait with them.
 
 use crate::fixture::{PATIENCE, Tree};
-use pmxcfs::memdb::{Change, Invalidation, Name, Stale, TreePath};
+use pmxcfs::memdb::{Change, Invalidation, Name, TreePath};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::{Receiver, channel};
@@ -42,7 +42,7 @@ fn appears_elsewhere(tree: &Tree, dir: &str, name: &str) -> Receiver<()> {
     );
     let parent = tree.cfs.engine.read().resolve(dir.as_bytes()).expect("a directory").inode;
     let name = Name::new(name.as_bytes()).expect("a name");
-    tree.mounted().invalidate().queue(&[Invalidation::of_reply(Stale::Entry { parent, name })]);
+    tree.mounted().invalidate().queue(&[Invalidation::Entry { parent, name }]);
     stored
 }
 

@@ -1,7 +1,7 @@
 //! The steps that a change consists of. None of them can fail: all was checked before.
 
 use crate::memdb::path::GuestConfig;
-use crate::memdb::{Applied, Entry, Inode, MemDb, Name, Node, ROOT, Removal, Stale, Stamp};
+use crate::memdb::{Applied, Entry, Inode, Invalidation, MemDb, Name, Node, ROOT, Removal, Stamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,6 @@ impl MemDb {
         self.root.stamp(version, writer, mtime);
         self.dirty.new_version();
         version
-    }
-
-    /// Outcome of the change that made the current version.
-    pub(super) fn applied(&self, inode: Inode, offset: u64, stale: Vec<Stale>) -> Applied {
-        Applied::new(inode, offset, self.version(), stale)
     }
 
     /// Starts the next version with a change of this entry.
@@ -59,12 +54,17 @@ impl MemDb {
         self.entries.insert(inode, entry);
         self.directory_mut(parent).insert(name.clone(), inode);
         self.dirty.change(inode);
-        self.applied(inode, 0, vec![Stale::Entry { parent, name }])
+        Applied { inode, offset: 0, invalidations: vec![Invalidation::Entry { parent, name }] }
     }
 
     /// Takes an entry out of the tree. Unlike stock, only a file that is a guest's configuration
     /// takes the guest out of the list, not a directory of such a name.
-    pub(super) fn remove(&mut self, inode: Inode, guest: Option<GuestConfig<'_>>, removal: Removal) -> Stale {
+    pub(super) fn remove(
+        &mut self,
+        inode: Inode,
+        guest: Option<GuestConfig<'_>>,
+        removal: Removal,
+    ) -> Invalidation {
         let entry = self.entries.remove(&inode).expect(CHECKED);
         self.directory_mut(entry.parent).remove(&entry.name);
         self.bytes -= entry.size();
@@ -78,7 +78,7 @@ impl MemDb {
         if let (Some(config), Some(_)) = (guest, &content) {
             self.guests.unregister(config.vmid);
         }
-        Stale::Removed { inode, content, mtime, private: entry.private, removal }
+        Invalidation::Removed { inode, content, mtime, private: entry.private, removal }
     }
 
     /// Moves an entry to another place, which is free.

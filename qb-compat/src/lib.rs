@@ -51,7 +51,7 @@ unsafe fn connection<'a>(handle: *mut Handle) -> Result<&'a mut Connection, i32>
 /// The functions and the handle of the real libqb, for a connection to corosync.
 ///
 /// # Safety
-/// As of [`connection`].
+/// As of [`connection()`].
 unsafe fn real(handle: *mut Handle) -> Option<(Calls, *mut c_void)> {
     // SAFETY: the caller guarantees the same.
     match unsafe { handle.as_ref() } {

@@ -25,6 +25,8 @@
 //! too.
 
 use super::{Fs, ROOT_INO, entry_target, ino};
+use crate::dcdb::wire::CHANGE_HEAD;
+use crate::dfsm::wire::{NORMAL_BYTES_MAX, NORMAL_LEN};
 use crate::memdb::{ByteRange, Inode, Invalidation, ROOT};
 use std::collections::BTreeMap;
 
@@ -36,6 +38,15 @@ pub enum Caching {
     /// Uncached: each read and write of this descriptor is a request.
     Bypass,
 }
+
+/// 254 pages: the most that leaves room for heads and for the longest path that a system call takes.
+const GROUP_WRITE_BYTES_MAX: u32 = 254 * 4096;
+/// Linux's `PATH_MAX`.
+const PATH_BYTES_MAX: usize = 4096;
+const _: () = assert!(
+    GROUP_WRITE_BYTES_MAX as usize + PATH_BYTES_MAX + CHANGE_HEAD + NORMAL_LEN <= NORMAL_BYTES_MAX,
+    "a write fits into one message"
+);
 
 /// The rules for the kernel's caches of one mount. They depend on the writers of the tree: this mount alone, or all
 /// members of a process group.
@@ -80,11 +91,11 @@ impl CacheRules {
     /// For a tree that other members of a group change, too.
     pub const GROUP: Self = Self { writers_bypass: true, pages_before_reply: true, setattr_expires: true };
 
-    /// Longest write in one request, in bytes. The kernel splits a longer one. In a group, a write must fit into
-    /// one message of corosync beside heads and path. Both values divide the largest size of a file: a write
-    /// that ends beyond it then lands in part, up to this size, as with stock.
+    /// Longest write in one request, in bytes. The kernel splits a longer one, and one with more buffers than pages of
+    /// this length: other members may append between the parts. In a group, a write must fit into one message of
+    /// corosync beside heads and path.
     pub fn write_bytes_max(self) -> u32 {
-        if self == Self::THIS_MOUNT { 1 << 20 } else { 1 << 19 }
+        if self == Self::THIS_MOUNT { 1 << 20 } else { GROUP_WRITE_BYTES_MAX }
     }
 
     /// Caching of a file of the database that is opened.

@@ -13,6 +13,7 @@ mod crossing;
 mod file_loss;
 #[path = "fixture/fixture.rs"]
 mod fixture;
+mod full_disk;
 mod guests;
 mod hostile;
 mod intruder;

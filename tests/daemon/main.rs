@@ -5,6 +5,7 @@ mod crash;
 mod file_loss;
 mod fixture;
 mod fresh;
+mod full_disk;
 mod lifecycle;
 mod manager;
 mod memory;

@@ -139,12 +139,16 @@ _pmxcfs__db() {
             return 0
             ;;
         pmxcfs__db__subcmd__compact)
-            opts="-h --json --help"
+            opts="-h --backup --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --backup)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

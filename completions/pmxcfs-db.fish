@@ -63,6 +63,7 @@ complete -c pmxcfs-db -n "__fish_pmxcfs_db_using_subcommand restore" -l json -d 
 complete -c pmxcfs-db -n "__fish_pmxcfs_db_using_subcommand restore" -s h -l help -d 'Print help'
 complete -c pmxcfs-db -n "__fish_pmxcfs_db_using_subcommand info" -l json -d 'Print JSON, for programs'
 complete -c pmxcfs-db -n "__fish_pmxcfs_db_using_subcommand info" -s h -l help -d 'Print help'
+complete -c pmxcfs-db -n "__fish_pmxcfs_db_using_subcommand compact" -l backup -d 'Where the copy goes; never onto a file that is there' -r -F
 complete -c pmxcfs-db -n "__fish_pmxcfs_db_using_subcommand compact" -l json -d 'Print JSON, for programs'
 complete -c pmxcfs-db -n "__fish_pmxcfs_db_using_subcommand compact" -s h -l help -d 'Print help'
 complete -c pmxcfs-db -n "__fish_pmxcfs_db_using_subcommand help; and not __fish_seen_subcommand_from check dump repair diff export import backup restore info compact help" -f -a "check" -d 'List all that is wrong with a database'

@@ -7,6 +7,7 @@
 mod backup;
 mod check;
 mod compact;
+mod copy_before;
 mod diff;
 mod dump;
 mod export;
@@ -17,6 +18,7 @@ mod output;
 mod place;
 mod repair;
 mod restore;
+mod space;
 mod table;
 mod text;
 
@@ -83,14 +85,7 @@ pub fn command() -> Command {
             verb("repair", "Show what would make a database sound, or do it")
                 .arg(database("FILE"))
                 .arg(flag("apply", "Do it, after a copy was made"))
-                .arg(
-                    path("backup")
-                        .required(false)
-                        .long("backup")
-                        .value_name("COPY")
-                        .requires("apply")
-                        .help("Where the copy goes; never onto a file that is there"),
-                ),
+                .arg(backup().requires("apply")),
             verb("diff", "Compare two databases")
                 .arg(database("FILE"))
                 .arg(path("OTHER").help("The other database"))
@@ -115,7 +110,7 @@ pub fn command() -> Command {
                 path("COPY").help("A database, or the text of sqlite3's .dump, also compressed by gzip"),
             ),
             verb("info", "Print what a database holds and how").arg(database("FILE")),
-            verb("compact", "Write a database anew, with small pages").arg(database("FILE")),
+            verb("compact", "Write a database anew, with small pages").arg(database("FILE")).arg(backup()),
         ])
 }
 
@@ -137,6 +132,14 @@ fn of_node() -> Arg {
         .long("database")
         .value_name("FILE")
         .help("The database, if it is not that of this node")
+}
+
+fn backup() -> Arg {
+    path("backup")
+        .required(false)
+        .long("backup")
+        .value_name("COPY")
+        .help("Where the copy goes; never onto a file that is there")
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
@@ -197,7 +200,10 @@ fn dispatch(verb: &str, arguments: &ArgMatches, output: &mut Output<'_>) -> Verd
         }
         "restore" => restore::run(&node_database(arguments), &given(arguments, "COPY"), output),
         "info" => info::run(&file, output),
-        "compact" => compact::run(&file, output),
+        "compact" => {
+            let backup = arguments.get_one::<PathBuf>("backup");
+            compact::run(&file, backup.map(PathBuf::as_path), output)
+        }
         _ => Ok(Exit::Failed),
     }
 }

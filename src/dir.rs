@@ -14,7 +14,7 @@ pub use temporary::remove_on_signals;
 
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
-use nix::sys::statvfs::fstatvfs;
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -228,6 +228,16 @@ impl Dir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether its file system is mounted read-only.
+    pub fn is_read_only(&self) -> io::Result<bool> {
+        Ok(fstatvfs(&self.fd)?.flags().contains(FsFlags::ST_RDONLY))
+    }
+
+    /// Number of the device of its file system.
+    pub fn file_system(&self) -> io::Result<u64> {
+        Ok(fstat(&self.fd)?.st_dev)
     }
 
     /// Free bytes of its file system, those that are reserved for root included.

@@ -7,32 +7,40 @@ mod lost;
 mod numbers;
 mod plan;
 
+use super::copy_before::CopyBefore;
 use super::in_use::keep_daemon_out;
-use super::place::{Place, find_database, warn_if_exposed};
+use super::place::{find_database, warn_if_exposed};
+use super::space::{Space, bytes_of, bytes_of_change, bytes_of_rows};
 use super::table::Table;
-use super::text::{count, utc_for_name};
+use super::text::count;
 use super::{Exit, Output, ToolError, Verdict};
 use crate::clock::Clock;
 use crate::memdb::{Batch, Finding, MemDb};
-use crate::store::{Backup, Exclusive, Handles, Log, Reader, Room, Site, Store, StoreError};
+use crate::store::{Exclusive, Handles, Log, Reader, Room, Site, Store, StoreError};
 use plan::{Plan, Repaired};
 use serde_json::{Value, json};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Shows what would be done.
 pub(super) fn plan(file: &Path, output: &mut Output<'_>) -> Verdict {
     let reader = Reader::open(file)?;
-    let (repaired, problems, _) = work_out(&reader, file, output)?;
+    let (repaired, problems, is_readable) = work_out(&reader, file, output)?;
     // Whoever waits for the file gets it now, not when all is printed.
     drop(reader);
     if repaired.steps.is_empty() && problems.is_empty() {
         return nothing_to_do(output);
     }
+    let site = find_database(file)?;
+    let backup = CopyBefore::beside(&site, "repair")?;
+    let space = space(&site, &repaired, &backup, is_readable && problems.is_empty())?;
     if output.json {
-        output.json(&json!({ "applied": false, "sqlite": problems, "steps": steps_json(&repaired) }))?;
+        output.json(&json!({
+            "applied": false, "sqlite": problems, "steps": steps_json(&repaired), "space": space.json(),
+        }))?;
     } else {
         print(&repaired, &problems, output)?;
+        space.print(output)?;
         output.line("nothing was changed; to do this, with a copy made first: repair --apply")?;
     }
     Ok(Exit::Found)
@@ -45,6 +53,7 @@ pub(super) fn apply(file: &Path, backup: Option<&Path>, output: &mut Output<'_>)
     let site = find_database(file)?;
     let file = site.path();
     let _lock = keep_daemon_out(&site)?;
+    check_space_of_snapshot(&site)?;
     let handles = Handles::open(&site)?;
     let mut database = Exclusive::open(&site)?;
     let (repaired, problems, is_readable) = work_out(database.reader(), file, output)?;
@@ -52,10 +61,17 @@ pub(super) fn apply(file: &Path, backup: Option<&Path>, output: &mut Output<'_>)
         return nothing_to_do(output);
     }
     warn_if_exposed(site.dir(), output);
-    let (backup, copy) = copy(&handles, &site, backup, output)?;
+    let backup = backup.map_or_else(|| CopyBefore::beside(&site, "repair"), CopyBefore::at)?;
+    let in_place = is_readable && problems.is_empty();
+    let space = space(&site, &repaired, &backup, in_place)?;
+    space.check()?;
+    if !output.json {
+        space.print(output)?;
+    }
+    let copy = backup.make(&handles, &site, output)?;
     output.progress("repairing");
     // Where SQLite finds something, the file is not to be trusted, its schema neither.
-    let made = match is_readable && problems.is_empty() {
+    let made = match in_place {
         true => write(&mut database, &repaired, file).map(|()| None),
         false => make_anew(&repaired, file, output).map(Some),
     };
@@ -73,35 +89,51 @@ pub(super) fn apply(file: &Path, backup: Option<&Path>, output: &mut Output<'_>)
     })?;
     drop(handles);
     if output.json {
-        let backup = backup.to_string_lossy();
+        let backup = backup.path().to_string_lossy();
         output.json(&json!({
             "applied": true, "backup": backup, "sqlite": problems, "steps": steps_json(&repaired),
+            "space": space.json(),
         }))?;
     } else {
         print(&repaired, &problems, output)?;
-        output.line(&format!("repaired; the database as it was is in '{}'", backup.display()))?;
+        output.line(&format!("repaired; the database as it was is in '{}'", backup.path().display()))?;
     }
     Ok(Exit::Good)
 }
 
-/// Copies the file and its log to `backup`, or else to a name beside the file. Returns the copy and its path.
-fn copy(
-    handles: &Handles,
-    site: &Site,
-    backup: Option<&Path>,
-    output: &mut Output<'_>,
-) -> Result<(PathBuf, Backup), ToolError> {
-    output.progress("copying the file");
-    let Some(backup) = backup else {
-        let mut name = site.name().to_owned();
-        name.push(format!(".before-repair-{}", utc_for_name(Clock::start().unix())));
-        return Ok((site.dir().path().join(&name), handles.copy_to(site.dir(), &name)?));
+/// Space for the copy and for the change: made in the file if `in_place`, else in a new file.
+fn space(site: &Site, repaired: &Repaired, backup: &CopyBefore, in_place: bool) -> Result<Space, ToolError> {
+    let whole = bytes_of(site)?;
+    let mut space = Space::default();
+    space.add(backup.dir(), whole)?;
+    let written = match in_place {
+        // Once in the log and once in the file.
+        true => 2 * bytes_of_change(repaired.deleted.len(), &repaired.changed),
+        false => bytes_of_rows(&repaired.all),
     };
-    let place = Place::of(backup)?;
-    if place.dir.exposed() != site.dir().exposed() {
-        warn_if_exposed(&place.dir, output);
+    match (site.dir().is_private(), in_place) {
+        (true, true) => space.add(site.dir(), written)?,
+        (true, false) => {
+            space.add_temporary(2 * written)?;
+            space.add(site.dir(), written)?;
+        }
+        // The database was copied already, and the copy is changed.
+        (false, _) => {
+            space.add_temporary(2 * written)?;
+            space.add(site.dir(), whole.saturating_add(written))?;
+        }
     }
-    Ok((backup.to_owned(), handles.copy_to(&place.dir, &place.name)?))
+    Ok(space)
+}
+
+/// In a directory of others a copy, and one with its log moved into it, are made before anything is read.
+fn check_space_of_snapshot(site: &Site) -> Result<(), ToolError> {
+    if site.dir().is_private() {
+        return Ok(());
+    }
+    let mut space = Space::default();
+    space.add_temporary(2 * bytes_of(site)?)?;
+    space.check()
 }
 
 /// What is to be done, what SQLite found, and whether it could read all rows.

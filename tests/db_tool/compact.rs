@@ -1,8 +1,10 @@
 //! `compact`: the same rows in small pages.
 
-use crate::support::{Home, rows, verb, verb2};
+use crate::support::{Home, SmallDisk, rows, run, verb, verb2};
 use rusqlite::Connection;
+use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 fn page_size(home: &Home) -> u32 {
     let connection = Connection::open(home.db()).unwrap();
@@ -66,4 +68,49 @@ fn what_a_crash_left_in_the_log_is_not_lost() {
     assert_eq!(crashed.bytes().len(), 1);
     let row = rows(&crashed.db()).into_iter().find(|row| row.inode == 9).unwrap();
     assert_eq!(row.data.unwrap().as_slice(), b"late");
+}
+
+#[test]
+fn full_disk_refuses_compact_and_other_place_works() {
+    let large = Home::golden();
+    large.sql("UPDATE tree SET data = zeroblob(400000) WHERE inode = 9");
+    let size = std::fs::metadata(large.db()).unwrap().len();
+    let disk = SmallDisk::new(4 << 20);
+    std::fs::set_permissions(disk.home.dir.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::copy(large.db(), disk.home.db()).unwrap();
+    // Enough for the new file, but not for a copy of the old one.
+    let ballast = (4 << 20) - size as usize * 3 - (384 << 10);
+    std::fs::write(disk.home.at("ballast"), vec![0; ballast]).unwrap();
+    let before = disk.home.bytes();
+    let compact = |backup: &Path| {
+        let (verb, option) = (OsStr::new("compact"), OsStr::new("--backup"));
+        run(&[verb, disk.home.db().as_os_str(), option, backup.as_os_str()])
+    };
+    let ran = compact(&disk.home.at("copy.db"));
+    let complaint = ran.complaint();
+    assert!(
+        complaint.starts_with("up to ") && complaint.contains("bytes of free space are needed"),
+        "{ran:?}"
+    );
+    assert!(complaint.contains("--backup"), "{ran:?}");
+    assert!(disk.home.bytes() == before, "{:?}", disk.home.bytes().keys());
+
+    let (elsewhere, old) = (Home::empty(), std::fs::read(disk.home.db()).unwrap());
+    let ran = compact(&elsewhere.at("copy.db"));
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+    assert!(ran.out.starts_with("needs up to "), "{ran:?}");
+    assert!(std::fs::read(elsewhere.at("copy.db")).unwrap() == old);
+    assert_eq!(verb2("diff", &elsewhere.at("copy.db"), &disk.home.db()).code, 0);
+}
+
+#[test]
+fn existing_backup_stays_and_nothing_is_compacted() {
+    let home = Home::golden();
+    std::fs::write(home.at("mine"), "precious").unwrap();
+    let before = home.bytes();
+    let (verb, option) = (OsStr::new("compact"), OsStr::new("--backup"));
+    let ran = run(&[verb, home.db().as_os_str(), option, home.at("mine").as_os_str()]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.err.contains("already"), "{ran:?}");
+    assert!(home.bytes() == before, "{:?}", home.bytes().keys());
 }

@@ -1,6 +1,6 @@
 //! `repair`: each kind of damage, what is done about it and why, and that it is done on a copy.
 
-use crate::support::{Home, repair, rows, run, verb};
+use crate::support::{Home, SmallDisk, repair, rows, run, verb};
 use pmxcfs::memdb::{MemDb, Row};
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -383,4 +383,37 @@ fn a_file_that_was_cut_off_is_made_anew_of_what_is_left() {
     let before = home.bytes();
     assert!(repair(&home.db()).complaint().contains("restore a copy"));
     assert_eq!(home.bytes(), before);
+}
+
+#[test]
+fn space_is_printed_before_and_checked_first() {
+    let damaged = Home::damaged(
+        "UPDATE tree SET data = zeroblob(400000) WHERE inode = 9; UPDATE tree SET name = '' WHERE inode = 9",
+    );
+    let disk = SmallDisk::new(3 << 20);
+    std::fs::set_permissions(disk.home.dir.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::copy(damaged.db(), disk.home.db()).unwrap();
+    let size = std::fs::metadata(disk.home.db()).unwrap().len() as usize;
+    // Enough for the change and for half of the copy.
+    std::fs::write(disk.home.at("ballast"), vec![0; (3 << 20) - size - 1_250_000]).unwrap();
+    let before = disk.home.bytes();
+    let ran = repair(&disk.home.db());
+    assert!(ran.complaint().contains("bytes of free space are needed"), "{ran:?}");
+    assert!(disk.home.bytes() == before, "{:?}", disk.home.bytes().keys());
+    let shown = run(&["--json".as_ref(), "repair".as_ref(), disk.home.db().as_os_str()]).json();
+    let part = &shown["space"][0];
+    assert!(part["needed"].as_u64().unwrap() > part["free"].as_u64().unwrap(), "{shown}");
+
+    let elsewhere = Home::empty();
+    let copy = elsewhere.at("copy.db");
+    let ran = run(&[
+        "repair".as_ref(),
+        "--apply".as_ref(),
+        "--backup".as_ref(),
+        copy.as_os_str(),
+        disk.home.db().as_os_str(),
+    ]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.starts_with("needs up to "), "{ran:?}");
+    assert_eq!((verb("check", &disk.home.db()).code, verb("check", &copy).code), (0, 1));
 }

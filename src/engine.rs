@@ -5,8 +5,8 @@
 //! the complete state of one version. Only the thread with the commit permit commits. A caller that finds the
 //! permit free commits itself; all others leave the commit to the commit thread. Durable changes are replied to
 //! after their commit, all others immediately; see [`Engine::submit`]. A commit survives a crash of the process.
-//! A power failure may lose it before [`Engine::fsync`] has replied, or [`SYNC_DELAY`] has passed. No lock that readers need is held during
-//! disk I/O or during a callback, so readers never wait for the disk.
+//! A power failure may lose it before [`Engine::fsync`] has replied, or [`SYNC_DELAY`] has passed. No lock that
+//! readers need is held during disk I/O or during a callback, so readers never wait for the disk.
 //! The rules of the tree are in [`crate::memdb`].
 
 mod batch_writer;
@@ -157,7 +157,7 @@ struct EngineInner {
     committed: AtomicU64,
     /// If the last commit failed, the tree is not on disk.
     write_state: WriteState,
-    /// Checks that the paths lead to the open files.
+    /// Detects a lost database file: the path no longer leads to the open file.
     file: FileGuard,
     /// Generation of the tree for which the log has the last warning of lost changes.
     tree_generation_logged: AtomicU64,
@@ -385,11 +385,11 @@ impl Engine {
     }
 
     /// Stores what is left and closes the file; the tree can still be read. An error means that
-    /// changes were lost that nobody was told to be stored.
+    /// changes were lost, none of them acknowledged as stored.
     pub fn close(&self) -> Result<(), EngineError> {
         if let Some(watcher) = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take() {
             watcher.stop();
-            // The last commit still saves the tree of a file that was lost since the last check.
+            // If the file was lost since the last check, the last commit must save the tree elsewhere.
             self.inner.check_file();
         }
         self.inner.queue.stop();

@@ -170,19 +170,19 @@ impl Fs {
         self.known.recent().rule()
     }
 
-    /// Returns true if the kernel may cache a late reply with this name after the next notification. Must be called before
-    /// that notification.
+    /// Returns true if the kernel may cache a late reply with this name after the invalidation that the caller is
+    /// about to send. Must be called before the caller sends it.
     pub fn name_may_be_late(&self, parent: u64, name: &[u8]) -> bool {
         self.known.recent().take_name(parent, name)
     }
 
-    /// Returns true if the kernel may cache a late reply with this node's attributes after the next notification. Must be
-    /// called before that notification.
+    /// Returns true if the kernel may cache a late reply with this node's attributes after the invalidation that the
+    /// caller is about to send. Must be called before the caller sends it.
     pub fn node_may_be_late(&self, ino: u64) -> bool {
         self.known.recent().take_node(ino)
     }
 
-    /// The attributes of this inode in the kernel may be of a late reply.
+    /// Notes that the kernel's attributes of this inode may come from a late reply.
     pub fn note_late_node(&self, ino: u64) {
         self.known.recent().note_late_node(ino);
     }
@@ -207,7 +207,7 @@ impl Fs {
         }
         let parent = entry_target(parent).ok_or(FsError::NotDirectory)?;
         let tree = self.cfs.engine.read();
-        // That there is none is told too.
+        // The kernel caches a negative reply as well.
         self.known.note_name(ino::of_entry(parent), name);
         let Some(entry) = tree.lookup(parent, name) else {
             // In a removed directory, too: mkdir and mknod do not repeat a walk that fails with ESTALE.
@@ -256,8 +256,8 @@ impl Fs {
         self.walks.found(thread, ino);
     }
 
-    /// Whether an operation of this thread that failed with `Stale` must not do so again: the kernel has walked the
-    /// path a second time. Must be called once for each such failure.
+    /// Returns true if an operation by path that found `Stale` must not fail with it again, because the kernel has
+    /// already walked the path twice for this thread. Must be called once for each `Stale`.
     pub fn is_final(&self, thread: Thread, ino: u64) -> bool {
         self.walks.is_final(thread, ino, self.cfs.clock.uptime())
     }

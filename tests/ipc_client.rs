@@ -149,7 +149,8 @@ fn nobody_there_and_nobody_answering() {
     assert!(matches!(error, ClientError::TimedOut), "{error}");
 }
 
-/// As libqb: responses that the server wrote before its end are received, though no request can be sent any more.
+/// After the server has ended, a client can send no request, but still receives the responses written before. libqb
+/// does the same.
 #[test]
 fn last_responses_survive_a_failed_send() {
     let mut server = StockServer::start();

@@ -327,7 +327,8 @@ fn first_database(state: &[u8]) -> MemDb {
     db
 }
 
-/// A request as the mounted tree submits it: a change of an existing entry is one of its inode.
+/// Converts a request to the form that the mounted tree submits: a change of an existing entry names its inode, not
+/// its path.
 fn of_descriptor(db: &MemDb, request: dcdb_wire::Request) -> dcdb_wire::Request {
     use dcdb_wire::Request::Change as Changes;
     let (path, change) = match request {

@@ -67,7 +67,7 @@ fn exists(path: &Path) -> bool {
     Dir::holding(path).and_then(|(dir, name)| dir.entry(&name)).is_ok_and(|entry| entry.is_some())
 }
 
-/// The first of these paths, and the number of the others.
+/// Text with the first [`NAMES_MAX`] of the paths and the number of the others.
 fn names(found: &[PathBuf]) -> String {
     let shown: Vec<_> = found.iter().take(NAMES_MAX).map(|path| format!("'{}'", path.display())).collect();
     match found.len() - shown.len() {

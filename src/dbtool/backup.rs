@@ -13,10 +13,10 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Mode of the copy, as of the database.
+/// Permissions of the copy; the same as of a database.
 const MODE: u32 = 0o600;
 
-/// Copies of one second in one directory.
+/// Maximum number of copies in one directory with a name of the same second.
 const NUMBER_MAX: u32 = 99;
 
 /// Copies `database` to a new file, or to a new name in a directory, of which the `keep` newest copies stay.

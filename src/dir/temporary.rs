@@ -46,7 +46,8 @@ pub fn remove_on_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a temporary file and registers its removal, so that no signal comes between the two.
+/// Creates a temporary file and registers its removal. The lock on the registry makes a signal wait until both are
+/// done.
 pub(crate) fn make<T>(
     make: impl FnOnce() -> io::Result<T>,
     removal: impl FnOnce(&T) -> io::Result<Removal>,
@@ -84,7 +85,7 @@ fn lock() -> MutexGuard<'static, Removals> {
 fn end_by(signals: SigSet) {
     let Ok(signal) = signals.wait() else { return };
     IS_ENDING.store(true, Ordering::Relaxed);
-    // Held until the process ends, so that nothing is registered any more.
+    // This thread keeps the lock until the process ends, so no other thread can register a removal.
     let mut removals = lock();
     for removal in removals.of.values_mut() {
         // Only leftovers that other users cannot read remain after a failure.

@@ -103,8 +103,8 @@ impl BatchWriter {
         self.finish(inner, batch, stored).map_err(|_| WouldBlock)
     }
 
-    /// The file is lost. It still gets all changes, since it may come back, and its log is emptied, since that may
-    /// be left at the path. Then the tree is saved where an admin finds it.
+    /// The file is lost. The open file may return to the path, so all changes are still written to it. Its log
+    /// may be left at the path, so it is emptied. Then the tree is saved where an admin finds it.
     fn commit_lost(&mut self, inner: &EngineInner, loss: Loss) -> Result<(), EngineError> {
         let stored = match take_batch(inner) {
             Err(_) => false,

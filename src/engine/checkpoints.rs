@@ -149,7 +149,7 @@ impl FreeSpace {
 fn work(checkpointer: &Checkpointer, requests: &Receiver<()>, in_progress: &Mutex<()>) {
     while requests.recv().is_ok() {
         let _in_progress = wait_for(in_progress);
-        // The restart that follows meets the same error, and reports it.
+        // An error is reported by the restart that follows, which fails in the same way.
         let _ = checkpointer.run();
     }
 }

@@ -10,10 +10,11 @@ use std::time::Duration;
 /// Length at which the log must be restarted, unless other programs prevent it.
 pub(super) const LOG_BYTES_MAX: u64 = 4 << 20;
 
-/// The same on a file system with almost no free space: each restart syncs twice, so not after every commit.
+/// Smallest limit on the log's length, on a file system with almost no free space. A restart syncs twice, so it must
+/// not follow every commit.
 const LOG_BYTES_MIN: u64 = 64 << 10;
 
-/// A restart is due after no commit was made for this long. It also syncs the log.
+/// A restart, which also syncs the log, is due when no commit was made for this long.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// A restart is due this long after the first commit since the last restart.

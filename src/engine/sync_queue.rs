@@ -13,10 +13,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Time from the oldest transaction that is not synced to a sync that no caller waits for.
+/// Longest time that a committed transaction stays unsynced if no caller waits for its sync.
 pub const SYNC_DELAY: Duration = Duration::from_secs(10);
 
-/// Transactions, how many of them are synced, and callers that wait for a sync.
+/// Queue of callers that wait for a sync, with the numbers of committed and of synced transactions.
 #[derive(Debug)]
 pub(super) struct SyncQueue {
     clock: Clock,
@@ -30,7 +30,7 @@ struct State {
     waiters: Vec<CommitCallback>,
     /// Transactions committed so far. The log as it was at the start counts as one.
     commits: u64,
-    /// The first so many of `commits` are synced.
+    /// Number of transactions that are synced; the later ones up to `commits` are not.
     synced: u64,
     /// Uptime at which a sync starts without a waiter; `None` if all transactions are synced.
     sync_at: Option<Duration>,

@@ -249,11 +249,11 @@ impl Fs {
         self.cfs.engine.submit(
             submitted,
             Box::new(move |result| match result {
-                // Another member moved the entry while the change travelled, or removed it.
+                // Another member moved or removed the entry before this change was delivered.
                 Err(EngineError::Change(ChangeError::Replaced { .. })) if moves > 0 => {
                     fs.submit_entry_within(moves - 1, inode, again, done);
                 }
-                // The second one: of a group with a stock member, where changes name a path.
+                // `NotFound` comes from a group with a stock member, where changes name a path.
                 Err(EngineError::Change(ChangeError::Replaced { .. } | ChangeError::NotFound { .. })) => {
                     done(Err(FsError::NotFound));
                 }

@@ -215,8 +215,8 @@ impl Handles {
         self.settle(inode);
     }
 
-    /// Changes what is kept of a removed file that is open and may still be changed; `None` if it is no such
-    /// file.
+    /// Changes the kept contents of a removed file. `None` if the file is not open, or must not be changed any
+    /// more.
     pub(crate) fn change_removed<T>(
         &self,
         inode: Inode,

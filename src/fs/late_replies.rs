@@ -45,9 +45,10 @@ const LATE_MAX: Duration = Duration::from_secs(300);
 /// Number of replies remembered in each of two periods of [`LATE_MAX`]. If there are more, all replies count as
 /// recent.
 const REPLIES_MAX: usize = 1 << 16;
-/// Time after a change after which the kernel's attributes of before have expired: they last for 300 s.
+/// Time after a change until the kernel's older attributes have certainly expired. The kernel keeps attributes for
+/// 300 s.
 const LATE_NODE_AGE_MAX: Duration = Duration::from_secs(600);
-/// Number of inodes with attributes of late replies above which old ones are forgotten.
+/// Number of inodes with attributes of late replies above which those older than [`LATE_NODE_AGE_MAX`] are removed.
 const LATE_NODES_MIN: usize = 1 << 10;
 
 #[derive(Hash)]

@@ -159,7 +159,7 @@ impl Fs {
         expired.then_some((path, checksum))
     }
 
-    /// Removes a lock that was held too long, and no later lock of the same name. The caller gets ENOENT, as by
+    /// Removes a lock that was held too long, but not a later lock of the same name. The caller gets ENOENT, as with
     /// the stock daemon, which replies with the attributes of the path.
     fn expire(&self, path: TreePath, checksum: [u8; 32], done: Done) {
         self.cfs.engine.submit(

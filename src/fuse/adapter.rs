@@ -100,7 +100,7 @@ impl Adapter {
         }
     }
 
-    /// The same for a closure that replies to the request, from any thread.
+    /// Asynchronous variant of [`Self::by_path`]: wraps a closure that replies to the request, from any thread.
     fn finish_by_path<T: Send + 'static>(
         &self,
         request: &Request,

@@ -185,13 +185,13 @@ impl Invalidate {
     /// Blocks until all invalidations queued so far were sent. Only for tests; never call it in a request
     /// handler. Returns false on timeout.
     pub fn wait(&self, timeout: Duration) -> bool {
-        // The lane of attributes queues for that of names, so it comes first.
+        // Work on the lane of attributes adds work to the lane of names, so wait for attributes first.
         let lanes = &self.lanes;
         lanes.attributes.wait(timeout) && lanes.contents.wait(timeout) && lanes.names.wait(timeout)
     }
 
-    /// Drops the attributes of a node that is about to be opened, if they may be of a late reply. Waits for no
-    /// request.
+    /// Invalidates the kernel's attributes of a node that is about to be opened, if they may come from a late reply.
+    /// The invalidation does not wait for other requests.
     pub(super) fn before_open(&self, ino: u64) {
         if self.lanes.kernel.fs.take_late_node(ino) {
             self.lanes.kernel.attributes(ino);

@@ -40,7 +40,7 @@ pub enum EntryChange {
 }
 
 impl EntryChange {
-    /// The same change of any entry at `path`.
+    /// Converts to the change by path, which applies to any entry at `path`.
     pub fn at_path(self, path: TreePath) -> Change {
         match self {
             Self::Write { at, data } => Change::Write { path, at, data: Arc::unwrap_or_clone(data) },

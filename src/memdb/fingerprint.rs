@@ -4,8 +4,8 @@
 
 use super::{Entry, Inode, MemDb, Name};
 
-/// State of an entry or of the tree. It needs no contents of files: no two trees have different contents with the same
-/// version, writer and time.
+/// State of an entry or of the tree. It leaves out the contents of files, because version, writer and time identify
+/// them in all trees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint {
     tree_generation: u64,
@@ -49,8 +49,8 @@ impl MemDb {
         }
     }
 
-    /// Returns true if this tree contains the changes up to the fingerprint. After a resync, an entry counts if it has
-    /// the same state; the whole tree never does.
+    /// Returns true if this tree contains the changes up to the fingerprint. After a resync it
+    /// returns true for an entry in the same state, and always false for the whole tree.
     pub fn still_contains(&self, fingerprint: &Fingerprint) -> bool {
         self.tree_generation == fingerprint.tree_generation
             || match &fingerprint.scope {

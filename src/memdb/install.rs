@@ -25,7 +25,7 @@ impl MemDb {
     /// (the root as inode 0), and keeps all others with their digests. Returns the invalidations.
     ///
     /// # Errors
-    /// The result does not have exactly this index. Nothing changes then.
+    /// A row is invalid, or the resulting tree would not have exactly the leader's index. The tree is then unchanged.
     pub fn install_leader_tree(
         &mut self,
         leader: &Index,

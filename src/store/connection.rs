@@ -40,7 +40,7 @@ pub const PAGE_BYTES: u32 = 1024;
 /// - NORMAL: the log is not synced at each commit; a crash of this process loses nothing. [`super::LogSync`] syncs it
 ///   against power failures.
 /// - [`crate::engine`] makes checkpoints, after it completed the waiters of a commit.
-/// - When a new log begins, the file of the old one is cut to the length that a log has at most (see
+/// - `journal_size_limit`: when a new log begins, SQLite truncates the file to the maximum length of a log (see
 ///   [`crate::engine`]).
 /// - FAST: freed pages are not written once more only to clear them, which would double the
 ///   bytes written when a big file is replaced.
@@ -129,8 +129,8 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// copy of the latest changes.
 fn keep_orphaned_log(site: &Site, now: UnixTime) -> Result<(), Fault> {
     site.check_beside()?;
-    // The log first: SQLite makes none before the file has contents. So another program that creates the database
-    // now is not mistaken for this case.
+    // The log first: SQLite creates no log before the file has contents. In this order the log of another
+    // program that creates the database now is not renamed.
     if site.bytes_beside("-wal")? == 0 || site.entry()?.is_some_and(|entry| entry.bytes > 0) {
         return Ok(());
     }

@@ -1,4 +1,5 @@
-//! Length of the write-ahead log that is in use. The file does not show it: a new log overwrites the old one.
+//! Number of bytes of the write-ahead log that are in use. The file can be longer, because a new log overwrites
+//! the old one from the start.
 
 use super::Fault;
 use rusqlite::Connection;
@@ -23,8 +24,8 @@ pub(super) struct LogLength {
 }
 
 impl LogLength {
-    /// From now on this connection reports its commits. Its automatic checkpoints must be off, which use the same
-    /// hook.
+    /// Installs SQLite's WAL hook on the connection, to count its pages. Automatic checkpoints use the same hook, so
+    /// they must be off.
     pub(super) fn of(connection: &Connection) -> Result<Self, Fault> {
         let page_bytes = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         connection.wal_hook(Some(report));

@@ -10,8 +10,8 @@ const FRAME_HEADER_BYTES: usize = 24;
 
 /// Length of the log up to the end of its last transaction. Of a log without a transaction only the header is left.
 ///
-/// The frames that SQLite uses are a part of these: each of them has the salts of the header, and the last one ends a
-/// transaction.
+/// Counts frames with the salts of the header, up to the last one that ends a transaction. All frames that SQLite
+/// uses are among them.
 pub(super) fn committed_bytes(log: &File) -> io::Result<u64> {
     let length = log.metadata()?.len();
     let mut header = [0; HEADER_BYTES];

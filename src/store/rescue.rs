@@ -24,9 +24,9 @@ pub struct Rescued {
     pub path: PathBuf,
 }
 
-/// Writes the whole tree to a new file and reads it back; then copies it to the first of these directories that
-/// takes it, as `name`, or with a number behind that. `work` are directories for temporary files; the usual one is
-/// tried too.
+/// Writes the whole tree to a new file and reads it back; then copies it to the first of `targets` that
+/// is writable. The copy is called `name`, with a number if that name exists. `work`: further directories to try for
+/// temporary files.
 pub fn rescue(
     tree: &Batch,
     now: UnixTime,

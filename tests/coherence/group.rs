@@ -84,7 +84,7 @@ pub struct Group<'a> {
     progress: Receiver<Progress>,
     sender: Sender<Progress>,
     lost: Lost,
-    /// Changes name paths alone, as with a stock member.
+    /// The group has a stock member, so changes contain a path and no inode.
     has_stock_member: bool,
 }
 

@@ -202,7 +202,7 @@ fn descriptor_of_remade_directory_has_attributes() {
     refused(set_time(&by_descriptor), libc::ENOENT);
 }
 
-/// `futimens` and `fchmod` come without a handle.
+/// The kernel sends SETATTR without a file handle for `futimens` and `fchmod`.
 #[test]
 fn descriptor_of_replaced_file_changes_it() {
     let scene = Scene::new(CacheRules::GROUP);
@@ -216,7 +216,7 @@ fn descriptor_of_replaced_file_changes_it() {
     let attributes = file.metadata().expect("fstat");
     assert_eq!((attributes.size(), attributes.nlink()), (3, 0));
     assert_eq!(scene.tree.read("d/f"), b"the other file");
-    // As any file system, also by a name below /proc.
+    // A name below /proc opens the same file, as on any file system.
     let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
     File::options().write(true).open(again).expect("opened again").write_all_at(b"OLD", 0).expect("written");
     let mut bytes = [0; 3];

@@ -16,10 +16,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Longest time that a held sync takes, so that a test that fails ends.
+/// Longest time that a sync is held; without a limit a failing test would hang.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Duration of a sync, as on a disk: an acknowledgement that does not wait for it comes first.
+/// Duration of a sync, as on a disk. An acknowledgement that wrongly does not wait for the sync comes before its end.
 const SYNC_TIME: Duration = Duration::from_micros(300);
 
 /// Number of a file in a trace. A name that is removed and created again is another file.

@@ -262,7 +262,7 @@ fn copy_goes_to_a_directory_with_room() {
     fs::rename(scene.dir(), scene.root.path("away")).unwrap();
     fs::create_dir(scene.dir()).unwrap();
     full(&scene.dir()).unwrap();
-    // The directory that was moved takes the copy.
+    // Both other directories are full, so the copy is written to the directory that was moved.
     let copy = scene.lost("hidden").expect("a copy");
     assert_eq!(copy.parent(), Some(scene.root.path("away").as_path()));
     assert_copy(&copy, &["before"]);

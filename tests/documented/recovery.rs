@@ -88,7 +88,7 @@ fn copy_and_dump_are_put_back() {
         let output = node.does(&script(PAGE, recipe));
         assert!(output.contains("the old database is '"), "{recipe}: {output}");
         assert_eq!(fs::read_to_string(node.tree("storage.cfg")).expect("the file"), "good", "{recipe}");
-        // Names of old databases have seconds.
+        // The next restore may run in the same second and would use the same name for the old database.
         let old = fs::read_dir(node.root.path("var/lib/pve-cluster")).expect("listed");
         for path in old.map(|entry| entry.expect("an entry").path()) {
             if path.to_string_lossy().contains("before-restore") {

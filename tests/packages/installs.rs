@@ -52,7 +52,7 @@ const VERBS: &[(&[&str], &[&str])] = &[
     ),
 ];
 
-/// True if the rules replace no file of the packages and find the library that they need.
+/// Returns true if these install rules replace no file of a package, and the library that they need is installed.
 fn is_possible(verbs: &[&str], packages: &[&str], prefix: &str) -> bool {
     let has = |package| packages.contains(&package);
     let same_place = prefix == "/usr";

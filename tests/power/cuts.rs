@@ -12,7 +12,7 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Images of each cut with calls lost by chance.
+/// Number of images for each cut in which a random choice of unsynced calls is lost.
 const RANDOM_IMAGES: usize = 3;
 
 /// Result of loading one image.
@@ -27,7 +27,7 @@ struct Verdict {
 pub struct Report {
     pub cuts: usize,
     pub images: usize,
-    /// Different ones, each loaded.
+    /// Number of different images; each of them was loaded.
     pub loaded: usize,
 }
 
@@ -41,8 +41,8 @@ pub struct Cuts<'a> {
     report: Report,
 }
 
-/// Fails with the seed, the cut and the fate of the calls, unless every image holds a complete state since the last
-/// one that was acknowledged.
+/// Checks that every image holds a complete state, not older than the last one that was acknowledged. Panics with the
+/// seed, the cut and the fate of the unsynced calls.
 pub fn check(trace: &Trace, history: &History, seed: u64) -> Report {
     check_from(trace, history, seed, 0)
 }
@@ -64,7 +64,7 @@ impl Cuts<'_> {
             if let Event::Acknowledged { state } = event {
                 acknowledged = *state;
             }
-            // A cut while a sync runs is one before it.
+            // A cut during a sync leaves the same images as a cut before the sync.
             if index < first || matches!(event, Event::SyncStarted { .. }) {
                 continue;
             }
@@ -126,7 +126,7 @@ impl Cuts<'_> {
     }
 }
 
-/// Fates of the calls that are not synced after this event.
+/// Fates to try after this event: each decides which of the unsynced calls reach the disk.
 fn fates(index: usize, disk: &Disk<'_>, random: &mut Random) -> Vec<Fate> {
     let unsynced = disk.unsynced();
     if unsynced.is_empty() {
@@ -166,7 +166,7 @@ fn load(path: &Path, history: &History) -> Result<usize, String> {
     history.last_number(&tree).ok_or_else(|| format!("version {} never was like that", tree.version()))
 }
 
-/// Seeds of random scripts: the one that is asked for, or as many as are asked for.
+/// Seeds of random scripts: the one in POWER_SEED, or as many new ones as POWER_RUNS says, or 1 to `default`.
 pub fn seeds(default: usize) -> Vec<u64> {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     if let Some(seed) = number("POWER_SEED") {

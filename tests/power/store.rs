@@ -81,7 +81,7 @@ fn record(seed: u64) -> (Trace, History) {
     (recording.finish(), history)
 }
 
-/// Everything but the contents, which have random salts.
+/// Calls of a trace as text. The written bytes are left out, because SQLite puts random salts into the log.
 fn shape(trace: &Trace) -> Vec<String> {
     trace.iter().map(Event::to_string).collect()
 }

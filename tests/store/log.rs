@@ -165,7 +165,7 @@ fn log_in_steady_use_is_emptied_each_minute() {
     let (db, forward) = forwardable(&home);
     for second in 0..130 {
         forward.by_seconds(1);
-        // A change wakes the commit thread, which does not see that the test sets the clock forward.
+        // The commit thread does not notice that the test sets the clock forward, so a change must wake it.
         db.submit_wait(create(&format!("{second}"))).unwrap();
         db.commit_blocking().unwrap();
     }

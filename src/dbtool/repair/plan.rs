@@ -35,7 +35,7 @@ pub(in super::super) struct Plan {
     pub(super) now: u32,
     /// Rows that are not as they were, and get a new version.
     pub(super) changed: BTreeSet<Inode>,
-    /// Rows with other numbers, in the same order as before.
+    /// Rows whose inode, parent or version was lowered; their order is unchanged.
     pub(super) renumbered: BTreeSet<Inode>,
     /// Rows that were made by the plan.
     pub(super) made: BTreeSet<Inode>,

@@ -51,7 +51,7 @@ impl Pending {
         Self::of_user(socket, credentials.map_or(u32::MAX, |credentials| credentials.uid()), deadline)
     }
 
-    /// A peer that holds its place for this user.
+    /// A peer that counts as one of user `uid`.
     pub(super) fn of_user(socket: UnixStream, uid: u32, deadline: Duration) -> Self {
         Self { socket, uid, deadline, request: [0; AUTH_REQUEST_LEN], received: 0, sender: None }
     }

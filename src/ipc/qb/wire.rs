@@ -185,8 +185,9 @@ impl RequestHeader {
         Ok(Self { id: int(message, 0), size: int(message, 8) })
     }
 
-    /// The body of the message with this header. As in libqb the header's length counts, and further bytes
-    /// are ignored. `None` if the message is shorter than that, or the length than a header.
+    /// The body of the message with this header. As in libqb, its length is the one in the header, and
+    /// bytes after it are ignored. `None` if the message is shorter than this length, or this length is shorter than
+    /// a header.
     pub fn body(self, message: &[u8]) -> Option<&[u8]> {
         message.get(REQUEST_HEADER_LEN..usize::try_from(self.size).ok()?)
     }
@@ -194,7 +195,7 @@ impl RequestHeader {
     /// Splits a message into header and body.
     ///
     /// # Errors
-    /// If one of them is incomplete.
+    /// The message is shorter than a header or than the header's length, or that length is shorter than a header.
     pub fn split(message: &[u8]) -> Result<(Self, &[u8]), Malformed> {
         let header = Self::parse(message)?;
         Ok((header, header.body(message).ok_or(Malformed("size of a request"))?))

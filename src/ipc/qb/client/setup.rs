@@ -40,7 +40,8 @@ pub(super) fn connect(
                 let before = waited;
                 waited += RETRY_INTERVAL;
                 if before < FULL_QUEUE_PATIENCE && waited >= FULL_QUEUE_PATIENCE {
-                    // Only a debugger of the process can find it.
+                    // Finding a listener that accepts nothing can need the rights of a debugger. Without them the
+                    // client waits until its deadline.
                     Holder::at(&name).map_or(Ok(()), |holder| trust(holder.process))?;
                 }
                 let pause = deadline.slice(RETRY_INTERVAL).ok_or(ClientError::TimedOut)?;

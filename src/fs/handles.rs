@@ -18,6 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// and then they are dropped. So only a kernel that is in the middle of so many path walks gets to these limits.
 const RECENT_MAX: usize = 4096;
 const RECENT_BYTES_MAX: usize = 16 << 20;
+/// Number of the latest removed files that are kept although the kernel forgot them: FORGET does not say that it has
+/// no reference any more. A path walk drops one reference when it finds that a name means another inode, and takes
+/// the next one for the operation that follows.
+const FORGOTTEN_KEPT: usize = 64;
 /// Number of removed directories to remember.
 const RECENT_DIRECTORIES_MAX: usize = 1024;
 
@@ -28,6 +32,8 @@ struct OpenFile {
     class: Class,
     /// Set when it left the tree.
     removed: Option<Removed>,
+    /// The kernel dropped a reference after the file had left the tree.
+    is_forgotten: bool,
 }
 
 /// The last state of a file that left the tree.
@@ -61,7 +67,8 @@ type Place = (Inode, Name, UnixTime);
 
 impl OpenFile {
     /// State that is assumed of a file without open descriptors when it leaves the tree.
-    const UNKNOWN: Self = Self { opens: 0, class: Class { private: true, script: false }, removed: None };
+    const UNKNOWN: Self =
+        Self { opens: 0, class: Class { private: true, script: false }, removed: None, is_forgotten: false };
 
     fn is_leaving(&self) -> bool {
         self.removed.as_ref().is_some_and(|removed| removed.is_leaving)
@@ -87,8 +94,25 @@ impl Files {
                 self.recent_bytes += length;
                 self.recent.push_back((inode, length));
                 self.forget_oldest();
+                if let Some(index) = self.recent.len().checked_sub(FORGOTTEN_KEPT + 1) {
+                    self.drop_forgotten(index);
+                }
             }
         }
+    }
+
+    /// Drops the file at this index of `recent`, if the kernel forgot it and no descriptor is open of it.
+    fn drop_forgotten(&mut self, index: usize) {
+        let Some((inode, _)) = self.recent.get(index).copied() else { return };
+        if !self.all.get(&inode).is_some_and(|file| file.opens == 0 && file.is_forgotten) {
+            return;
+        }
+        self.all.remove(&inode);
+        let Self { recent, recent_bytes, .. } = self;
+        recent.retain(|(other, length)| {
+            *recent_bytes -= if *other == inode { *length } else { 0 };
+            *other != inode
+        });
     }
 
     fn forget_oldest(&mut self) {
@@ -132,6 +156,7 @@ impl Handles {
         file.opens += 1;
         file.class = class;
         file.removed = None;
+        file.is_forgotten = false;
     }
 
     /// Notes that a file which left the tree is opened, by who found it before or has it open. Says
@@ -251,19 +276,16 @@ impl Handles {
         Some(place.clone())
     }
 
-    /// Drops what is kept of a removed file that no descriptor is open of: the kernel forgot it.
+    /// Notes that the kernel dropped a reference. A removed file is dropped if it is not one of the latest
+    /// [`FORGOTTEN_KEPT`], or as soon as it is none of them.
     pub(crate) fn forget(&self, inode: Inode) {
         let mut files = lock(&self.files);
-        let is_kept = |file: &OpenFile| file.opens == 0 && file.removed.is_some() && !file.is_leaving();
-        if !files.all.get(&inode).is_some_and(is_kept) {
-            return;
+        let Some(file) = files.all.get_mut(&inode).filter(|file| file.removed.is_some()) else { return };
+        file.is_forgotten = true;
+        let index = files.recent.iter().position(|(other, _)| *other == inode);
+        if let Some(index) = index.filter(|index| index + FORGOTTEN_KEPT < files.recent.len()) {
+            files.drop_forgotten(index);
         }
-        files.all.remove(&inode);
-        let Files { recent, recent_bytes, .. } = &mut *files;
-        recent.retain(|(other, length)| {
-            *recent_bytes -= if *other == inode { *length } else { 0 };
-            *other != inode
-        });
     }
 
     /// Keeps a text for a handle.
@@ -404,20 +426,32 @@ mod tests {
     }
 
     #[test]
-    fn forgotten_file_is_dropped_unless_open() {
+    fn forgotten_file_is_dropped_later_unless_open() {
         let handles = Handles::default();
+        let kept = |inode| handles.removed(inode).is_some();
         handles.open(5, Class::default());
-        handles.keep_removed(&[removal(5), removal(6), removal(7)]);
-        for inode in [5, 6] {
+        handles.keep_removed(&[removal(5), removal(6), removal(7), removal(8)]);
+        for inode in [5, 6, 8] {
             handles.settle(inode);
         }
-        for inode in [5, 6, 7, 8] {
+        for inode in [5, 6, 7, 9] {
             handles.forget(inode);
         }
-        let kept = |inode| handles.removed(inode).is_some();
-        assert_eq!((kept(5), kept(6), kept(7)), (true, false, true), "7 is leaving");
+        assert!([5, 6, 7, 8].into_iter().all(kept), "a walk may have found them");
+        for inode in 100..100 + super::FORGOTTEN_KEPT as u64 {
+            handles.keep_removed(&[removal(inode)]);
+            handles.settle(inode);
+        }
+        assert_eq!(
+            [5, 6, 7, 8].map(kept),
+            [true, false, true, true],
+            "5 is open, 7 is leaving, 8 not forgotten"
+        );
+        handles.forget(8);
+        assert!(!kept(8), "it is old");
         let files = super::lock(&handles.files);
-        assert_eq!((files.recent.len(), files.recent_bytes), (0, 0));
+        let bytes: usize = files.recent.iter().map(|(_, length)| length).sum();
+        assert_eq!((files.recent.len(), files.recent_bytes), (super::FORGOTTEN_KEPT, bytes));
     }
 
     #[test]

@@ -20,7 +20,7 @@ const GUESTS: usize = 100;
 const BURST_WRITERS: usize = 4;
 const BURST_GUESTS: usize = 50;
 /// Duration of a burst.
-const BURST: Duration = Duration::from_secs(2);
+const BURST: Duration = Duration::from_secs(10);
 
 /// Nothing written for this long: no commit waits any more (stock has none, ours at most 50 ms).
 const QUIET: Duration = Duration::from_millis(300);

@@ -189,11 +189,13 @@ fn contents(path: &Path) -> BTreeMap<Vec<u8>, usize> {
     found
 }
 
+/// All rows. Empty contents are the same as none.
 fn raw_rows(path: &Path) -> Vec<Vec<Value>> {
     let connection = Connection::open(path).unwrap();
     let mut statement = connection
         .prepare(
-            "SELECT inode, parent, writer, mtime, type, CAST(name AS BLOB), CAST(data AS BLOB) FROM tree",
+            "SELECT inode, parent, writer, mtime, type, CAST(name AS BLOB), NULLIF(CAST(data AS BLOB), x'')
+             FROM tree",
         )
         .unwrap();
     let rows = statement.query_map([], |row| (0..7).map(|column| row.get(column)).collect()).unwrap();

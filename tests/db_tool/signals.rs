@@ -51,7 +51,11 @@ impl Work {
         self.set_up(tool)
     }
 
-    fn set_up(&self, mut tool: Command) -> Command {
+    fn set_up(&self, tool: Command) -> Command {
+        // A shell starts its background processes, this test among them, with SIGINT ignored.
+        let mut with_signals = Command::new("env");
+        with_signals.arg("--default-signal=INT,TERM,HUP").arg(tool.get_program()).args(tool.get_args());
+        let mut tool = with_signals;
         tool.env("TMPDIR", self.home.at("tmp")).stdin(Stdio::null());
         tool.stdout(Stdio::null()).stderr(Stdio::null());
         tool

@@ -81,9 +81,14 @@ fn verdicts(row: &Row) -> Vec<(&'static str, Result<(), EntryError>)> {
         Err(LoadError::Entry(error)) => Err(error),
         Err(other) => unexpected(&other.to_string()),
     };
-    let audited = match MemDb::audit(table(row)).findings.into_iter().next() {
+    // Other findings do not keep a tree from being loaded.
+    let refused = |finding| match finding {
+        Finding::Refused(error) => Some(error),
+        _ => None,
+    };
+    let audited = match MemDb::audit(table(row)).findings.into_iter().find_map(refused) {
         None => Ok(()),
-        Some(Finding::Refused(LoadError::Entry(error))) => Err(error),
+        Some(LoadError::Entry(error)) => Err(error),
         Some(other) => unexpected(&other.to_string()),
     };
     let received = match decode_update(&update_bytes(row)) {

@@ -104,7 +104,8 @@ pub enum Event<'a> {
     Deliver { from: MemberId, bytes: &'a [u8] },
     /// A message could not be sent.
     SendFailed(Purpose),
-    /// What the group agreed on cannot be stored now: the group is left. It must not be joined before it can be.
+    /// A change or tree of the group cannot be stored now. This node leaves the group, and must not join it again
+    /// before the store works.
     StoreFailed,
     /// The store can no longer follow the group: it is left for good.
     StoreBroken,

@@ -14,7 +14,7 @@ use std::time::Duration;
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 const ROOM_PAUSE: Duration = Duration::from_micros(200);
 
-/// What `qb_ipcc_connection_t` is here.
+/// A connection of this library, with the last message that it received.
 #[derive(Debug)]
 pub struct Connection {
     client: Client,

@@ -27,7 +27,7 @@ fn boundary32(call: impl FnOnce() -> Result<i32, i32>) -> i32 {
     i32::try_from(boundary(|| call().map(|value| value as ssize_t))).unwrap_or(i32::MIN)
 }
 
-/// What `qb_ipcc_connection_t` is here.
+/// The type behind `qb_ipcc_connection_t`: a connection of this library or of the real one.
 #[derive(Debug)]
 pub enum Handle {
     /// A connection of this library.

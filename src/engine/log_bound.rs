@@ -46,7 +46,7 @@ struct Obstacle {
     is_reported: bool,
 }
 
-/// What a commit makes necessary.
+/// The step that a commit makes necessary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// Nothing before [`LogBound::due`].

@@ -74,7 +74,7 @@ impl Field {
         let home = Home::empty();
         let mut field = Self { home, canaries: BTreeMap::new(), known: Vec::new() };
         open_to(field.home.dir.path(), 0o711);
-        for name in ["outside/dir", "theirs/work/bait-Own"] {
+        for name in ["outside/dir", "theirs/field/bait-Own"] {
             std::fs::create_dir_all(field.home.at(name)).unwrap();
         }
         std::fs::write(field.home.at("outside/file"), SECRET).unwrap();
@@ -97,7 +97,7 @@ impl Field {
     }
 
     fn work(&self) -> PathBuf {
-        self.home.at("theirs/work")
+        self.home.at("theirs/field")
     }
 
     fn at(&self, name: &str) -> PathBuf {
